@@ -1,0 +1,48 @@
+# make quickstart   all of RWML on a small real world, on two CPU cores; ends with a report (recipes/quickstart.toml)
+# make test         linter, type checker and tests, the official ALFWorld engine included
+# make lint, make clean
+PYTHON ?= python3
+VENV ?= .venv
+# EDITABLE= (empty) installs the built package instead of the working tree, as .ci/run does.
+EDITABLE ?= -e
+ARGS ?=
+
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+# Waiting threads that spin take the cores from the ones that work.
+export OMP_WAIT_POLICY = passive
+
+.PHONY: quickstart test lint clean
+
+quickstart: $(VENV)/.installed
+	@$(BIN)/rwml run recipes/quickstart.toml $(ARGS)
+	@$(BIN)/rwml summary runs/quickstart --label quickstart
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "rwml needs Python 3.11 or later, and '$(PYTHON)' is older: make PYTHON=python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: the resolver could otherwise take another build or version of it than the one that was tested.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing rwml into $(VENV) ..."
+	@$(INSTALL) "$$(grep '^torch==' constraints.txt)"
+	@$(INSTALL) -c constraints.txt $(EDITABLE) .
+	@touch $@
+
+# The official engine compiles two source packages; that takes some minutes the first time.
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.installed
+	@echo "installing the developer tools and the official ALFWorld engine ..."
+	@$(INSTALL) -c constraints.txt $(EDITABLE) '.[dev,alfworld]'
+	@touch $@

@@ -1,0 +1,175 @@
+"""The command line. A stage is imported when it is asked for, so that `rwml --help` stays quick and without torch."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rwml.stages import VERBS, Verb
+
+if TYPE_CHECKING:
+    from rwml.core.manifest import Run
+
+# Read when torch starts its threads: waiting threads that spin take the cores from the ones that work.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+app = typer.Typer(
+    name="rwml",
+    help="Reinforcement World Model Learning for language-model agents in text worlds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+worlds_app = typer.Typer(help="List worlds, their splits and tasks; or play one by hand.", no_args_is_help=False)
+app.add_typer(worlds_app, name="worlds", invoke_without_command=True)
+
+RecipeName = Annotated[str, typer.Argument(help="A TOML file, or the name of a recipe that ships with rwml.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: key.sub=value ...")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Force = Annotated[bool, typer.Option("--force", help="Run it afresh even if it is done (later stages too).")]
+Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="An option of the world: key=value.")]
+
+
+@contextmanager
+def _errors(debug: bool) -> Iterator[None]:
+    """Show a user's mistake as a message (exit code 2), and an interrupt as how to go on (130)."""
+    from rwml.core.errors import RwmlError
+
+    try:
+        yield
+    except RwmlError as error:
+        if debug:
+            raise
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        again = shlex.join(["rwml", *sys.argv[1:]])
+        typer.secho(f"\nstopped; the same command goes on from here: {again}", err=True)
+        raise typer.Exit(130) from None
+
+
+def _open(recipe: str, overrides: list[str] | None) -> Run:
+    from rwml.core.config import load_recipe
+    from rwml.core.manifest import Run
+    from rwml.stages.run import find_recipe
+
+    return Run.open(load_recipe(find_recipe(recipe), tuple(overrides or ())))
+
+
+def _stage_command(verb: Verb) -> Callable[..., None]:
+    def command(recipe: RecipeName, overrides: Overrides = None, force: Force = False, debug: Debug = False) -> None:
+        with _errors(debug):
+            from rwml.stages.run import run_stage
+
+            run = _open(recipe, overrides)
+            if force:
+                run.invalidate(verb.stage)
+            run_stage(run, verb)
+
+    return command
+
+
+for _verb in VERBS:
+    app.command(_verb.name, help=_verb.help)(_stage_command(_verb))
+
+
+@app.command("run")
+def run_command(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    force: Annotated[str | None, typer.Option(help="Run this stage and all later ones afresh.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Run all stages of a recipe that are not done yet."""
+    with _errors(debug):
+        from rwml.stages.run import run_all
+
+        run = _open(recipe, overrides)
+        run_all(run, until, force)
+        if run.is_done("report"):
+            typer.echo(f"report: {run.folder / 'report.html'}")
+
+
+@app.command()
+def summary(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    label: Annotated[str, typer.Option(help="First word of the line.")] = "run",
+    started: Annotated[float | None, typer.Option(help="When it started, in seconds since 1970.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Print a run's outcome in one line: before -> after [95% interval of the difference], minutes, report."""
+    with _errors(debug):
+        from rwml.stages.run import summary_line
+
+        typer.echo(summary_line(folder, label, None if started is None else time.time() - started))
+
+
+@app.command()
+def tiny(
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the settings: key=value ...")] = None,
+    debug: Debug = False,
+) -> None:
+    """Make the tiny model's weights anew (docs/tiny.md)."""
+    with _errors(debug):
+        from rwml.stages.tiny import main as make_tiny
+
+        make_tiny(out, tuple(overrides or ()))
+
+
+@worlds_app.callback()
+def list_worlds(
+    context: typer.Context,
+    only: Annotated[str | None, typer.Option(help="Name of one world.")] = None,
+    option: Options = None,
+    debug: Debug = False,
+) -> None:
+    """List worlds, their splits and tasks; or play one by hand."""
+    if context.invoked_subcommand is not None:
+        return
+    with _errors(debug):
+        from rwml.stages.worlds import parse_options, world_rows
+
+        for world, split, count, kinds in world_rows(only, parse_options(option or [])):
+            typer.echo(f"{world:10} {split:14} {count:>6,} tasks   {kinds}")
+
+
+@worlds_app.command("play")
+def play_world(
+    world: Annotated[str, typer.Argument(help="Name of the world.")],
+    split: Annotated[str, typer.Option(help="Split of the task.")] = "train",
+    task: Annotated[str, typer.Option(help="Number of the task in its split, or a part of its id.")] = "",
+    option: Options = None,
+    debug: Debug = False,
+) -> None:
+    """Play one task by hand: ? lists what is admissible, quit ends."""
+    with _errors(debug):
+        with suppress(ImportError):
+            import readline  # noqa: F401  gives `input` line editing and a history
+
+        from rwml.stages.worlds import find_task, parse_options, play
+        from rwml.worlds.registry import get_world
+
+        made = get_world(world, **parse_options(option or []))
+        play(made, find_task(made, split, task), input, typer.echo)
+
+
+def main() -> None:
+    """Entry point of the `rwml` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

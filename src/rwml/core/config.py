@@ -1,0 +1,250 @@
+"""Recipes: one frozen class per stage, read once from TOML; an unknown key is an error that names the nearest one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rwml.core.errors import RwmlError, nearest
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorldConfig(_Section):
+    """Which world, and which of its tasks. `options` go to the world itself (see its docs page)."""
+
+    name: str = "alfworld"
+    options: dict[str, Any] = Field(default_factory=dict)
+    max_steps: int = Field(30, ge=1)
+
+
+class ModelConfig(_Section):
+    """The language model that is trained. path: "tiny", a folder, or a hub name."""
+
+    path: str = "tiny"
+    prompts: Literal["full", "brief"] = "full"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    autocast: bool = False
+    device: str = "auto"
+    lora_rank: int = Field(0, ge=0)
+    trust_remote_code: bool = False
+    max_context_tokens: int = Field(4096, ge=64)
+
+
+class EmbeddingConfig(_Section):
+    """The embedding space of the sim-to-real gap. path: "minilm" (embedded default), a folder, or a hub name."""
+
+    path: str = "minilm"
+    prefix: str = ""
+    batch_size: int = Field(64, ge=1)
+    device: str = "auto"
+
+
+class CollectConfig(_Section):
+    """Rollouts of the target model itself (paper, section 1 step 1)."""
+
+    split: str = "train"
+    policy: str = "model"
+    num_tasks: int = Field(0, ge=0, description="0 = all")
+    rollouts_per_task: int = Field(3, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    max_new_tokens: int = Field(512, ge=1)
+    episodes_in_flight: int = Field(64, ge=1)
+
+
+class TransitionsConfig(_Section):
+    """history_steps: H, the number of past exchanges kept before each action; 0 keeps all."""
+
+    history_steps: int = Field(0, ge=0)
+    valid_fraction: float = Field(0.1, ge=0, lt=1)
+
+
+class FilterConfig(_Section):
+    """The easy filter (paper, section 1 step 3). `tau_d`/`tau_easy` None = calibrated to `target_share`."""
+
+    enabled: bool = True
+    predictor_fraction: float = Field(0.1, gt=0, lt=1)
+    predictor_epochs: int = Field(2, ge=1)
+    predictor_learning_rate: float = Field(2e-6, gt=0)
+    num_predictions: int = Field(10, ge=1, description="K")
+    temperature: float = Field(1.0, ge=0)
+    max_new_tokens: int = Field(512, ge=1)
+    target_share: float = Field(0.3, gt=0, lt=1)
+    tau_d: float | None = Field(None, gt=0, le=2)
+    tau_easy: float | None = Field(None, ge=0, le=1)
+    keep_probability: float = Field(0.1, ge=0, le=1)
+
+
+class GrpoConfig(_Section):
+    """What both GRPO stages share."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    group_size: int = Field(8, ge=2)
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(512, ge=1)
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.2, gt=0)
+    kl_weight: float = Field(0.01, ge=0)
+    advantage_scale: Literal["std", "none"] = "std"
+    aggregation: Literal["sequence", "token", "constant"] = "sequence"
+    updates_per_batch: int = Field(1, ge=1)
+    tokens_per_pass: int = Field(16384, ge=256)
+    checkpoint_every: int = Field(10, ge=1)
+    max_steps: int = Field(0, ge=0, description="0 = as the epochs say")
+
+
+class TrainWmConfig(GrpoConfig):
+    """World-model training (paper, section 1 step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think."""
+
+    method: Literal["rwml", "sft"] = "rwml"
+    epochs: int = Field(2, ge=1)
+    batch_size: int = Field(32, ge=1, description="prompts per step")
+    reward: Literal["embedding"] = "embedding"
+    tau_d: float | None = Field(None, gt=0, le=2, description="None = the filter's choice by the paper's rule")
+    low_signal_share: float = Field(0.05, ge=0, le=1)
+    low_signal_steps: int = Field(5, ge=1)
+
+
+class TrainPolicyConfig(GrpoConfig):
+    """Policy RL on task success (paper, section 1 step 5). start: whose weights it begins with."""
+
+    start: Literal["world_model", "model"] = "world_model"
+    split: str = "train"
+    steps: int = Field(300, ge=1)
+    tasks_per_step: int = Field(16, ge=1)
+    episode_max_steps: int = Field(15, ge=1)
+    reward_success: float = 10.0
+    reward_invalid: float = -0.1
+
+
+class EvaluateConfig(_Section):
+    """Held-out figures. Each arm is evaluated on the same tasks and the same transitions with the same seeds."""
+
+    splits: tuple[str, ...] = ("valid_seen", "valid_unseen")
+    num_tasks: int = Field(0, ge=0, description="per split; 0 = all")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    temperature: float = Field(0.4, ge=0)
+    max_new_tokens: int = Field(512, ge=1)
+    num_transitions: int = Field(500, ge=0, description="per split; 0 = all of the collected ones")
+    world_model_temperature: float = Field(0.4, ge=0)
+    collect_policy: str = "noisy"
+    tau_d: float | None = Field(None, gt=0, le=2, description="None = as trained")
+    bootstrap_samples: int = Field(2000, ge=100)
+
+
+class ReportConfig(_Section):
+    num_examples: int = Field(20, ge=1)
+
+
+class Recipe(_Section):
+    """A whole run."""
+
+    name: str
+    seed: int = 0
+    out: str = "runs/{name}"
+    world: WorldConfig = WorldConfig()
+    model: ModelConfig = ModelConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    collect: CollectConfig = CollectConfig()
+    transitions: TransitionsConfig = TransitionsConfig()
+    filter: FilterConfig = FilterConfig()
+    train_wm: TrainWmConfig = TrainWmConfig()
+    train_policy: TrainPolicyConfig = TrainPolicyConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.out.format(name=self.name))
+
+
+def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a TOML recipe and apply `key.sub=value` overrides; RwmlError on any bad file, key or value."""
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        there = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise RwmlError(
+            f"no recipe at '{path}'", "a run is described by its recipe alone", nearest(path.name, there)
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RwmlError(
+            f"'{path}' is not TOML: {error}", "a recipe that is half read would train something else", "mend that line"
+        ) from None
+    for override in overrides:
+        _apply(data, override)
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], source: str = "recipe") -> Recipe:
+    """Validate a recipe that was read elsewhere (a file, `recipe.json`)."""
+    return _validate(Recipe, data, source)
+
+
+def read_settings(model: type[M], overrides: tuple[str, ...], source: str) -> M:
+    """Settings that stand in no recipe: the model's defaults with `key=value` overrides."""
+    data: dict[str, Any] = {}
+    for override in overrides:
+        _apply(data, override)
+    return _validate(model, data, source)
+
+
+def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
+    _refuse_unknown(data, model, source, "")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RwmlError(
+            f"{source}: {key} = {first.get('input')!r} is not valid: {first['msg']}",
+            "a run with a wrong value is a wrong run",
+            f"set {key} to an allowed value, in the file or with {key}=VALUE on the command line",
+        ) from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise RwmlError(
+            f"override '{override}' is not of the form key.sub=value",
+            "it would change nothing",
+            "write e.g. train_wm.epochs=1",
+        )
+    try:
+        value = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    for part in parents:
+        data = data.setdefault(part, {})
+        if not isinstance(data, dict):
+            raise RwmlError(f"override '{override}': '{part}' is no section", "it has no keys to set", "check the key")
+    data[last] = value
+
+
+def _refuse_unknown(data: dict[str, Any], model: type[BaseModel], source: str, prefix: str) -> None:
+    for key, value in data.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            raise RwmlError(
+                f"{source}: unknown key '{prefix}{key}'",
+                "a misspelt key would silently leave the default in force",
+                nearest(key, model.model_fields),
+            )
+        inner = field.annotation
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            _refuse_unknown(value, inner, source, f"{prefix}{key}.")

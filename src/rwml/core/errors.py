@@ -1,0 +1,29 @@
+"""The one error that users see, and the spelling help that its messages use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RwmlError(Exception):
+    """A mistake that a user can mend.
+
+    what: what is wrong, with the offending value; why: why it matters; fix: what to do about it.
+    """
+
+    def __init__(self, what: str, why: str, fix: str) -> None:
+        self.what, self.why, self.fix = what, why, fix
+        super().__init__(f"{what}\n  why it matters: {why}\n  what to do: {fix}")
+
+    def __reduce__(self) -> tuple[type[RwmlError], tuple[str, str, str]]:
+        return type(self), (self.what, self.why, self.fix)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'? " for the closest known name, else the list of what is known."""
+    options = sorted(known)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'? (known: {', '.join(options)})"
+    return f"known: {', '.join(options) or 'none'}"

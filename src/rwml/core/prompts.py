@@ -1,0 +1,37 @@
+"""The tags that language models answer in, and how they are read back (paper, section 3)."""
+
+from __future__ import annotations
+
+import re
+
+ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+NEXT_STATE = re.compile(r"<next_state>(.*?)</next_state>", re.DOTALL)
+THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+
+def action_text(action: str, thought: str | None = None) -> str:
+    """An assistant message that takes an action; `thought=None` leaves the think block out."""
+    think = "" if thought is None else f"<think>{thought}</think>"
+    return f"{think}<action>{action}</action>"
+
+
+def next_state_text(next_state: str, thought: str = "") -> str:
+    """An assistant message that predicts; the empty thought is the WM SFT label (paper, section 3)."""
+    return f"<think>{thought}</think><next_state>{next_state}</next_state>"
+
+
+def parse_action(text: str) -> str | None:
+    """The action after the thinking, or None where the tags are missing, empty or given more than once."""
+    return _only(ACTION, THINK.sub("", text, count=1))
+
+
+def parse_next_state(text: str) -> str | None:
+    """The predicted next state, or None where the tags are missing, empty or given more than once (scored 0)."""
+    return _only(NEXT_STATE, THINK.sub("", text, count=1))
+
+
+def _only(pattern: re.Pattern[str], text: str) -> str | None:
+    found = pattern.findall(text)
+    if len(found) != 1:
+        return None
+    return found[0].strip() or None

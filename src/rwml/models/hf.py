@@ -1,0 +1,91 @@
+"""Hugging Face checkpoints: loading, saving, and the bundle of model, tokenizer and chat pieces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rwml.core.errors import RwmlError
+from rwml.core.files import atomic_folder
+from rwml.models.chat import ChatFormat
+
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parent / "tiny_weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Mind:
+    """A causal language model with its tokenizer and chat pieces. device: where the model lives."""
+
+    model: Any
+    tokenizer: Any
+    chat: ChatFormat
+    source: str
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's parameters."""
+        return next(self.model.parameters()).device
+
+
+def pick_device(device: str) -> torch.device:
+    """Resolve "auto" to CUDA where there is one, else CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", trust_remote_code: bool = False) -> Mind:
+    """Load a causal language model by folder, hub name or "tiny" (the one that ships with the package).
+
+    Raises RwmlError where there is no such model, no tokenizer or no chat template.
+    """
+    name = str(path)
+    folder = str(TINY_FOLDER) if name == TINY else name
+    tokenizer = _load_tokenizer(folder, name, trust_remote_code)
+    chat = ChatFormat(tokenizer, f"'{name}'")
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RwmlError(
+            f"model '{name}' cannot be loaded: {_first_line(error)}",
+            "there is nothing to train or to ask",
+            "give a folder with config.json and safetensors weights, a hub name that this machine can reach, or 'tiny'",
+        ) from None
+    return Mind(model.to(pick_device(device)), tokenizer, chat, name)
+
+
+def save_mind(mind: Mind, folder: Path) -> None:
+    """Write a checkpoint (safetensors, tokenizer, chat template) in one step: the folder is whole or not there."""
+    with atomic_folder(folder) as target:
+        mind.model.save_pretrained(target, safe_serialization=True)
+        mind.tokenizer.save_pretrained(target)
+
+
+def _load_tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    has_files = not Path(folder).is_dir() or any(
+        (Path(folder) / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    )
+    try:
+        if not has_files:
+            raise OSError("the folder has no tokenizer files")
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise RwmlError(
+            f"'{name}' has no tokenizer that can be loaded: {_first_line(error)}",
+            "text cannot be turned into the tokens that the model knows",
+            "save the tokenizer beside the model (tokenizer.save_pretrained), or check the path or hub name",
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,38 @@
+"""`rwml transitions`: episodes -> `(s_<=t, a_t, s_{t+1})` rows (paper, section 1 step 2) -> transitions.parquet."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+
+from rwml.core.manifest import Run
+from rwml.core.progress import progress
+from rwml.core.store import read_episodes, write_records
+from rwml.core.types import Transition
+from rwml.engine.setup import load_world
+from rwml.engine.transitions import transitions_of
+
+
+def run(run: Run) -> None:
+    """Cut every episode into transitions; a share of the tasks is set aside as split `valid`, with all its rows."""
+    config = run.recipe.transitions
+    with run.stage("transitions", reads=[run.folder / "episodes"], sections=["world", "transitions"]) as stage:
+        world = load_world(run.recipe)
+        episodes = read_episodes(run.folder / "episodes")
+        rows: list[Transition] = []
+        with progress("transitions", total=len(episodes), unit="episode") as bar:
+            for episode in episodes:
+                split = _split(episode.task.id, config.valid_fraction)
+                rows.extend(transitions_of(episode, world, split, config.history_steps))
+                bar.advance(1)
+        write_records(run.folder / "transitions.parquet", rows, Transition)
+        stage.counts["transitions"] = len(rows)
+        stage.counts["knowable from the history"] = sum(row.knowable for row in rows)
+        for split, number in sorted(Counter(row.split for row in rows).items()):
+            stage.counts[f"split {split}"] = number
+        stage.counts["unparsed actions left out"] = sum(not s.parsed for e in episodes for s in e.steps)
+        stage.counts["failed episodes"] = sum(bool(e.error) for e in episodes)
+
+
+def _split(task_id: str, valid_fraction: float) -> str:
+    return "valid" if zlib.crc32(task_id.encode()) / 2**32 < valid_fraction else "train"

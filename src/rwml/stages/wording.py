@@ -1,0 +1,118 @@
+"""Words and numbers of the report: formats, the headline sentences, and word-level differences."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_WORD = re.compile(r"\s*(?:\w+|[^\w\s])")
+NOTHING = "–"
+
+
+def percent(value: float | None) -> str:
+    """A share as percent with one decimal; a dash for None."""
+    return NOTHING if value is None else f"{100 * value:.1f}%"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in signed percentage points; a dash for None."""
+    return NOTHING if value is None else f"{100 * value:+.1f}".replace("-", "−").replace("+0.0", "0.0")
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """A plain figure; a dash for None."""
+    return NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def number(value: Any) -> str:
+    """A count with thousands separators; other figures to three digits, the rest as it is."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: NOTHING}[value]
+    if isinstance(value, (int, float)):
+        return f"{int(value):,}" if float(value).is_integer() else f"{value:.3g}"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def verdict(difference: Mapping[str, Any]) -> str:
+    """`up`, `down`, `unsure` (the interval holds 0) or `unknown` (no interval), of a difference in eval.json."""
+    low, high = difference["interval"]
+    if low is None or high is None:
+        return "unknown"
+    if low > 0:
+        return "up"
+    return "down" if high < 0 else "unsure"
+
+
+def sentence(difference: Mapping[str, Any], subject: str, unit: str) -> str:
+    """What the data say about a headline difference, in plain words.
+
+    subject: what is measured ("the share of ..."); unit: what a row is ("predictions").
+    """
+    low, high = difference["interval"]
+    before, after = percent(difference["before"]), percent(difference["after"])
+    where = f"over {difference['n']:,} held-out {unit} from {difference['clusters']:,} tasks"
+    said = verdict(difference)
+    if said == "unknown":
+        return f"{subject} went from {before} to {after} {where}: too few tasks for an interval, so no claim is made."
+    range_ = (
+        f"the difference is {points(difference['difference'])} points, 95% interval {points(low)} to {points(high)}"
+    )
+    if said == "unsure":
+        return (
+            f"The data do not support a difference. {subject} was {before} before and {after} after, {where}; "
+            f"{range_}, and that range holds zero."
+        )
+    moved = "rose" if said == "up" else "fell"
+    return f"{subject} {moved} from {before} to {after}, {where}; {range_}."
+
+
+def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:
+    """Pieces of `predicted` against `real`: ("same", text), ("wrong", not in real), ("missing", only in real).
+
+    Words and signs are compared, whitespace is not; the same and wrong pieces together are `predicted`.
+    """
+    ours, theirs = _WORD.findall(predicted), _WORD.findall(real)
+    match = difflib.SequenceMatcher(
+        None, [word.strip() for word in ours], [word.strip() for word in theirs], autojunk=False
+    )
+    pieces: list[tuple[str, str]] = []
+    for kind, a, b, c, d in match.get_opcodes():
+        if kind == "equal":
+            pieces.append(("same", "".join(ours[a:b])))
+            continue
+        if b > a:
+            pieces.append(("wrong", "".join(ours[a:b])))
+        if d > c:
+            pieces.append(("missing", "".join(theirs[c:d])))
+    return pieces
+
+
+def recipe_toml(recipe: Mapping[str, Any]) -> str:
+    """A resolved recipe as TOML that reads back as the same recipe; keys that are None are left to their default."""
+    plain = [f"{key} = {_toml(value)}" for key, value in recipe.items() if not isinstance(value, Mapping)]
+    sections = [
+        "\n".join([f"\n[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items() if value is not None)])
+        for name, section in recipe.items()
+        if isinstance(section, Mapping)
+    ]
+    return "\n".join(plain + sections) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,87 @@
+"""`rwml worlds`: what worlds there are, and one task of one of them played by hand."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rwml.core.errors import RwmlError, nearest
+from rwml.core.types import Task
+from rwml.worlds.base import World
+from rwml.worlds.registry import WORLDS, get_world
+
+_HELP = "Type an action; ? lists what is admissible, quit ends."
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`key=value` pairs as a world's options; values are read as TOML where they are, else as text."""
+    options = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise RwmlError(
+                f"option '{pair}' is not of the form key=value", "it would change nothing", "write source=official"
+            )
+        try:
+            options[key] = tomllib.loads(f"x = {text}")["x"]
+        except tomllib.TOMLDecodeError:
+            options[key] = text
+    return options
+
+
+def world_rows(only: str | None = None, options: dict[str, Any] | None = None) -> list[tuple[str, str, int, str]]:
+    """World, split, number of tasks, and the numbers by kind, for one world or all, made with `options`."""
+    rows = []
+    for name in [only] if only else sorted(WORLDS):
+        world = get_world(name, **(options or {}))
+        for split in world.splits():
+            tasks = world.tasks(split)
+            kinds = sorted(Counter(task.kind for task in tasks).items())
+            rows.append((name, split, len(tasks), ", ".join(f"{kind} {number}" for kind, number in kinds)))
+    return rows
+
+
+def find_task(world: World, split: str, wanted: str) -> Task:
+    """A task by id, by a part of its id, or by its number in the split (from 0); "" is the first one."""
+    tasks = world.tasks(split)
+    if not wanted and tasks:
+        return tasks[0]
+    if wanted.isdigit() and int(wanted) < len(tasks):
+        return tasks[int(wanted)]
+    for task in tasks:
+        if wanted and wanted in task.id:
+            return task
+    raise RwmlError(
+        f"{world.name}/{split} has no task '{wanted}' (it has {len(tasks)})",
+        "there would be nothing to play",
+        nearest(wanted, [task.id for task in tasks][:1000]) if len(tasks) <= 20 else f"try 0 to {len(tasks) - 1}",
+    )
+
+
+def play(world: World, task: Task, read: Callable[[str], str], show: Callable[[str], None]) -> bool:
+    """Play a task by hand until it ends, `quit`, or the input's end; returns whether it was solved.
+
+    read: asks for a line, raises EOFError at the end. show: prints a line.
+    """
+    env = world.env()
+    show(f"{task.id} ({task.kind})\n{_HELP}\n")
+    show(env.reset(task))
+    steps = 0
+    while True:
+        try:
+            action = read("> ").strip()
+        except EOFError:
+            return env.success
+        if action in ("quit", "exit"):
+            return env.success
+        if action == "?":
+            show("\n".join(env.admissible) or "This world cannot list its actions.")
+        elif action:
+            result = env.step(action)
+            steps += 1
+            show(result.observation + ("" if result.valid else "  (not admissible)"))
+            if result.terminated:
+                show(f"{'Solved' if env.success else 'Over'} after {steps} steps.")
+                return env.success

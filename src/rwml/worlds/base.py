@@ -1,0 +1,94 @@
+"""What a world is: tasks, an environment to play them in, and the world's own words for prompts and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from rwml.core.types import Task
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """Answer of `Env.step`. terminated: the world ended the episode (success or failure), never a step limit."""
+
+    observation: str
+    reward: float
+    terminated: bool
+    valid: bool
+    kind: str = "text"
+
+
+@runtime_checkable
+class Env(Protocol):
+    """One environment that plays one task at a time. Not thread-safe; make one per episode in flight."""
+
+    def reset(self, task: Task, seed: int = 0) -> str:
+        """Start `task` and return the first observation, the task's wording included."""
+
+    def step(self, action: str) -> StepResult:
+        """Play one action. Any string is allowed: one that the world does not admit is a step with valid=False."""
+
+    @property
+    def admissible(self) -> Sequence[str]:
+        """The actions that the world admits now; empty where the world cannot list them."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is solved now."""
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """A policy that is no language model. One instance per episode; sees what a player sees, and nothing hidden."""
+
+    def act(self, observation: str, admissible: Sequence[str]) -> str:
+        """Return the next action, given the newest observation (the opening at first)."""
+
+    def thought(self) -> str:
+        """Return a few words on the last action's purpose, "" if there are none (used to write warm-up data)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The world's words. `agent`/`world_model`: what stands before the opening; `question`: how a prediction is
+    asked for, with `{action}`; empty strings are left out."""
+
+    agent: str
+    world_model: str
+    question: str
+
+
+@runtime_checkable
+class World(Protocol):
+    """A family of tasks. Cheap to make; loads data when asked."""
+
+    name: str
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that are there, e.g. ("train", "valid_seen", "valid_unseen")."""
+
+    def tasks(self, split: str) -> list[Task]:
+        """All tasks of a split in a stable order; RwmlError names the nearest split if there is no such one."""
+
+    def env(self) -> Env:
+        """Make an environment."""
+
+    def actors(self) -> tuple[str, ...]:
+        """Names of the built-in policies, e.g. ("random", "expert", "noisy")."""
+
+    def actor(self, name: str, seed: int) -> Actor:
+        """Make a built-in policy; RwmlError names the nearest one."""
+
+    def prompts(self, style: str) -> Prompts:
+        """Wording in a style: "full" (for pretrained models) or "brief" (for the tiny one)."""
+
+    def verb(self, action: str) -> str:
+        """The head word of an action, for tables; "invalid" if it is none."""
+
+    def inefficient(self, action: str) -> bool:
+        """Whether an admitted action only looks (paper, section 2: look/examine)."""
+
+    def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
+        """Whether the next state could be told from the opening and the full history."""

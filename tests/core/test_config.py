@@ -1,0 +1,116 @@
+"""Recipes: every mistake is an error that helps; every recipe in the repository loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rwml.core.config import Recipe, load_recipe, parse_recipe
+from rwml.core.errors import RwmlError
+from rwml.stages.run import find_recipe, shipped_recipes
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "r.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_is_found_by_name(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.folder == Path("runs") / path.stem
+    assert find_recipe(path.stem).read_bytes() == path.read_bytes()
+
+
+def test_recipes_are_there() -> None:
+    assert {"quickstart", "alfworld_paper"} <= {path.stem for path in RECIPES}
+    assert set(shipped_recipes()) == {path.stem for path in RECIPES}
+
+
+def test_the_papers_recipe_has_the_papers_numbers() -> None:
+    recipe = load_recipe(find_recipe("alfworld_paper"))
+    assert recipe.collect.num_tasks * recipe.collect.rollouts_per_task == 2048 * 3
+    assert (recipe.filter.tau_d, recipe.filter.num_predictions, recipe.filter.keep_probability) == (0.1, 10, 0.1)
+    train = recipe.train_wm
+    assert (train.learning_rate, train.batch_size, train.group_size, train.epochs, train.tau_d) == (1e-6, 32, 8, 2, 0.2)
+    policy = recipe.train_policy
+    assert (policy.steps, policy.group_size, policy.episode_max_steps) == (300, 8, 15)
+
+
+def test_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    path = _written(tmp_path, 'name = "x"\n[train_wm]\nlearning_rat = 1e-5\n')
+    with pytest.raises(RwmlError) as caught:
+        load_recipe(path)
+    assert "unknown key 'train_wm.learning_rat'" in caught.value.what
+    assert "did you mean 'learning_rate'?" in caught.value.fix
+
+
+def test_unknown_section_and_unknown_override_name_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(RwmlError, match="unknown key 'colect'") as caught:
+        parse_recipe({"name": "x", "colect": {}})
+    assert "did you mean 'collect'?" in caught.value.fix
+    with pytest.raises(RwmlError, match=r"unknown key 'train_wm\.epoch'") as caught:
+        load_recipe(_written(tmp_path, 'name = "x"\n'), ("train_wm.epoch=1",))
+    assert "did you mean 'epochs'?" in caught.value.fix
+
+
+def test_bad_value_names_key_value_and_rule() -> None:
+    with pytest.raises(RwmlError) as caught:
+        parse_recipe({"name": "x", "train_wm": {"group_size": 1}})
+    assert "train_wm.group_size = 1 is not valid" in caught.value.what
+    assert "greater than or equal to 2" in caught.value.what
+    with pytest.raises(RwmlError, match=r"train_wm\.method = 'dpo' is not valid"):
+        parse_recipe({"name": "x", "train_wm": {"method": "dpo"}})
+
+
+def test_broken_toml_and_missing_file_are_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(RwmlError, match="is not TOML"):
+        load_recipe(_written(tmp_path, "name = \n"))
+    with pytest.raises(RwmlError, match="no recipe at") as caught:
+        load_recipe(tmp_path / "t.toml")
+    assert "r.toml" in caught.value.fix
+
+
+def test_a_bare_name_that_is_no_recipe_names_the_nearest() -> None:
+    with pytest.raises(RwmlError) as caught:
+        find_recipe("quickstat")
+    assert "did you mean 'quickstart'?" in caught.value.fix
+
+
+def test_overrides_are_typed_nested_and_win(tmp_path: Path) -> None:
+    path = _written(tmp_path, 'name = "x"\n[train_wm]\nepochs = 2\n')
+    recipe = load_recipe(
+        path,
+        (
+            "seed=7",
+            "train_wm.epochs=3",
+            "train_wm.tau_d=0.25",
+            "model.path=some/model",
+            "world.options.size=small",
+            "evaluate.seeds=[4, 5]",
+        ),
+    )
+    assert (recipe.seed, recipe.train_wm.epochs, recipe.train_wm.tau_d) == (7, 3, 0.25)
+    assert recipe.model.path == "some/model"
+    assert recipe.world.options == {"size": "small"}
+    assert recipe.evaluate.seeds == (4, 5)
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "name.x=3"])
+def test_malformed_override_is_an_error(tmp_path: Path, override: str) -> None:
+    with pytest.raises(RwmlError, match="override"):
+        load_recipe(_written(tmp_path, 'name = "x"\n'), (override,))
+
+
+def test_recipes_are_frozen_and_round_trip_through_json() -> None:
+    recipe = parse_recipe({"name": "x", "train_wm": {"tau_d": 0.1}})
+    assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.seed = 3  # type: ignore[misc]
+    assert recipe.folder == Path("runs/x")
+    assert Recipe(name="y", out="/data/{name}/1").folder == Path("/data/y/1")

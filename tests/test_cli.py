@@ -1,0 +1,180 @@
+"""The command line, as a person uses it: in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rwml.core.config import load_recipe
+from rwml.core.errors import RwmlError
+from rwml.core.manifest import Run
+from rwml.core.store import write_json
+from rwml.stages import VERBS
+from rwml.stages.run import run_all
+from rwml.stages.worlds import find_task, parse_options, play
+from rwml.worlds.registry import get_world
+
+RECIPE = 'name = "r"\nout = "{out}"\n'
+HEAVY = ("torch", "transformers", "numpy", "pyarrow", "pydantic", "matplotlib")
+
+
+def _rwml(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rwml.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, input=text, check=False, timeout=120)
+
+
+def _recipe(folder: Path, extra: str = "") -> Path:
+    path = folder / "r.toml"
+    path.write_text(RECIPE.format(out=folder / "run") + extra)
+    return path
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom rwml.cli import main\nsys.argv = ['rwml', '--help']\n"
+        f"try:\n    main()\nfinally:\n    print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == "[]\n"
+    for verb in ("run", "worlds", "summary", "tiny", *(verb.name for verb in VERBS)):
+        assert f" {verb} " in done.stdout
+
+
+def test_waiting_threads_sleep() -> None:
+    script = "import os, rwml.cli; print(os.environ['OMP_WAIT_POLICY'])"
+    clean = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=clean)
+    assert done.stdout == "passive\n"
+
+
+def test_a_users_mistake_is_a_message_and_exit_code_2(tmp_path: Path) -> None:
+    done = _rwml("collect", str(_recipe(tmp_path, "[collect]\nrollout_per_task = 2\n")))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[0].endswith("unknown key 'collect.rollout_per_task'")
+    assert "what to do: did you mean 'rollouts_per_task'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    debug = _rwml("collect", str(tmp_path / "r.toml"), "--debug")
+    assert debug.returncode == 1
+    assert "Traceback" in debug.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "quickstat"], "did you mean 'quickstart'?"),
+        (["run", "RECIPE", "train_wm.epoch=1"], "did you mean 'epochs'?"),
+        (["run", "RECIPE", "--until", "train"], "did you mean 'train-wm'?"),
+        (["run", "RECIPE", "--force", "colect"], "did you mean 'collect'?"),
+        (["transitions", "RECIPE"], "run the stage that writes it first"),
+        (["worlds", "play", "alfwrld"], "did you mean 'alfworld'?"),
+        (["worlds", "play", "alfworld", "--split", "validseen"], "did you mean 'valid_seen'?"),
+        (["worlds", "play", "alfworld", "--option", "size"], "write source=official"),
+        (["summary", "nowhere"], "run the stage that writes it first"),
+    ],
+)
+def test_bad_input_says_what_to_do(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    path = str(_recipe(tmp_path))
+    done = _rwml(*(path if argument == "RECIPE" else argument for argument in arguments))
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_says_how_to_go_on() -> None:
+    command = [sys.executable, "-m", "rwml.cli", "worlds", "play", "alfworld"]
+    game = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert game.stdout is not None
+    while not game.stdout.readline().startswith("You are in the middle of a room"):
+        assert game.poll() is None
+    game.send_signal(signal.SIGINT)
+    _, errors = game.communicate(timeout=60)
+    assert game.returncode == 130
+    assert errors.strip() == "stopped; the same command goes on from here: rwml worlds play alfworld"
+
+
+def test_worlds_lists_splits_tasks_and_kinds() -> None:
+    done = _rwml(
+        "worlds", "--only", "alfworld", "-o", "num_train=6", "-o", "num_valid_seen=2", "-o", "num_valid_unseen=1"
+    )
+    assert done.returncode == 0
+    rows = [line.split()[:4] for line in done.stdout.splitlines()]
+    assert rows == [
+        ["alfworld", "train", "6", "tasks"],
+        ["alfworld", "valid_seen", "2", "tasks"],
+        ["alfworld", "valid_unseen", "1", "tasks"],
+    ]
+    assert "pick_and_place_simple" in done.stdout
+
+
+def test_a_game_is_played_by_hand() -> None:
+    done = _rwml("worlds", "play", "alfworld", "--task", "1", text="?\nlook\nfly away\nquit\nlook\n")
+    assert done.returncode == 0
+    assert "Your task is to:" in done.stdout
+    assert "\ninventory\n" in done.stdout
+    assert "Nothing happens.  (not admissible)" in done.stdout
+
+
+def test_playing_what_the_expert_plays_solves_the_task() -> None:
+    world = get_world("alfworld", num_train=3)
+    task = find_task(world, "train", "2")
+    assert find_task(world, "train", task.id) == task == world.tasks("train")[2]
+    actor, shown = world.actor("expert", 0), []
+    env = world.env()
+    observation = env.reset(task)
+    actions = []
+    while not env.success:
+        actions.append(actor.act(observation, env.admissible))
+        observation = env.step(actions[-1]).observation
+    typed = iter(["?", "", *actions])
+    assert play(world, task, lambda _: next(typed), shown.append) is True
+    assert shown[-1] == f"Solved after {len(actions)} steps."
+    with pytest.raises(RwmlError, match="has no task '9'"):
+        find_task(world, "train", "9")
+
+
+def test_options_are_read_as_toml_or_text() -> None:
+    assert parse_options(["a=3", "b=true", "c=some text", 'd="3"']) == {"a": 3, "b": True, "c": "some text", "d": "3"}
+
+
+def test_the_last_line_of_the_quickstart(tmp_path: Path) -> None:
+    run_folder = tmp_path / "run"
+    summary = {
+        "world_model": {"before": 0.2312, "after": 0.4149, "interval": [0.0501, 0.3099]},
+        "success": {"before": 0.125, "after": 0.25, "interval": [-0.004, 0.2203]},
+    }
+    write_json(run_folder / "eval.json", {"summary": summary})
+    stages = {name: {"seconds": seconds} for name, seconds in (("collect", 500.0), ("report", 64.0))}
+    write_json(run_folder / "manifest.json", {"format": 1, "rwml": "0.1.0", "stages": stages})
+    done = _rwml("summary", str(run_folder), "--label", "quickstart")
+    assert done.stdout == (
+        "quickstart: world_model 0.23 -> 0.41 [0.05, 0.31]; success 0.12 -> 0.25 [0.00, 0.22]; 9.4 min; "
+        f"{run_folder}/report.html\n"
+    )
+
+
+def test_a_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = _recipe(tmp_path)
+    write_json(tmp_path / "run" / "manifest.json", {"format": 1, "rwml": "99.0", "stages": {}})
+    for verb in ("collect", "run"):
+        done = _rwml(verb, str(path))
+        assert done.returncode == 2
+        assert "was written by a newer rwml (99.0" in done.stderr
+
+
+def test_run_skips_what_is_done_and_stops_where_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.open(load_recipe(_recipe(tmp_path)))
+    with run.stage("collect"):
+        (run.folder / "episodes").mkdir()
+    run_all(run, until="collect")
+    assert capsys.readouterr().err == "[1/7] collect: done already\n"
+    with pytest.raises(RwmlError, match=r"00000\.parquet"):
+        run_all(run, until="transitions")
+    assert capsys.readouterr().err == "[1/7] collect: done already\n[2/7] transitions\n"
+    assert run.state("transitions") == "failed"
