@@ -1,10 +1,10 @@
 """The reward of one RWML step, ours against sentence-transformers called on every (prediction, real) pair.
 
 Real next states come from random play of ALFWorld games (`alfworld-download`'s, below $ALFWORLD_DATA or --games).
-Predictions: groups of G answers as a world model in training gives them, made from the real ones. `--duplicates` is the
-share of the answers that need no embedding of their own: equal to the truth, or to an earlier answer of their group; all
-others are new to the whole run. The default 0.5 is cautious: a model that is right a third of the time and repeats
-itself now and then is above it, and "Nothing happens." or a closed cabinet come back in other groups as well.
+Predictions: groups of G answers as a world model in training gives them, made from the real ones. `--duplicates`: the
+share of the answers that need no embedding of their own, being equal to the truth or to an earlier answer of their
+group; the others are new to the whole run. The default 0.5 is cautious: a model that is right a third of the time and
+repeats itself now and then is above it, and "Nothing happens." or a closed cabinet come back in other groups too.
 Sampled groups of your own: `--groups FILE`, JSON lines `{"real": "...", "predicted": ["...", null, ...]}`.
 
 Three ways, on the same texts, their distances compared:

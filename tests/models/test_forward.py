@@ -277,7 +277,7 @@ def test_long_chains_and_long_answers(budget: int) -> None:
         for size in (280, 30, 30)
     ]
     tree = tree_of(answers)
-    assert len(answers[0].ids) > 2 * tree_attention.DENSE_ROWS > 2 * tree_attention.CHAIN_ROWS
+    assert len(answers[0].ids) > 2 * tree_attention.FOREST_ROWS > 2 * tree_attention.QUERY_ROWS
     expected = gradient_of(model, [tree], "dense", budget)
     torch.testing.assert_close(gradient_of(model, [tree], "walk", budget), expected, atol=TOLERANCE, rtol=TOLERANCE)
 

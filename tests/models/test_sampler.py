@@ -22,7 +22,7 @@ from transformers import (
 
 from rwml.core.errors import RwmlError
 from rwml.models.kv import Trunk, plan_trunks
-from rwml.models.sampler import Sampler, SamplingParams, pick
+from rwml.models.sampler import Completion, Sampler, SamplingParams, pick
 
 STOP = 1
 VOCAB = 40
@@ -189,9 +189,10 @@ def test_stop_token_is_kept_and_ends_the_message() -> None:
     stop = ids[3]
     first = ids.index(stop)
     (completion,) = Sampler(model, [stop]).sample([prompt], 1, SamplingParams(8, temperature=0), torch.Generator())[0]
-    assert completion.ids == ids[: first + 1] and not completion.truncated
+    assert completion == Completion(ids[: first + 1], completion.logprobs, truncated=False)
     (cut,) = Sampler(model, []).sample([prompt], 1, SamplingParams(3, temperature=0), torch.Generator())[0]
-    assert cut.ids == ids[:3] and cut.truncated and len(cut.logprobs) == 3
+    assert cut == Completion(ids[:3], cut.logprobs, truncated=True)
+    assert len(cut.logprobs) == 3
 
 
 def test_sampled_frequencies_follow_the_model() -> None:
@@ -204,7 +205,8 @@ def test_sampled_frequencies_follow_the_model() -> None:
     chi2 = ((seen - expected * 8000) ** 2 / (expected * 8000))[common].sum().item()
     # The 99.9% quantile of chi-square with k degrees of freedom is below k + 4.5 * sqrt(2 k) for k >= 3.
     k = int(common.sum()) - 1
-    assert k >= 3 and chi2 < k + 4.5 * (2 * k) ** 0.5
+    assert k >= 3
+    assert chi2 < k + 4.5 * (2 * k) ** 0.5
 
 
 def test_cuts_leave_the_likeliest_tokens_in_proportion() -> None:
@@ -253,9 +255,12 @@ def test_trunks_by_hand() -> None:
     a, b = tuple(range(20)), tuple(range(10, 40))
     prompts = [(*a, 90), (*a[:12], 91, 92), (*b, 93), (7,)]
     trunks, place = plan_trunks(prompts, [4, 4, 4, 1])
-    assert trunks == [Trunk(-1, 0, a), Trunk(0, 0, b)]
-    assert place == [(0, 20), (0, 12), (1, 30), (-1, 0)]
-    # Half in common makes one family; less than half makes two trunks, of which the second shares its head.
-    trunks, place = plan_trunks([(1, 2, 3, 4, 5, 6), (1, 2, 7, 8, 9, 9)], [8, 8])
-    assert trunks == [Trunk(-1, 0, (1, 2, 3, 4, 5)), Trunk(0, 2, (1, 2, 7, 8, 9))]
-    assert place == [(0, 5), (1, 5)]
+    assert trunks == [Trunk(-1, 0, b), Trunk(-1, 0, a)]
+    assert place == [(1, 20), (1, 12), (0, 30), (-1, 0)]
+    # A prompt that shares only its head with a longer one, and is long itself, gets a trunk that continues the head.
+    head, left, right = (1, 2, 3), tuple(range(100, 300)), tuple(range(300, 450))
+    trunks, place = plan_trunks([(*head, *right), (*head, *left), (*head, *right[:70], 9)], [8, 8, 8])
+    assert trunks == [Trunk(-1, 0, (*head, *left[:-1])), Trunk(0, 3, (*head, *right[:-1]))]
+    assert place == [(1, 152), (0, 202), (1, 73)]
+    # Too few rows to share anything: everything is the row's own.
+    assert plan_trunks([(1, 2, 3)], [3]) == ([], [(-1, 0)])

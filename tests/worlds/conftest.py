@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rwml.worlds.alfworld.parse import GAME_FILE, TEMPLATES
+from rwml.worlds.alfworld.parse import GAME_FILE
+from rwml.worlds.alfworld.rules import TEMPLATES
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "alfworld" / "games.tar.xz"
 NAMED = {  # games with a golden trace in test_alfworld_engine.py
@@ -77,13 +78,25 @@ def plain_grammar() -> str:
     return 'grammar :: """ {"task": [{"rhs": "Your task is to: put a hot apple in fridge."}]} """;\n' + actions
 
 
+def plain_domain() -> str:
+    """As much of a game file's domain as our engine reads."""
+    conditions = {
+        "CleanObject": "(or ;(receptacleType ?r SinkType)\n (receptacleType ?r SinkBasinType))",
+        "HeatObject": "(and (heatable ?o) (or (receptacleType ?r MicrowaveType)))",
+        "CoolObject": "(and (coolable ?o) (or (receptacleType ?r FridgeType)))",
+        "SliceObject": "(or (objectType ?ko KnifeType) (objectType ?ko ButterKnifeType))",
+    }
+    actions = (f"(:action {name} :precondition {conditions.get(name, '()')})" for name in TEMPLATES)
+    return f"(define (domain alfred) {' '.join(actions)})"
+
+
 @pytest.fixture
 def write_kitchen(tmp_path: Path) -> Callable[..., Path]:
     """`write_kitchen(goal=..., problem=..., grammar=..., domain=...)` writes a game file and returns its path."""
 
     def write(goal: str = HOT_APPLE_IN_FRIDGE, **changed: str) -> Path:
         data = {
-            "pddl_domain": changed.get("domain", ""),
+            "pddl_domain": changed.get("domain") or plain_domain(),
             "grammar": changed.get("grammar") or plain_grammar(),
             "pddl_problem": changed.get("problem", KITCHEN).replace("GOAL", goal),
             "walkthrough": ["go to countertop 1"],

@@ -128,7 +128,8 @@ class TreeBuilder:
         old_logp: what the sampler reported for ids[start:], NaN where nothing is known.
         """
         path = np.asarray(ids, dtype=np.int64)
-        assert path.ndim == 1 and len(path) > 0, "a path has at least one token"
+        assert path.ndim == 1
+        assert len(path) > 0, "a path has at least one token"
         assert 0 <= start <= len(path), f"start {start} lies outside the {len(path)} tokens of the path"
         sums = np.zeros((6, len(path)))
         span = sums[:, start:]

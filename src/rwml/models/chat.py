@@ -10,7 +10,7 @@ from typing import Any
 
 from rwml.core.errors import RwmlError
 
-_MARKS = ("RWMLFIRSTUSER", "RWMLASSISTANT", "RWMLSECONDUSER")
+_MARKS = ("RwmlFirstUser", "RwmlAssistant", "RwmlSecondUser")
 
 
 class ChatFormat:
@@ -32,25 +32,7 @@ class ChatFormat:
                 "policies and world models are asked through chat turns, and these must be the ones it was trained on",
                 "use an instruction-tuned checkpoint, or put a chat_template.jinja into its folder",
             )
-        first, assistant, second = _MARKS
-        rendered = tokenizer.apply_chat_template(
-            [
-                {"role": "user", "content": first},
-                {"role": "assistant", "content": assistant},
-                {"role": "user", "content": second},
-            ],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        if any(rendered.count(mark) != 1 for mark in _MARKS):
-            raise RwmlError(
-                f"the chat template of {source} does not write each message exactly once",
-                "trees share a history only where a longer conversation begins with the shorter one",
-                "use a template that renders messages one after another",
-            )
-        head, rest = rendered.split(first)
-        to_assistant, rest = rest.split(assistant)
-        to_user, generation = rest.split(second)
+        head, to_assistant, to_user, generation = _pieces(tokenizer, source)
         self.user_open = self.text(head)
         # A template may open a thinking block in the generation prompt only; that is what the model answers to.
         self.to_assistant = self.text(generation)
@@ -89,3 +71,29 @@ class ChatFormat:
     def ask(self, question: str = "") -> list[int]:
         """Ids that end the open user message (after an optional question) and let the assistant answer."""
         return self.text(question) + self.to_assistant
+
+
+def _pieces(tokenizer: Any, source: str) -> list[str]:
+    """What the template writes before, between and after three messages."""
+    roles = ("user", "assistant", "user")
+    messages = [{"role": role, "content": mark} for role, mark in zip(roles, _MARKS, strict=True)]
+    try:
+        rendered = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # whatever a template raises, or the engine that reads it
+        raise RwmlError(
+            f"the chat template of {source} cannot be rendered: {error}",
+            "policies and world models are asked in turns of user, assistant, user, and so on, without a system message",
+            "use a template that takes such conversations",
+        ) from None
+    places = [rendered.find(mark) for mark in _MARKS]
+    if any(rendered.count(mark) != 1 for mark in _MARKS) or places != sorted(places):
+        raise RwmlError(
+            f"the chat template of {source} does not write each message exactly once, and in their order",
+            "trees share a history only where a longer conversation begins with the shorter one",
+            "use a template that renders messages one after another",
+        )
+    pieces = []
+    for mark in _MARKS:
+        piece, rendered = rendered.split(mark)
+        pieces.append(piece)
+    return [*pieces, rendered]

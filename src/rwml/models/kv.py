@@ -8,6 +8,7 @@ and `valid` says which columns a row has really written. A forward pass is packe
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor
 from rwml.models.prefix_attention import RowsPass, TrunkPass, attending
 
 TRUNK_MIN_ROWS = 4
+# Tokens behind a shared prefix that are copied to every row of the prompt rather than made a trunk of their own.
+SHORT_TAIL = 64
 FORWARD_TOKENS = 8192
 
 
@@ -32,8 +35,18 @@ class Trunk:
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Number of leading tokens that two sequences share."""
-    limit = min(len(a), len(b))
-    return next((i for i in range(limit) if a[i] != b[i]), limit)
+    low, high = 0, min(len(a), len(b))
+    while low < high:  # slices compare at the speed of C
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
+
+
+def _closest(families: list[tuple[tuple[int, ...], int]], ids: tuple[int, ...]) -> tuple[int, int]:
+    """The longest prefix that `ids` share with one of the sorted sequences, and that one's number; (0, -1) if none."""
+    at = bisect_left(families, (ids, 0))
+    # What shares most lies beside it in the sorted order.
+    return max(((common_prefix(near, ids), i) for near, i in families[max(at - 1, 0) : at + 1]), default=(0, -1))
 
 
 def plan_trunks(
@@ -45,24 +58,29 @@ def plan_trunks(
     (-1, 0) where too few rows would share a trunk. At least one token of every prompt is left out of its trunk, because
     the model must still be asked what follows it.
     """
-    families: list[list[int]] = []
-    for i in sorted(range(len(prompts)), key=lambda i: prompts[i]):
-        last = prompts[families[-1][-1]] if families else ()
-        # Two prompts belong together when most of the shorter one is common to both.
-        if families and common_prefix(last, prompts[i]) * 2 >= min(len(last), len(prompts[i])):
-            families[-1].append(i)
+    heads: list[tuple[tuple[int, ...], int]] = []
+    families: dict[int, list[int]] = {}
+    # From the longest prompt down, each joins the one that it shares most with, or is the head of a family of its own.
+    for i in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i])):
+        shared, head = _closest(heads, prompts[i])
+        if shared and len(prompts[i]) - shared <= max(SHORT_TAIL, len(prompts[i]) // 2):
+            families[head].append(i)
         else:
-            families.append([i])
+            families[i] = [i]
+            insort(heads, (prompts[i], i))
     trunks: list[Trunk] = []
     place = [(-1, 0)] * len(prompts)
-    for family in families:
-        ids = max((prompts[i] for i in family), key=len)[:-1]
+    known: list[tuple[tuple[int, ...], int]] = []
+    for head, family in families.items():
+        ids = prompts[head][:-1]
         if sum(rows_per_prompt[i] for i in family) < TRUNK_MIN_ROWS or not ids:
             continue
         for i in family:
-            place[i] = (len(trunks), min(common_prefix(ids, prompts[i]), len(prompts[i]) - 1))
-        shared, parent = max(((common_prefix(trunk.ids, ids), t) for t, trunk in enumerate(trunks)), default=(0, -1))
-        trunks.append(Trunk(parent, shared, ids))
+            shared = min(common_prefix(ids, prompts[i]), len(prompts[i]) - 1)
+            place[i] = (len(trunks), shared) if shared else (-1, 0)
+        shared, parent = _closest(known, ids)
+        insort(known, (ids, len(trunks)))
+        trunks.append(Trunk(parent if shared else -1, shared, ids))
     return trunks, place
 
 

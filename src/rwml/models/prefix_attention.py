@@ -62,7 +62,7 @@ def partial_attention(
     look at nothing gets output 0 and log-sum-exp -inf (only sliding windows make such queries).
     """
     scale, softcap = options.get("scaling"), options.get("softcap")
-    # The fused kernel spares memory; for the few queries of a decoding step two batched products are three times faster.
+    # The fused kernel spares memory; for the few queries of a step two batched products are three times faster.
     fused = q_BHQD.device.type == "cpu" and q_BHQD.shape[2] > FEW_QUERIES and q_BHQD.shape[3] == v_BHCD.shape[3]
     if fused and not softcap:
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
@@ -194,7 +194,7 @@ class RowsPass:
         window = options.get("sliding_window")
         if window not in self._own_bias:
             valid, positions = self.cache.valid[self.rows, seen], self.cache.positions[self.rows, seen]
-            allowed = valid[:, None]
+            allowed = valid[:, None].clone()
             if window or self.width > 1:
                 allowed = allowed & _allowed(self.positions, positions, options)
             if self.inside is not None:
@@ -213,7 +213,7 @@ class RowsPass:
         order, inverse, blocks = self._layout()
         if not blocks:
             return out, lse
-        num_rows, kv_heads, queries, size = q_RKQD.shape
+        num_rows, kv_heads, queries, _ = q_RKQD.shape
         q_KRQD = (q_RKQD if order is None else q_RKQD[order]).transpose(0, 1).contiguous()
         outs, lses = [], []
         for block in blocks:
@@ -224,9 +224,8 @@ class RowsPass:
                 continue
             k, v = self.cache.trunk_kv[layer][block.trunk]
             bias = self._bias_of_trunk(block, rows if order is None else order[rows], queries, q_KRQD.dtype, options)
-            part = partial_attention(
-                q_KRQD[None, :, rows].flatten(2, 3), k[None, :, : block.columns], v[None, :, : block.columns], bias, options
-            )
+            k, v = k[None, :, : block.columns], v[None, :, : block.columns]
+            part = partial_attention(q_KRQD[None, :, rows].flatten(2, 3), k, v, bias, options)
             outs.append(part[0])
             lses.append(part[1])
         trunk_out = torch.cat(outs, 2).view(kv_heads, num_rows, queries, -1).transpose(0, 1)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,17 @@ from transformers import AttentionInterface
 from rwml.core.errors import RwmlError
 
 NAME = "rwml_tree"
-# Up to this many rows a forest attends to itself under one dense mask; above it, chain by chain.
-DENSE_ROWS = 384
-# A longer chain attends to itself in blocks of this many queries, which skips most of the masked upper triangle.
-CHAIN_ROWS = 256
+# Up to this many rows a forest attends to itself under one mask; above it, chain by chain.
+FOREST_ROWS = 384
+# Queries are cut into blocks of at most this many rows, each with the keys before its end: that skips most of the
+# upper triangle, which the kernel would compute and throw away.
+QUERY_ROWS = 96
 # Side of FlexAttention's blocks of queries and keys.
 BLOCK = 128
 
 
 class KeyStore:
-    """Keys and values of one chunk of tokens, by attention module; branches read them and leave their gradients here."""
+    """Keys and values of one chunk of tokens, by attention module; branches leave their gradients here."""
 
     def __init__(self) -> None:
         self.read: dict[nn.Module, tuple[Tensor, Tensor]] = {}
@@ -102,31 +104,34 @@ def add_forest(plan: Plan, end: NDArray[np.int64], parent: NDArray[np.int64], st
 
     The last subtree may be cut at `stop`, where only its chain goes through the model.
     """
-    size = stop - start
-    is_chain = bool((parent[start + 1 : stop] == np.arange(start, stop - 1)).all())
-    if is_chain and size <= CHAIN_ROWS:
-        plan.own.append(Piece(at, at + size, at, at + size, causal=True))
-    elif size <= DENSE_ROWS:
-        plan.own.append(Piece(at, at + size, at, at + size, mask=_dense_mask(end[start:stop] - start)))
-    else:
-        for root, root_stop in siblings(end, start, stop):
-            _add_subtree(plan, end, parent, root, min(root_stop, stop), at + root - start)
+    if stop - start <= FOREST_ROWS or chain_stop(parent, start, stop) == stop:
+        _add_own(plan, end[start:stop] - start, at)
+        return
+    for root, root_stop in siblings(end, start, stop):
+        _add_subtree(plan, end, parent, root, min(root_stop, stop), at + root - start)
 
 
 def _add_subtree(plan: Plan, end: NDArray[np.int64], parent: NDArray[np.int64], start: int, stop: int, at: int) -> None:
-    """Plan one large subtree: its chain, block by block, then each forest that hangs off the chain."""
+    """Plan one large subtree: its chain, then each forest that hangs off the chain."""
     fork = chain_stop(parent, start, stop)
-    for q0 in range(start, fork, CHAIN_ROWS):
-        q1 = min(q0 + CHAIN_ROWS, fork)
-        rows = (at + q0 - start, at + q1 - start)
-        if q0 == start:
-            plan.own.append(Piece(*rows, *rows, causal=True))
-        else:
-            plan.own.append(Piece(*rows, at, rows[1], mask=_causal_mask(q1 - q0, q1 - start)))
+    _add_own(plan, end[start:fork] - start, at)
     for first, last, before in forests(end, parent, fork, stop):
         row = at + first - start
         plan.context.append(Piece(row, row + last - first, at, at + before + 1 - start))
         add_forest(plan, end, parent, first, last, row)
+
+
+def _add_own(plan: Plan, end: NDArray[np.int64], at: int) -> None:
+    """Plan the attention of rows among themselves, block of queries by block of queries; row 0 is row `at`."""
+    n = len(end)
+    cuts = np.linspace(0, n, -(-n // QUERY_ROWS) + 1).astype(int).tolist()
+    for q0, q1 in pairwise(cuts):
+        query, key = np.arange(q0, q1)[:, None], np.arange(q1)[None, :]
+        visible = (key <= query) & (query < end[:q1])
+        if q0 == 0 and (end[:q1] >= q1).all():
+            plan.own.append(Piece(at, at + q1, at, at + q1, causal=True))
+        else:
+            plan.own.append(Piece(at + q0, at + q1, at, at + q1, mask=additive_mask(torch.from_numpy(visible))))
 
 
 def siblings(end: NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -149,16 +154,6 @@ def chain_stop(parent: NDArray[np.int64], start: int, stop: int) -> int:
     """Where the unbroken chain of tokens that begins at `start` ends."""
     breaks = np.flatnonzero(parent[start + 1 : stop] != np.arange(start, stop - 1))
     return int(start + 1 + breaks[0]) if len(breaks) else stop
-
-
-def _dense_mask(end: NDArray[np.int64]) -> Tensor:
-    index = np.arange(len(end))
-    visible = (index[None, :] <= index[:, None]) & (index[:, None] < end[None, :])
-    return additive_mask(torch.from_numpy(visible))
-
-
-def _causal_mask(queries: int, keys: int) -> Tensor:
-    return additive_mask(torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries))
 
 
 def additive_mask(visible: Tensor) -> Tensor:

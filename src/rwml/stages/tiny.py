@@ -35,26 +35,29 @@ class TinyConfig(BaseModel):
     """How the weights are made. steps: optimiser steps of `episodes_per_step` fresh episodes each.
 
     noise: range of the share of random actions, drawn per episode; the policy is mediocre on purpose.
-    questions: next-state questions per episode. observation_weight: of the observations in the conversation.
+    question_share: share of the episodes that are asked about, with `questions` next-state questions each.
+    observation_weight: of the observations in the conversation. slips: share of actions that are written wrongly.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    steps: int = Field(1500, ge=1)
-    episodes_per_step: int = Field(12, ge=1)
+    steps: int = Field(1200, ge=1)
+    episodes_per_step: int = Field(24, ge=1)
     sizes: tuple[str, ...] = ("tiny", "tiny", "small")
     max_steps: int = 12
-    noise: tuple[float, float] = (0.1, 0.6)
-    questions: int = 6
+    noise: tuple[float, float] = (0.0, 0.4)
+    slips: float = 0.03
+    question_share: float = 0.3
+    questions: int = 3
     action_weight: float = 1.0
-    observation_weight: float = 0.3
+    observation_weight: float = 0.1
     question_weight: float = 1.0
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 50
     weight_decay: float = 0.01
     tokens_per_pass: int = 8192
-    autocast: bool = True
+    autocast: bool = False
     num_scenes: int = 2000
 
 
@@ -81,7 +84,7 @@ def play_lesson(config: TinyConfig, index: int) -> Lesson:
         admissible = game.admissible_commands
         action = actor.act(observation, admissible)
         thought = actor.thought()
-        if draw.random() < 0.04:
+        if draw.random() < config.slips:
             action, thought = _mangled(action, draw), "try"
         observation, _, won = game.step(action)
         steps.append((thought, action, observation, action in admissible))
@@ -99,13 +102,15 @@ def _mangled(action: str, draw: random.Random) -> str:
 
 
 def lesson_trees(mind: Mind, lesson: Lesson, config: TinyConfig, draw: random.Random) -> list[Tree]:
-    """Two trees of an episode: the conversation of the policy, and questions on the world with their answers.
+    """Trees of an episode: the conversation of the policy, and for some questions on the world with their answers.
 
     Weights are per token; `fit` divides by the batch's total.
     """
     conversation = TreeBuilder()
     ids, weights = _conversation(mind, lesson, config)
     conversation.add(ids, 0, cross_entropy=weights)
+    if draw.random() >= config.question_share:
+        return [conversation.build()]
     asked = sorted(draw.sample(range(len(lesson.steps)), min(config.questions, len(lesson.steps))))
     questions = TreeBuilder()
     chat = mind.chat

@@ -132,14 +132,14 @@ class Game:
         else:
             name = object_names[held]
             if tables.cleanable >> held & 1:
-                commands += [f"clean {name} with {names[r]}" for r in here if tables.sinks >> r & 1]
+                commands += [f"clean {name} with {names[r]}" for r in here if spec.sinks >> r & 1]
             commands += close
             if tables.coolable >> held & 1:
-                commands += [f"cool {name} with {names[r]}" for r in here if tables.fridges >> r & 1]
+                commands += [f"cool {name} with {names[r]}" for r in here if spec.fridges >> r & 1]
             commands += sorted([f"examine {name}", *[f"examine {names[r]}" for r in here]])
             commands += tables.go_commands(self.location)
             if tables.heatable >> held & 1:
-                commands += [f"heat {name} with {names[r]}" for r in here if tables.microwaves >> r & 1]
+                commands += [f"heat {name} with {names[r]}" for r in here if spec.microwaves >> r & 1]
             commands += ("help", "inventory", "look")
             fits = spec.fits[held] & (~openable | opened)
             commands += [f"move {name} to {names[r]}" for r in here if fits >> r & 1]
@@ -156,7 +156,7 @@ class Game:
                     if pickupable >> o & 1
                 ]
             )
-        elif tables.knives >> held & 1:
+        elif spec.knives >> held & 1:
             ready = (o for o, places in enumerate(self.places) if tables.sliceable >> o & 1 and self.location in places)
             commands += sorted(f"slice {object_names[o]} with {object_names[held]}" for o in ready)
         if tables.toggleable:
@@ -319,18 +319,18 @@ class Game:
         return 1 << self.held, name, device
 
     def _clean(self, rest: str) -> str | None:
-        bit, name, device = self._device(rest, self.tables.cleanable, self.tables.sinks)
+        bit, name, device = self._device(rest, self.tables.cleanable, self.spec.sinks)
         self.clean |= bit
         return f"You clean the {name} using the {device}." if bit else None
 
     def _heat(self, rest: str) -> str | None:
-        bit, name, device = self._device(rest, self.tables.heatable, self.tables.microwaves)
+        bit, name, device = self._device(rest, self.tables.heatable, self.spec.microwaves)
         self.hot |= bit
         self.cool &= ~bit
         return f"You heat the {name} using the {device}." if bit else None
 
     def _cool(self, rest: str) -> str | None:
-        bit, name, device = self._device(rest, self.tables.coolable, self.tables.fridges)
+        bit, name, device = self._device(rest, self.tables.coolable, self.spec.fridges)
         self.cool |= bit
         self.hot &= ~bit
         return f"You cool the {name} using the {device}." if bit else None
@@ -348,7 +348,7 @@ class Game:
     def _slice(self, rest: str) -> str | None:
         name, _, knife = rest.partition(" with ")
         item = self._named(name, range(len(self.places)))
-        if item < 0 or not self._in_hand(knife) or not self.tables.knives >> self.held & 1:
+        if item < 0 or not self._in_hand(knife) or not self.spec.knives >> self.held & 1:
             return None
         if not self.tables.sliceable >> item & 1 or self.location not in self.places[item]:
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 
 from rwml.core.errors import RwmlError
 from rwml.worlds.alfworld.goal import LETTERS, Tree, compile_goal, read_tree, write_tree
+from rwml.worlds.alfworld.rules import Tools, broken, read_domain, read_grammar
 
 GAME_FILE = "game.tw-pddl"
 
@@ -23,30 +23,6 @@ PROPERTIES = (
     "pickupable", "cleanable", "heatable", "coolable", "toggleable", "sliceable", "isreceptacleobject",
     "isclean", "ishot", "iscool", "ison", "istoggled", "issliced",
 )  # fmt: skip
-
-# The command templates of release 0.4. A file with others was made for other rules.
-TEMPLATES = {
-    "GotoLocation": "go to [{r.name | receptacleatlocation(r:receptacle, lend:location)}]",
-    "OpenObject": "open {r}",
-    "CloseObject": "close {r}",
-    "PickupObject": "take {o} from {r}",
-    "PutObject": "move {o} to {r}",
-    "examineReceptacle": "examine {r}",
-    "examineObject": "examine {o}",
-    "ToggleObject": "use {o}",
-    "HeatObject": "heat {o} with {r}",
-    "CleanObject": "clean {o} with {r}",
-    "CoolObject": "cool {o} with {r}",
-    "SliceObject": "slice {co} with {ko}",
-    "inventory": "inventory",
-    "look": "look",
-    "help": "help",
-}
-
-_TEMPLATE = re.compile(r'action\s+(\w+)\s*\{\s*template\s*::\s*"([^"]*)"')
-_HELP = re.compile(r'action\s+help\s*\{\s*template\s*::\s*"[^"]*"\s*;\s*feedback\s*::\s*"([^"]*)"')
-_TASK = re.compile(r'"(Your task is to: (?:[^"\\]|\\.)*)"')
-_TASK_PREFIX = "Your task is to: "
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +36,7 @@ class GameSpec:
     fits: per object, the mask of the receptacles whose type may contain it (`canContain`).
     contents: per receptacle, the objects in it, ascending; an object may be in several.
     inner: pairs (object, holder) of `inReceptacleObject`.
+    sinks, microwaves, fridges, knives: masks of the receptacles (and objects) that clean, heat, cool (and slice).
     goal: the goal as normalised text; entities are replaced by `o:3`, `r:0`, `l:5`, `a:0`.
     start, held: location of the agent, object in hand (-1: none).
     """
@@ -80,6 +57,10 @@ class GameSpec:
     opened: int
     contents: tuple[tuple[int, ...], ...]
     inner: tuple[tuple[int, int], ...]
+    sinks: int
+    microwaves: int
+    fridges: int
+    knives: int
     num_locations: int
     start: int
     held: int
@@ -119,45 +100,21 @@ def parse_game(text: str, where: str = "game") -> GameSpec:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise _broken(where, f"it ends early or is no JSON ({error})") from error
-    wanted = ("pddl_problem", "grammar")
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in wanted):
-        raise _broken(where, f"it has no text fields {' and '.join(wanted)}")
-    task, help_text = _read_grammar(data["grammar"], where)
+        raise broken(where, f"it ends early or is no JSON ({error})") from error
+    for key in ("pddl_domain", "pddl_problem", "grammar"):
+        if not isinstance(data, dict) or not isinstance(data.get(key), str):
+            raise broken(where, f"it has no text {key!r}")
+    tools = read_domain(data["pddl_domain"], where)
+    task, help_text = read_grammar(data["grammar"], where)
     walkthrough = data.get("walkthrough") or ()
     if not isinstance(walkthrough, (list, tuple)):
-        raise _broken(where, "its walkthrough is not a list")
+        raise broken(where, "its walkthrough is not a list")
     try:
         sections = _sections(data["pddl_problem"])
     except ValueError as error:
-        raise _broken(where, f"its pddl_problem cannot be read ({error})") from error
-    spec = _build(sections, where)
+        raise broken(where, f"its pddl_problem cannot be read ({error})") from error
+    spec = _build(sections, tools, where)
     return GameSpec(task, help_text, tuple(intern(str(step)) for step in walkthrough), *spec)
-
-
-def _broken(where: str, what: str) -> RwmlError:
-    return RwmlError(
-        f"{where} is not a playable game file: {what}",
-        "the rules, the objects and the goal of a task all come from this file",
-        "download it again (`alfworld-download`), or take the folder out of the data",
-    )
-
-
-def _read_grammar(grammar: str, where: str) -> tuple[str, str]:
-    """Return the task text and the help text; refuse a grammar with other commands than ours."""
-    found = dict(_TEMPLATE.findall(grammar))
-    for action, template in TEMPLATES.items():
-        if found.get(action) != template:
-            raise RwmlError(
-                f"{where} writes the command of {action} as {found.get(action)!r}, not {template!r}",
-                "games of another ALFWorld release follow other rules, and would be played wrongly",
-                "use the games of release 0.4 or later (`alfworld-download` of alfworld 0.4.2)",
-            )
-    task, help_text = _TASK.search(grammar), _HELP.search(grammar)
-    if task is None or help_text is None:
-        raise _broken(where, "its grammar has no task or no help text")
-    sentence = json.loads(f'"{task.group(1)}"')[len(_TASK_PREFIX) :]
-    return intern(sentence), intern(help_text.group(1).lstrip())
 
 
 def _sections(problem: str) -> dict[str, list[Any]]:
@@ -229,7 +186,7 @@ def shared(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return row
 
 
-def _build(sections: dict[str, list[Any]], where: str) -> tuple[Any, ...]:
+def _build(sections: dict[str, list[Any]], tools: Tools, where: str) -> tuple[Any, ...]:
     """Return the fields of GameSpec from `goal` on."""
     facts = _Facts(sections[":init"])
     sorts = _sorts(sections[":objects"])
@@ -269,6 +226,8 @@ def _build(sections: dict[str, list[Any]], where: str) -> tuple[Any, ...]:
         mask("opened", "receptacle"),
         group(receptacles, sorted(inside), numbered=True),
         tuple((index[o], index[holder]) for o, holder in rows("inreceptacleobject", "object", "object")),
+        *(_of_types(receptacle_types, kinds) for kinds in (tools.clean, tools.heat, tools.cool)),
+        _of_types(object_types, tools.slice),
         len(ids["location"]),
         start,
         held,
@@ -278,8 +237,12 @@ def _build(sections: dict[str, list[Any]], where: str) -> tuple[Any, ...]:
 def _agent(index: dict[str, int], where: str, at: _Rows, holds: _Rows) -> tuple[int, int]:
     """Number of the agent's location, and of the object in its hand (-1: none)."""
     if len(at) != 1 or len(holds) > 1:
-        raise _broken(where, f"its agent is at {len(at)} locations and holds {len(holds)} objects")
+        raise broken(where, f"its agent is at {len(at)} locations and holds {len(holds)} objects")
     return index[at[0][1]], index[holds[0][1]] if holds else -1
+
+
+def _of_types(types: Iterable[tuple[str, ...]], wanted: frozenset[str]) -> int:
+    return sum(1 << number for number, kinds in enumerate(types) if not wanted.isdisjoint(kinds))
 
 
 def _fits(
@@ -307,7 +270,7 @@ def _fits(
 def _link_goal(goal: list[Any], sorts: dict[str, str], index: dict[str, int], where: str) -> str:
     """Replace the entities in the goal by their numbers, and make sure that play can check it."""
     if len(goal) != 1:
-        raise _broken(where, "its goal is not one condition")
+        raise broken(where, "its goal is not one condition")
 
     def link(node: Tree) -> Tree:
         if isinstance(node, str):
@@ -319,5 +282,5 @@ def _link_goal(goal: list[Any], sorts: dict[str, str], index: dict[str, int], wh
     try:
         compile_goal(text)
     except ValueError as error:
-        raise _broken(where, f"its goal cannot be checked ({error})") from error
+        raise broken(where, f"its goal cannot be checked ({error})") from error
     return text

@@ -8,11 +8,6 @@ from sys import intern
 
 from rwml.worlds.alfworld.parse import GameSpec, shared
 
-_SINKS = {"sinktype", "sinkbasintype"}
-_MICROWAVES = {"microwavetype"}
-_FRIDGES = {"fridgetype"}
-_KNIVES = {"knifetype", "butterknifetype"}
-
 
 def listing(words: Sequence[str]) -> str:
     """The game's way to list things: `a, and b`, or `nothing`."""
@@ -28,7 +23,7 @@ class Tables:
 
     here: per location, its receptacles in the order of their ids; by_name: the same in the order of their names.
     receptacles: number by name. articled: "a <name>" per object. go: (command, locations) per receptacle, sorted.
-    sinks, microwaves, fridges: masks over receptacles. knives, pickupable, ...: masks over objects.
+    pickupable, cleanable, ...: masks over objects. holders: mask of the objects that can hold others.
     """
 
     __slots__ = (
@@ -36,19 +31,15 @@ class Tables:
         "by_name",
         "cleanable",
         "coolable",
-        "fridges",
         "go",
         "heatable",
         "here",
         "holders",
-        "knives",
-        "microwaves",
         "pickupable",
         "receptacles",
-        "sinks",
         "sliceable",
         "toggleable",
-    )  # fmt: skip
+    )
 
     def __init__(self, spec: GameSpec) -> None:
         names, places = spec.receptacle_names, spec.receptacle_locations
@@ -56,10 +47,6 @@ class Tables:
         self.receptacles = _numbers(names)
         self.articled = tuple(intern(f"a {name}") for name in spec.object_names)
         self.go = _go_commands(names, places)
-        self.sinks = _of_types(spec.receptacle_types, _SINKS)
-        self.microwaves = _of_types(spec.receptacle_types, _MICROWAVES)
-        self.fridges = _of_types(spec.receptacle_types, _FRIDGES)
-        self.knives = _of_types(spec.object_types, _KNIVES)
         self.pickupable, self.cleanable = spec.mask("pickupable"), spec.mask("cleanable")
         self.heatable, self.coolable = spec.mask("heatable"), spec.mask("coolable")
         self.toggleable, self.sliceable = spec.mask("toggleable"), spec.mask("sliceable")
@@ -101,7 +88,3 @@ def _numbers(names: tuple[str, ...]) -> dict[str, int]:
 def _go_commands(names: tuple[str, ...], places: _Groups) -> tuple[tuple[str, tuple[int, ...]], ...]:
     pairs = (shared((intern(f"go to {name}"), at)) for name, at in zip(names, places, strict=True) if at)
     return tuple(sorted(pairs))
-
-
-def _of_types(types: Sequence[tuple[str, ...]], wanted: set[str]) -> int:
-    return sum(1 << number for number, kinds in enumerate(types) if not wanted.isdisjoint(kinds))
