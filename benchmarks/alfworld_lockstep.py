@@ -19,7 +19,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +121,12 @@ def play_both(path: Path, style: str, steps: int, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _work(job: tuple[Path, str, int, int]) -> dict[str, Any]:
-    return play_both(*job)
-
-
-def run(jobs: Iterable[tuple[Path, str, int, int]], processes: int) -> Iterator[dict[str, Any]]:
-    """Play in child processes that are replaced every 25 games, because the official engine never frees a game."""
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=25) as pool:
-        yield from pool.imap_unordered(_work, jobs)
+def run(jobs: Sequence[tuple[Path, str, int, int]], processes: int) -> Iterator[dict[str, Any]]:
+    """Play in child processes, new ones every 25 games each, because the official engine never frees a game."""
+    for batch in (jobs[start : start + 25 * processes] for start in range(0, len(jobs), 25 * processes)):
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for done in as_completed([pool.submit(play_both, *job) for job in batch]):
+                yield done.result()
 
 
 def finished_games(kept: Path) -> list[dict[str, Any]]:

@@ -375,6 +375,8 @@ def test_models_that_cannot_run_trees_are_refused() -> None:
         tree_logprobs(LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.1)).train(), tree, "walk")
     with pytest.raises(RwmlError, match="unknown method 'wlk'"):
         tree_logprobs(make_model("llama"), tree, "wlk")
+    with pytest.raises(RwmlError, match="no parameter of LlamaForCausalLM takes a gradient"):
+        tree_backward(make_model("llama").requires_grad_(False), tree, fields_loss(LossFields.of(tree)))
 
 
 def test_nothing_to_learn_is_no_work() -> None:

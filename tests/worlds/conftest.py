@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from rwml.worlds.alfworld import Game
 from rwml.worlds.alfworld.parse import GAME_FILE
 from rwml.worlds.alfworld.rules import TEMPLATES
 
@@ -110,6 +112,23 @@ def write_kitchen(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def wander() -> Callable[[Game, int, int], Iterator[str]]:
+    """`wander(game, steps, seed)` plays random admissible commands, verb first; yields each before it is played."""
+
+    def play(game: Game, steps: int, seed: int) -> Iterator[str]:
+        rng = random.Random(seed)
+        for _ in range(steps):
+            by_verb: dict[str, list[str]] = {}
+            for command in game.admissible_commands:
+                by_verb.setdefault(command.split()[0], []).append(command)
+            command = rng.choice(by_verb[rng.choice(sorted(by_verb))])
+            yield command
+            game.step(command)
+
+    return play
+
+
 def _wanted(folder: str) -> bool:
     return folder in NAMED or zlib.crc32(folder.encode()) % 120 == 0
 
@@ -126,9 +145,9 @@ def official_games(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         target = tmp_path_factory.mktemp("official_games")
         with tarfile.open(ARCHIVE, "r|xz") as archive:
             for member in archive:
-                name = Path(member.name)
-                folder = "/".join(name.parts[1:-1])
-                if name.name == GAME_FILE and _wanted(folder):
+                inner = Path(member.name)
+                folder = "/".join(inner.parts[1:-1])
+                if inner.name == GAME_FILE and _wanted(folder):
                     archive.extract(member, target, filter="data")
                     found[folder] = target / member.name
     if not found:

@@ -110,7 +110,7 @@ class TrainWmConfig(GrpoConfig):
     method: Literal["rwml", "sft"] = "rwml"
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(32, ge=1, description="prompts per step")
-    reward: Literal["embedding"] = "embedding"
+    reward: Literal["embedding", "exact"] = "embedding"
     tau_d: float | None = Field(None, gt=0, le=2, description="None = the filter's choice by the paper's rule")
     low_signal_share: float = Field(0.05, ge=0, le=1)
     low_signal_steps: int = Field(5, ge=1)

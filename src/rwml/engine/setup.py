@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from rwml.core.config import EmbeddingConfig, ModelConfig, Recipe
+from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.manifest import Run
 from rwml.engine.rollout import ModelPlayer
@@ -31,12 +32,12 @@ def load_model(config: ModelConfig, path: str | Path | None = None, trainable: b
         return mind
     from peft import LoraConfig, get_peft_model
 
-    adapted = get_peft_model(
-        mind.model,
-        LoraConfig(
-            r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
-        ),
+    lora = LoraConfig(
+        r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
+    with torch.random.fork_rng():  # the adapter's first weights are random, and a run repeats itself
+        torch.manual_seed(0)
+        adapted = get_peft_model(mind.model, lora)
     return Mind(adapted, mind.tokenizer, mind.chat, mind.source)
 
 
@@ -83,4 +84,11 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
 
 def training_tau_d(run: Run) -> float:
     """The threshold of the training reward: the recipe's, or the filter's choice carried over by the paper's rule."""
-    return run.recipe.train_wm.tau_d or float(read_json(run.folder / "filter.json")["training_tau_d"])
+    chosen = run.recipe.train_wm.tau_d or read_json(run.folder / "filter.json").get("training_tau_d")
+    if chosen is None:
+        raise RwmlError(
+            "there is no tau_d: train_wm.tau_d is not set, and the filter, which would choose it, is off",
+            "a prediction is right when it is nearer to the real next state than tau_d",
+            "set train_wm.tau_d (the paper's ALFWorld run: 0.2), or filter.enabled = true",
+        )
+    return float(chosen)

@@ -143,16 +143,17 @@ class Trainer:
         return reference.requires_grad_(False)
 
     def _checkpoint(self, step: int) -> None:
-        """Write weights and optimiser state in one step; the one before is removed only after it."""
+        """Write weights and optimiser state in one step; earlier ones are removed only after it."""
         from safetensors.torch import save_file
 
-        before = latest_checkpoint(self.folder)
-        with atomic_folder(self.folder / f"checkpoint-{step:06d}") as target:
+        folder = self.folder / f"checkpoint-{step:06d}"
+        with atomic_folder(folder) as target:
             save_file({k: v.contiguous() for k, v in self._trained().items()}, target / "weights.safetensors")
             save_file(self._optimizer_tensors(), target / "optimizer.safetensors")
             write_json(target / "state.json", {"step": step, "stage": self.stage})
-        if before is not None:
-            remove(before)
+        for other in self.folder.glob("checkpoint-[0-9]*"):  # a kill may have left more than one
+            if other != folder:
+                remove(other)
 
     def _resume(self) -> int:
         """Load the newest checkpoint, if there is one, and return the number of steps that are done."""

@@ -82,7 +82,7 @@ def _pieces(tokenizer: Any, source: str) -> list[str]:
     except Exception as error:  # whatever a template raises, or the engine that reads it
         raise RwmlError(
             f"the chat template of {source} cannot be rendered: {error}",
-            "policies and world models are asked in turns of user, assistant, user, and so on, without a system message",
+            "models are asked in turns of user, assistant, user, and so on, without a system message",
             "use a template that takes such conversations",
         ) from None
     places = [rendered.find(mark) for mark in _MARKS]

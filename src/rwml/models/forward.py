@@ -20,8 +20,9 @@ from rwml.core.trees import Tree
 from rwml.models import tree_attention as attend
 
 METHODS = ("auto", "walk", "dense", "flex")
-# Tokens of a tree that go through the model at once in a walk; larger trees are cut at their forks.
-BUDGET_TOKENS = 4096
+# Tokens that go through the model at once in a walk; larger trees are cut at their forks. On a CPU 512 to 4,096 took
+# the same time, and memory grows with it.
+BUDGET_TOKENS = 1024
 # Logits held at a time: rows are projected on the vocabulary in slices of at most this many numbers.
 LOGITS_AT_ONCE = 2**22
 
@@ -65,6 +66,12 @@ def tree_backward(
     loss-carrying token exactly once, in parts, so the loss must be a sum over tokens (`objectives.token_losses`).
     Returns the merged sums (`objectives.finish_metrics` turns them into means); {} where no token carries a loss.
     """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise RwmlError(
+            f"no parameter of {type(model).__name__} takes a gradient",
+            "an update would change nothing",
+            "unfreeze the model, or enable its adapter",
+        )
     run = _Run(model, tree, method, temperature, autocast, budget_tokens, loss_fn)
     with torch.enable_grad(), run.ready():
         run.roots()

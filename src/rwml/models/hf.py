@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,13 @@ def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", tr
     Raises RwmlError where there is no such model, no tokenizer or no chat template.
     """
     name = str(path)
-    folder = str(TINY_FOLDER) if name == TINY else name
+    folder = str(TINY_FOLDER if name == TINY else Path(name).expanduser())
+    if not Path(folder).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise RwmlError(
+            f"there is no model at '{name}'",
+            "there is nothing to train or to ask",
+            "give a folder with config.json and safetensors weights, a hub name that this machine can reach, or 'tiny'",
+        )
     tokenizer = _load_tokenizer(folder, name, trust_remote_code)
     chat = ChatFormat(tokenizer, f"'{name}'")
     from transformers import AutoModelForCausalLM
@@ -53,7 +60,7 @@ def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", tr
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, attn_implementation="sdpa"
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever a library that reads foreign files raises
         raise RwmlError(
             f"model '{name}' cannot be loaded: {_first_line(error)}",
             "there is nothing to train or to ask",
@@ -63,9 +70,15 @@ def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", tr
 
 
 def save_mind(mind: Mind, folder: Path) -> None:
-    """Write a checkpoint (safetensors, tokenizer, chat template) in one step: the folder is whole or not there."""
+    """Write a checkpoint (safetensors, tokenizer, chat template) in one step: the folder is whole or not there.
+
+    A LoRA adapter is merged into the weights that are written, so that the folder loads without its base model.
+    """
+    model = mind.model
+    if hasattr(model, "merge_and_unload"):
+        model = copy.deepcopy(model).merge_and_unload()
     with atomic_folder(folder) as target:
-        mind.model.save_pretrained(target, safe_serialization=True)
+        model.save_pretrained(target, safe_serialization=True)
         mind.tokenizer.save_pretrained(target)
 
 
@@ -79,7 +92,7 @@ def _load_tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
         if not has_files:
             raise OSError("the folder has no tokenizer files")
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a library that reads foreign files raises
         raise RwmlError(
             f"'{name}' has no tokenizer that can be loaded: {_first_line(error)}",
             "text cannot be turned into the tokens that the model knows",

@@ -152,8 +152,9 @@ class Sampler:
             config._attn_implementation = ATTENTION_NAME
         model.eval()
         try:
-            with torch.inference_mode(), torch.autocast(
-                self.device.type, dtype=self.autocast, enabled=self.autocast is not None
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None),
             ):
                 yield
         finally:

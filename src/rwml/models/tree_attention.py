@@ -27,7 +27,7 @@ NAME = "rwml_tree"
 FOREST_ROWS = 384
 # Queries are cut into blocks of at most this many rows, each with the keys before its end: that skips most of the
 # upper triangle, which the kernel would compute and throw away.
-QUERY_ROWS = 96
+QUERY_ROWS = 128
 # Side of FlexAttention's blocks of queries and keys.
 BLOCK = 128
 

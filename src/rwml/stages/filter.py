@@ -60,7 +60,7 @@ def _predictor(run: Run, rows: Sequence[Transition]) -> Mind:
     folder = run.folder / "predictor"
     if (folder / "final").is_dir():
         return load_model(recipe.model, folder / "final")
-    mind = load_model(recipe.model)
+    mind = load_model(recipe.model, trainable=True)
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     training = TrainWmConfig(
         method="sft",

@@ -42,7 +42,7 @@ class TinyConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    steps: int = Field(1200, ge=1)
+    steps: int = Field(400, ge=1)
     episodes_per_step: int = Field(24, ge=1)
     sizes: tuple[str, ...] = ("tiny", "tiny", "small")
     max_steps: int = 12

@@ -13,7 +13,7 @@ from rwml.core.store import read_records
 from rwml.core.types import Transition
 from rwml.engine.batches import answer_trees, epochs_of, label_trees
 from rwml.engine.predict import ask
-from rwml.engine.rewards import EmbeddingReward, exact
+from rwml.engine.rewards import exact, make_reward
 from rwml.engine.setup import load_embedder, load_model, load_world, sampler_of, training_tau_d
 from rwml.engine.trainer import Batch, MakeBatch, Trainer
 from rwml.models.hf import Mind, save_mind
@@ -54,7 +54,7 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]], tau_d: float) -
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(mind, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    reward = EmbeddingReward(load_embedder(recipe.embedding, run.cache_folder), tau_d)
+    reward = make_reward(config.reward, lambda: load_embedder(recipe.embedding, run.cache_folder), tau_d)
     shares: list[float] = []
 
     def make(step: int, generator: torch.Generator) -> Batch:

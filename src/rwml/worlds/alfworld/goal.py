@@ -292,9 +292,11 @@ def _join(parts: list[_Join], new: dict[int, str], bound: set[int]) -> Check:
     return found
 
 
-def _eagerness(part: _Join, bound: set[int]) -> tuple[float, int]:
-    known = sum(term.slot < 0 or term.slot in bound for term in part.terms)
-    return known / len(part.terms), -PREDICATES[part.predicate].rank
+def _eagerness(part: _Join, bound: set[int]) -> tuple[float, int, int]:
+    """Sort key of the next relation: share of bound arguments, then bound variables before constants, then size."""
+    joined = sum(term.slot in bound for term in part.terms)
+    known = joined + sum(term.slot < 0 for term in part.terms)
+    return known / len(part.terms), joined, -PREDICATES[part.predicate].rank
 
 
 def _testing(check: Check) -> Callable[[Check], Check]:

@@ -1,0 +1,289 @@
+"""The training loop against a plain one on separate sequences, a golden trace, and training that was cut off."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rwml.core.config import GrpoConfig, ModelConfig
+from rwml.core.store import MetricsLog
+from rwml.core.trees import Tree, TreeBuilder
+from rwml.engine.setup import load_model
+from rwml.engine.trainer import Batch, Trainer, generator_for
+from rwml.models.hf import Mind, save_mind
+from rwml.models.sampler import Sampler, SamplingParams
+from rwml.models.tiny import TinyShape, new_mind
+
+TEXTS = ["You arrive at desk 1. On the desk 1, you see a pen 1.", "go to desk 1", "Nothing happens."]
+SHAPE = TinyShape(vocab=300, hidden=16, intermediate=24, layers=2, heads=2, key_value_heads=1, head_dim=8)
+CONFIG = GrpoConfig(
+    learning_rate=1e-2,
+    warmup_steps=3,
+    weight_decay=0.1,
+    max_grad_norm=0.5,
+    kl_weight=0.3,
+    updates_per_batch=2,
+    checkpoint_every=2,
+    tokens_per_pass=256,
+)
+# (ids after the question, advantage, weight, cross-entropy weight) of step 0, 1, ...
+PATHS = [
+    [("You see a pen 1", 1.0, 0.05, 0.0), ("You see a desk 1", -0.5, 0.05, 0.0), ("Nothing happens.", 0.0, 0.0, 0.1)],
+    [("Nothing", -1.5, 0.1, 0.0), ("Nothing happens.", 0.8, 0.04, 0.0)],
+    [("You arrive at desk 1.", 0.0, 0.0, 0.05)],
+    [("pen 1 pen 1", 1.0, 0.1, 0.0), ("pen 1 desk 1", -1.0, 0.1, 0.0)],
+]
+
+GOLDEN = [  # loss, gradient norm, KL, cross-entropy, log-probability
+    [3.83067, 1.53739, 0.00190531, 5.61491, -5.65907],
+    [0.382207, 1.21105, 0.03682, 0, -5.49198],
+    [1.92835, 0.608917, 0, 5.50958, 0],
+    [0.016687, 0.845961, 0.0698768, 0, -5.32873],
+    [3.51532, 1.50531, 0.0999462, 5.14702, -5.32854],
+    [0.408854, 1.45897, 0.278944, 0, -4.99934],
+]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    save_mind(new_mind(TEXTS, SHAPE, 3), tmp_path / "start")
+    return tmp_path / "start"
+
+
+def load(start: Path, lora_rank: int = 0) -> Mind:
+    return load_model(ModelConfig(path=str(start), device="cpu", lora_rank=lora_rank), trainable=True)
+
+
+def trainer_of(mind: Mind, folder: Path, config: GrpoConfig = CONFIG) -> Trainer:
+    return Trainer(mind, config, folder / "stage", MetricsLog(folder / "metrics.jsonl"), "train_wm", seed=7)
+
+
+def paths_of(mind: Mind, step: int) -> list[tuple[list[int], int, float, float, float]]:
+    question = mind.chat.opening("", TEXTS[0]) + mind.chat.ask("go to desk 1")
+    return [
+        (question + mind.chat.text(text), len(question), advantage, weight, cross_entropy)
+        for text, advantage, weight, cross_entropy in PATHS[step % len(PATHS)]
+    ]
+
+
+def tree_of(mind: Mind, step: int) -> Tree:
+    builder = TreeBuilder()
+    for ids, begin, advantage, weight, cross_entropy in paths_of(mind, step):
+        builder.add(ids, begin, advantage=advantage, coefficient=weight, cross_entropy=cross_entropy)
+    return builder.build()
+
+
+def fixed(mind: Mind) -> Callable[[int, torch.Generator], Batch]:
+    return lambda step, _: Batch([tree_of(mind, step)])
+
+
+def sampling(mind: Mind, die_at: int = -1) -> Callable[[int, torch.Generator], Batch]:
+    """Batches whose answers the model itself samples; the more even tokens, the better the answer."""
+    sampler = Sampler(mind.model, mind.chat.stop_ids)
+    question = mind.chat.opening("", TEXTS[0]) + mind.chat.ask()
+
+    def make(step: int, generator: torch.Generator) -> Batch:
+        if step == die_at:
+            raise KeyboardInterrupt
+        [group] = sampler.sample([question], 6, SamplingParams(6), generator)
+        rewards = torch.tensor([sum(i % 2 == 0 for i in one.ids) / len(one.ids) for one in group])
+        builder = TreeBuilder()
+        for one, advantage in zip(group, rewards - rewards.mean(), strict=True):
+            builder.add(
+                [*question, *one.ids], len(question), advantage=float(advantage), coefficient=0.03,
+                old_logp=one.logprobs,
+            )  # fmt: skip
+        return Batch([builder.build()], {"reward": float(rewards.mean())})
+
+    return make
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The metrics without times."""
+    rows = MetricsLog(folder / "metrics.jsonl").read()
+    assert all(row["sample_s"] >= 0 and row["update_s"] >= 0 for row in rows)
+    return [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows]
+
+
+def weights(mind: Mind) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in mind.model.named_parameters()}
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def plain_loop(mind: Mind, reference: Mind, config: GrpoConfig, steps: int) -> list[tuple[float, float]]:
+    """GRPO with k3 and cross-entropy, one separate sequence after the other; (loss, gradient norm) of each step."""
+    parameters = list(mind.model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=config.weight_decay)
+    trace = []
+    for step in range(steps):
+        for _ in range(config.updates_per_batch):
+            total = torch.zeros(())
+            for ids, begin, advantage, weight, cross_entropy in paths_of(mind, step):
+                inputs, target = torch.tensor([ids]), torch.tensor(ids[begin:])[:, None]
+                logp = mind.model(inputs).logits[0, begin - 1 : -1].log_softmax(-1).gather(1, target)[:, 0]
+                with torch.no_grad():
+                    ref = reference.model(inputs).logits[0, begin - 1 : -1].log_softmax(-1).gather(1, target)[:, 0]
+                ratio = torch.exp(logp - logp.detach())
+                kl = torch.exp(ref - logp) - (ref - logp) - 1
+                total = total - weight * (advantage * ratio - config.kl_weight * kl).sum() - cross_entropy * logp.sum()
+            total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * min(1.0, (step + 1) / config.warmup_steps)
+            optimizer.step()
+            optimizer.zero_grad()
+        trace.append((float(total.detach()), float(norm)))
+    return trace
+
+
+def test_the_loop_is_the_plain_loop(start: Path, tmp_path: Path) -> None:
+    mind, plain = load(start), load(start)
+    trainer_of(mind, tmp_path).fit(fixed(mind), 6, "fit")
+    expected = plain_loop(plain, load(start), CONFIG, 6)
+    found = [(line["loss"], line["grad_norm"]) for line in lines(tmp_path)]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), atol=1e-4, rtol=1e-3)
+    # Adam divides by the gradient's size: where that is nearly nothing, rounding decides the sign of a step.
+    for name, value in weights(mind).items():
+        torch.testing.assert_close(value, weights(plain)[name], atol=2e-3, rtol=0, msg=name)
+    assert [line["learning_rate"] for line in lines(tmp_path)] == pytest.approx([1e-2 / 3, 2e-2 / 3, *[1e-2] * 4])
+
+
+def test_golden_trace(start: Path, tmp_path: Path) -> None:
+    """Six steps as they were when this was written: a change of any of these numbers is a change of the method."""
+    mind = load(start)
+    trainer_of(mind, tmp_path).fit(fixed(mind), 6, "fit")
+    keys = ("loss", "grad_norm", "kl", "cross_entropy", "logp")
+    found = [[line.get(key, 0.0) for key in keys] for line in lines(tmp_path)]
+    for row, expected in zip(found, GOLDEN, strict=True):
+        assert row == pytest.approx(expected, rel=2e-3, abs=2e-5)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+@pytest.mark.parametrize("die_at", [1, 3, 4])
+def test_training_that_was_cut_off_goes_on_bit_for_bit(
+    start: Path, tmp_path: Path, die_at: int, lora_rank: int
+) -> None:
+    """Cut off before the first checkpoint, right after one was due, and with one more step done than was saved."""
+    (whole, cut) = (tmp_path / "whole", tmp_path / "cut")
+    config = CONFIG.model_copy(update={"checkpoint_every": 3})
+    straight = load(start, lora_rank)
+    trainer_of(straight, whole, config).fit(sampling(straight), 6, "fit")
+    first = load(start, lora_rank)
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(first, cut, config).fit(sampling(first, die_at), 6, "fit")
+    assert len(lines(cut)) == die_at
+    second = load(start, lora_rank)
+    resumed = trainer_of(second, cut, config)
+    resumed.fit(sampling(second), 6, "fit")
+    assert same(weights(second), weights(straight))
+    assert lines(cut) == lines(whole)
+    assert [line["step"] for line in lines(cut)] == [1, 2, 3, 4, 5, 6]
+    assert len({line["reward"] for line in lines(cut)}) > 3, "each step samples anew"
+    for name in ("weights.safetensors", "optimizer.safetensors"):
+        one, other = (load_file(folder / "stage" / "checkpoint-000006" / name) for folder in (whole, cut))
+        assert same(one, other)
+
+
+def test_only_the_newest_checkpoint_stays(start: Path, tmp_path: Path) -> None:
+    mind = load(start)
+    (tmp_path / "stage" / "checkpoint-000000").mkdir(parents=True)  # left by a kill between writing and removing
+    (tmp_path / "stage" / "checkpoint-000000" / "x").write_text("left")
+    trainer = trainer_of(mind, tmp_path)
+    for step in (1, 2):
+        trainer._checkpoint(step)
+    assert [path.name for path in (tmp_path / "stage").iterdir()] == ["checkpoint-000002"]
+
+
+def test_a_stage_that_is_done_trains_no_further(start: Path, tmp_path: Path) -> None:
+    mind = load(start)
+    trainer_of(mind, tmp_path).fit(fixed(mind), 3, "fit")
+    again = load(start)
+    trainer_of(again, tmp_path).fit(fixed(again), 3, "fit")
+    assert same(weights(again), weights(mind))
+    assert len(lines(tmp_path)) == 3
+
+
+def test_the_reference_stays_where_training_began(start: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"updates_per_batch": 1})
+    mind = load(start)
+    before = weights(mind)
+    trainer = trainer_of(mind, tmp_path, config)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(sampling(mind, die_at=4), 9, "fit")
+    resumed_mind = load(start)
+    resumed = trainer_of(resumed_mind, tmp_path, config)
+    resumed.fit(sampling(resumed_mind), 6, "fit")
+    for one in (trainer, resumed):
+        assert one.reference is not None
+        assert same({name: p for name, p in one.reference.named_parameters()}, before)
+    assert not same(weights(resumed_mind), before)
+    kl = [line["kl"] for line in lines(tmp_path)]
+    assert kl[0] == pytest.approx(0.0, abs=1e-9)
+    assert min(kl[1:]) > 1e-6
+
+
+def test_without_a_kl_term_there_is_no_reference(start: Path, tmp_path: Path) -> None:
+    mind = load(start)
+    trainer = trainer_of(mind, tmp_path, CONFIG.model_copy(update={"kl_weight": 0.0}))
+    trainer.fit(fixed(mind), 2, "fit")
+    assert trainer.reference is None
+    assert all("kl" not in line for line in lines(tmp_path))
+
+
+def test_lora_trains_the_adapter_only_and_holds_to_the_model_without_it(start: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"updates_per_batch": 1})
+    mind = load(start, lora_rank=2)
+    before = weights(mind)
+    trainer = trainer_of(mind, tmp_path, config)
+    assert trainer.reference is None
+    trainer.fit(sampling(mind), 4, "fit")
+    moved = {name for name, value in weights(mind).items() if not torch.equal(value, before[name])}
+    adapter = {name for name in before if "lora_" in name}
+    assert moved == adapter != set()
+    assert set(load_file(tmp_path / "stage" / "checkpoint-000004" / "weights.safetensors")) == adapter
+    kl = [line["kl"] for line in lines(tmp_path)]
+    assert kl[0] == pytest.approx(0.0, abs=1e-9)
+    assert min(kl[1:]) > 1e-9
+
+
+def test_a_step_without_trees_changes_nothing_and_is_counted(start: Path, tmp_path: Path) -> None:
+    mind = load(start)
+    before = weights(mind)
+    trainer_of(mind, tmp_path).fit(lambda step, _: Batch([], {"reward": 0.0}), 3, "fit")
+    assert same(weights(mind), before)
+    nothing = {"loss": 0.0, "grad_norm": 0.0, "tokens": 0.0, "tokens_unshared": 0.0, "reward": 0.0}
+    assert lines(tmp_path) == [{"stage": "train_wm", "step": n} | nothing for n in (1, 2, 3)]
+    resumed = load(start)
+    trainer_of(resumed, tmp_path).fit(fixed(resumed), 5, "fit")
+    straight = load(start)
+    trainer_of(straight, tmp_path / "other").fit(
+        lambda step, g: Batch([]) if step < 3 else fixed(straight)(step, g), 5, "fit"
+    )
+    assert same(weights(resumed), weights(straight))
+
+
+def test_tokens_are_counted_with_and_without_sharing(start: Path, tmp_path: Path) -> None:
+    mind = load(start)
+    trainer_of(mind, tmp_path).fit(fixed(mind), 4, "fit")
+    for step, line in enumerate(lines(tmp_path)):
+        paths = [path[0] for path in paths_of(mind, step)]
+        assert line["tokens"] == len({tuple(ids[:n]) for ids in paths for n in range(1, len(ids) + 1)})
+        assert line["tokens_unshared"] == sum(map(len, paths))
+
+
+def test_generators_depend_on_their_parts_alone() -> None:
+    seed = int.from_bytes(hashlib.sha256(b"7/train_wm/3").digest()[:7], "big")
+    assert generator_for(7, "train_wm", 3).initial_seed() == seed
+    torch.manual_seed(1)
+    first = torch.rand(4, generator=generator_for(7, "train_wm", 3))
+    assert torch.equal(first, torch.rand(4, generator=generator_for(7, "train_wm", 3)))
+    assert not torch.equal(first, torch.rand(4, generator=generator_for(7, "train_wm", 4)))
