@@ -23,12 +23,17 @@ def mind_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from rwml.stages.tiny import TinyConfig, fit, texts_for_tokenizer
 
     config = TinyConfig(
-        steps=100,
+        steps=80,
         episodes_per_step=4,
         sizes=("tiny",),
         max_steps=4,
         noise=(0.5, 0.9),
+        slips=0.05,
+        question_share=1.0,
         questions=4,
+        action_weight=1.0,
+        observation_weight=0.3,
+        question_weight=1.0,
         learning_rate=5e-3,
         warmup_steps=5,
         num_scenes=12,

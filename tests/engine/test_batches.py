@@ -91,7 +91,8 @@ def test_answer_trees_by_hand(mind: Mind, world: World, rows: list[Transition]) 
             paths = []
             for p, g, sign in group:
                 question, ids = question_ids(mind, prompts, asked[p]), answers[p][g].ids
-                weight = {"sequence": 1 / (8 * len(ids)), "token": 1 / 35, "constant": 1 / (8 * 512)}[config.aggregation]
+                weights = {"sequence": 1 / (8 * len(ids)), "token": 1 / 35, "constant": 1 / (8 * 512)}
+                weight = weights[config.aggregation]
                 advantage = sign * 0.5 / (ROOT_HALF + 1e-6)
                 paths.append(Path([*question, *ids], len(question), advantage, weight, answers[p][g].logprobs))
             assert_sums([tree], paths, config is TWICE)

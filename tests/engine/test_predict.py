@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 from rwml.core.prompts import action_text, parse_next_state
@@ -32,7 +34,7 @@ def test_a_question_reads_as_the_template_would_write_it(mind: Mind, world: Worl
 def test_questions_nest_inside_an_episode(mind: Mind, world: World, rows: list[Transition]) -> None:
     """Without its last turn, each question is how the next one begins: what a tree shares."""
     prompts, chat = world.prompts("brief"), mind.chat
-    pairs = [(a, b) for a, b in zip(rows, rows[1:], strict=False) if a.episode == b.episode]
+    pairs = [(a, b) for a, b in pairwise(rows) if a.episode == b.episode]
     assert len(pairs) == 12
     for row, after in pairs:
         tail = chat.ask(prompts.question.format(action=row.action))
@@ -49,7 +51,8 @@ def test_a_history_window_leaves_the_opening_and_the_last_exchanges(mind: Mind, 
     last = list(transitions_of(episode, world, "train", history_steps=2))[-1]
     assert last.history == tuple(text for step in episode.steps[2:4] for text in (step.action, step.observation))
     decoded = mind.tokenizer.decode(question_ids(mind, world.prompts("brief"), last))
-    assert decoded.startswith(f"<|user|>{episode.opening}<|end|><|assistant|><action>{episode.steps[2].action}</action>")
+    first_kept = f"<|assistant|><action>{episode.steps[2].action}</action>"
+    assert decoded.startswith(f"<|user|>{episode.opening}<|end|>{first_kept}")
 
 
 def test_the_label_is_an_empty_thought_and_the_truth(mind: Mind, rows: list[Transition]) -> None:

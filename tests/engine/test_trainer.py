@@ -224,7 +224,7 @@ def test_the_reference_stays_where_training_began(start: Path, tmp_path: Path) -
     resumed.fit(sampling(resumed_mind), 6, "fit")
     for one in (trainer, resumed):
         assert one.reference is not None
-        assert same({name: p for name, p in one.reference.named_parameters()}, before)
+        assert same(dict(one.reference.named_parameters()), before)
     assert not same(weights(resumed_mind), before)
     kl = [line["kl"] for line in lines(tmp_path)]
     assert kl[0] == pytest.approx(0.0, abs=1e-9)

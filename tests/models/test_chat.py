@@ -56,9 +56,7 @@ def make_tokenizer(family: str) -> Any:
     )
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=marks, initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=marks, initial_alphabet=alphabet, show_progress=False)
     core.train_from_iterator([*corpus() * 3, "user\n\nassistant\n\n"], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, clean_up_tokenization_spaces=False)
     tokenizer.chat_template = template

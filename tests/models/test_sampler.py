@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -16,6 +18,8 @@ from transformers import (
     GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -55,6 +59,12 @@ def make_model(kind: str) -> Any:
     if kind == "sinks":  # and a sliding window, and experts
         sizes = {**SIZES, **LAYERS, "num_local_experts": 4, "num_experts_per_tok": 2, "tie_word_embeddings": False}
         return GptOssForCausalLM(GptOssConfig(**sizes, attn_implementation="eager")).eval()
+    if kind == "alibi":
+        sizes = {"vocab_size": VOCAB, "hidden_size": 24, "n_layer": 2, "n_head": 4, "initializer_range": 0.4}
+        return BloomForCausalLM(BloomConfig(**sizes, eos_token_id=STOP)).eval()
+    if kind == "recurrent":
+        sizes = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 2, "initializer_range": 0.4}
+        return MambaForCausalLM(MambaConfig(**sizes, state_size=4, eos_token_id=STOP)).eval()
     config = GPT2Config(
         vocab_size=VOCAB, n_embd=24, n_layer=2, n_head=4, n_positions=256, initializer_range=0.4, eos_token_id=STOP
     )
@@ -90,7 +100,9 @@ def greedy(model: Any, context: Sequence[int], count: int) -> tuple[int, ...]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_sampling_is_generate(kind: str) -> None:
     model, prompts = make_model(kind), episode_prompts()
-    out = Sampler(model, [STOP]).sample(prompts, 2, SamplingParams(14, temperature=0), torch.Generator())
+    sampler = Sampler(model, [STOP])
+    assert sampler.shares
+    out = sampler.sample(prompts, 2, SamplingParams(14, temperature=0), torch.Generator())
     for prompt, group in zip(prompts, out, strict=True):
         expected = greedy(model, prompt, 14)
         assert [completion.ids for completion in group] == [expected, expected]
@@ -238,6 +250,23 @@ def test_model_is_left_as_it_was() -> None:
     assert ([module.training for module in model.modules()], model.config._attn_implementation) == before
 
 
+def test_an_adapter_is_sampled_with() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(
+        make_model("llama"), LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
+    prompt = numbers(9, 3)
+    sampler = Sampler(model, [])
+    assert sampler.shares
+    (group,) = sampler.sample([prompt], 4, SamplingParams(5), torch.Generator().manual_seed(0))
+    for completion in group:
+        expected = plain_logprobs(model, prompt, completion.ids, 1.0)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
+    with model.disable_adapter():
+        assert (plain_logprobs(model, prompt, group[0].ids, 1.0) - torch.tensor(group[0].logprobs)).abs().max() > 0.01
+
+
 def test_bfloat16_autocast_stays_close() -> None:
     model, prompts = make_model("qwen3"), episode_prompts()
     params = SamplingParams(6)
@@ -249,6 +278,24 @@ def test_bfloat16_autocast_stays_close() -> None:
         for completion in group:
             expected = plain_logprobs(model, prompt, completion.ids, 1.0)
             assert (torch.tensor(completion.logprobs) - expected).abs().mean() < 0.2
+
+
+@pytest.mark.parametrize("kind", ["alibi", "recurrent"])
+def test_models_with_another_attention_are_read_anew(kind: str) -> None:
+    model = make_model(kind)
+    with pytest.warns(UserWarning, match="cannot share prefixes"):
+        sampler = Sampler(model, [STOP])
+    prompts = [numbers(12, 1), numbers(9, 2), numbers(12, 1)]
+    play, contexts = sampler.play(prompts), [list(prompt) for prompt in prompts]
+    generator = torch.Generator().manual_seed(2)
+    for rows in ([0, 1, 2], [2, 0], [1, 2, 0]):
+        for row, completion in zip(rows, play.decode(rows, SamplingParams(6), generator), strict=True):
+            expected = plain_logprobs(model, contexts[row], completion.ids, 1.0)
+            torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
+            contexts[row] += [*completion.ids, 3, 5]
+        play.extend(rows, [[3, 5]] * len(rows))
+    (group,) = sampler.sample([prompts[1]], 3, SamplingParams(5, temperature=0), generator)
+    assert {completion.ids for completion in group} == {greedy(model, prompts[1], 5)}
 
 
 def test_trunks_by_hand() -> None:

@@ -1,8 +1,8 @@
-"""Runs a recipe again and again in processes that kill themselves (SIGKILL) at given moments.
+"""Runs a recipe undisturbed, and a second one in processes that kill themselves (SIGKILL) at given moments.
 
-Usage: killer.py RECIPE KILLS. KILLS is JSON: [part, n] ends a process just before the n-th time that it touches a file
-of that part of the run folder. Prints JSON: the exit status of each process (the last one is not killed), and how
-often each part was touched by the first one that was not killed.
+Usage: killer.py UNDISTURBED DISTURBED KILLS. KILLS is JSON: [part, share] ends a process just before it writes to that
+part of the run folder (a name, or the beginning of one) once more, after this share of the undisturbed run's writes.
+Prints JSON: the kills as [part, number of the write], and the exit status of each process (the last is not killed).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 # Imported once: every process below is a fork, and nothing has been computed before it.
@@ -21,55 +22,64 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
 from rwml.core.config import Recipe, load_recipe
 from rwml.core.manifest import Run
-from rwml.stages import VERBS  # noqa: F401
-from rwml.stages import collect, evaluate, report, train_policy, train_wm, transitions  # noqa: F401
-from rwml.stages import filter as _  # noqa: F401
+from rwml.stages import VERBS, evaluate
+from rwml.stages import filter as filter_stage
 from rwml.stages.run import run_all
 
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
+for verb in VERBS:
+    import_module(verb.module)
+# So that these stages, too, are cut off between parts that are done and parts that are not.
+filter_stage.QUESTIONS_IN_FLIGHT = 8
+evaluate.PREDICTIONS_IN_FLIGHT = 4
+
+WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 
 
 def watch(folder: Path, part: str, number: int) -> Counter[str]:
-    """Count what is touched in the run folder by its part (first name, without the dot of unfinished writes)."""
-    touched: Counter[str] = Counter()
+    """Count writes in the run folder by part (first name, without the dot of unfinished ones); end at the number-th."""
+    written: Counter[str] = Counter()
     root = f"{folder}/"
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if event not in EVENTS or not isinstance(arguments[0], (str, Path)):
+        # Opened with no mode: a folder, to flush it.
+        if event not in WRITES and not (event == "open" and arguments[1] in ("w", "a", "x", "wb", "ab", None)):
             return
         path = str(arguments[0])
         if path.startswith(root):
             name = path[len(root) :].split("/")[0].removeprefix(".").split(".")[0]
-            touched[name] += 1
-            if name == part and touched[name] == number:
+            written[name] += 1
+            if name == part and written[name] == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    return touched
+    return written
 
 
-def attempt(recipe: Recipe, part: str, number: int, notes: int) -> None:
-    touched = watch(recipe.folder, part, number)
-    run_all(Run.open(recipe))
-    os.write(notes, json.dumps(touched).encode())
+def attempt(recipe: Recipe, part: str = "", number: int = 0) -> tuple[int, dict[str, int]]:
+    """Run in a process of its own; its exit status, and how often it wrote to each part if it was not killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        written = watch(recipe.folder, part, number)
+        run_all(Run.open(recipe))
+        os.write(writer, json.dumps(written).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        said = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), json.loads(said or b"{}")
 
 
 def main() -> None:
-    recipe = load_recipe(sys.argv[1])
-    statuses = []
-    said = b""
-    for part, number in [*json.loads(sys.argv[2]), ["", 0]]:
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reader)
-            attempt(recipe, part, number, writer)
-            os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as pipe:
-            said = pipe.read() or said
-        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    print(json.dumps({"statuses": statuses, "touched": json.loads(said or b"{}")}))
+    undisturbed, disturbed = load_recipe(sys.argv[1]), load_recipe(sys.argv[2])
+    status, written = attempt(undisturbed)
+    statuses, kills = [status], []
+    for part, share in json.loads(sys.argv[3]):
+        kills.append((part, 1 + int(share * written[part])))
+        statuses.append(attempt(disturbed, *kills[-1])[0])
+    statuses.append(attempt(disturbed)[0])
+    print(json.dumps({"kills": kills, "statuses": statuses}))
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ def test_damaged_caches_are_made_anew(tmp_path: Path, write_kitchen: WriteKitche
     wanted = [fields_of(load_game(path)) for path in paths]
     damaged = "the cache is truncated or damaged"
     later = whole.replace(b'"version": 1', b'"version": 9', 1)
+    older = whole.replace(b'"sinks", ', b"", 1)
     middle = whole.index(b"\n") + 20
     for content, reason in [
         (b"", damaged),
@@ -108,6 +109,7 @@ def test_damaged_caches_are_made_anew(tmp_path: Path, write_kitchen: WriteKitche
         (whole + b"x", damaged),
         (b"PK\x03\x04" * 40, damaged),
         (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], damaged),
+        (older, "its records have other fields than games have now"),
         (later, "it is rwml-alfworld-games version 9, not rwml-alfworld-games version 1"),
     ]:
         cache.write_bytes(content)
@@ -126,3 +128,13 @@ def test_games_without_cache_are_parsed_when_asked_for(tmp_path: Path, write_kit
     assert games[0].task == "put a hot apple in fridge."
     with pytest.raises(RwmlError, match="cannot read the game file"):
         games[1]
+
+
+def test_games_are_usable_when_the_cache_cannot_be_written(tmp_path: Path, write_kitchen: WriteKitchen) -> None:
+    path = write_kitchen()
+    (tmp_path / "file").write_text("not a folder")
+    games = load_games([path], tmp_path / "file" / "games.cache")
+    assert games.unsaved
+    assert "the cache cannot be read" in games.rebuilt
+    assert games[0].reset().endswith("put a hot apple in fridge.")
+    assert load_games([path], tmp_path / "games.cache").unsaved == ""

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rwml.core.errors import RwmlError, nearest
 
-
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -49,7 +48,7 @@ class EmbeddingConfig(_Section):
 
 
 class CollectConfig(_Section):
-    """Rollouts of the target model itself (paper, section 1 step 1)."""
+    """Rollouts of the target model itself (RWML, step 1)."""
 
     split: str = "train"
     policy: str = "model"
@@ -68,7 +67,7 @@ class TransitionsConfig(_Section):
 
 
 class FilterConfig(_Section):
-    """The easy filter (paper, section 1 step 3). `tau_d`/`tau_easy` None = calibrated to `target_share`."""
+    """The easy filter (RWML, step 3). `tau_d`/`tau_easy` None = calibrated to `target_share`."""
 
     enabled: bool = True
     predictor_fraction: float = Field(0.1, gt=0, lt=1)
@@ -105,7 +104,7 @@ class GrpoConfig(_Section):
 
 
 class TrainWmConfig(GrpoConfig):
-    """World-model training (paper, section 1 step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think."""
+    """World-model training (RWML, step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think."""
 
     method: Literal["rwml", "sft"] = "rwml"
     epochs: int = Field(2, ge=1)
@@ -117,7 +116,7 @@ class TrainWmConfig(GrpoConfig):
 
 
 class TrainPolicyConfig(GrpoConfig):
-    """Policy RL on task success (paper, section 1 step 5). start: whose weights it begins with."""
+    """Policy RL on task success (RWML, step 5). start: whose weights it begins with."""
 
     start: Literal["world_model", "model"] = "world_model"
     split: str = "train"
@@ -138,7 +137,7 @@ class EvaluateConfig(_Section):
     max_new_tokens: int = Field(512, ge=1)
     num_transitions: int = Field(500, ge=0, description="per split; 0 = all of the collected ones")
     world_model_temperature: float = Field(0.4, ge=0)
-    collect_policy: str = "noisy"
+    collect_policy: str = Field("model", description="who plays the held-out transitions; model = before training")
     tau_d: float | None = Field(None, gt=0, le=2, description="None = as trained")
     bootstrap_samples: int = Field(2000, ge=100)
 

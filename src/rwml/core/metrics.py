@@ -61,7 +61,7 @@ def same_text(a: str, b: str) -> bool:
 
 
 def within_gap(prediction: Prediction, tau_d: float) -> bool:
-    """Whether the sim-to-real gap is small: parsed and `distance < tau_d` (paper, section 1 step 4)."""
+    """Whether the sim-to-real gap is small: parsed and `distance < tau_d` (RWML, step 4)."""
     return prediction.answer is not None and prediction.distance < tau_d
 
 

@@ -1,4 +1,4 @@
-"""The tags that language models answer in, and how they are read back (paper, section 3)."""
+"""The tags that language models answer in, and how they are read back (as in RWML)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def action_text(action: str, thought: str | None = None) -> str:
 
 
 def next_state_text(next_state: str, thought: str = "") -> str:
-    """An assistant message that predicts; the empty thought is the WM SFT label (paper, section 3)."""
+    """An assistant message that predicts; the empty thought is the WM SFT label (as in RWML)."""
     return f"<think>{thought}</think><next_state>{next_state}</next_state>"
 
 

@@ -66,7 +66,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """`(s_<=t, a_t, s_{t+1})` (paper, section 1 step 2).
+    """`(s_<=t, a_t, s_{t+1})` (RWML, step 2).
 
     history: alternating action, observation, ... of the steps before `step`, oldest first (even length), cut to
     the last H steps by the recipe; `opening` always stands before it.

@@ -31,7 +31,7 @@ def epochs_of(transitions: Sequence[Transition], batch_size: int, epochs: int, s
 
 
 def label_trees(mind: Mind, prompts: Prompts, transitions: Sequence[Transition]) -> list[Tree]:
-    """WM SFT: every real next state once, mean cross-entropy over its tokens, then over transitions (section 3)."""
+    """WM SFT: every real next state once, mean cross-entropy over its tokens, then over transitions (as RWML)."""
     labels = [label_ids(mind, transition) for transition in transitions]
     trees = []
     for rows in _by_episode(transitions):
@@ -88,7 +88,7 @@ def answer_trees(
 
 
 def episode_trees(played_PG: Sequence[Sequence[Played]], returns_PG: np.ndarray, config: GrpoConfig) -> Scored:
-    """Policy RL: GRPO on whole episodes, loss on the tokens that the model wrote (paper, section 1 step 5)."""
+    """Policy RL: GRPO on whole episodes, loss on the tokens that the model wrote (RWML, step 5)."""
     advantages, signal = group_advantages(torch.from_numpy(returns_PG), config.advantage_scale)
     lengths = [max(1, sum(played.sampled)) for group in played_PG for played in group]
     weights = answer_coefficients(lengths, config.aggregation, config.max_new_tokens).reshape(returns_PG.shape)

@@ -1,4 +1,4 @@
-"""Asking a language model for the next state (paper, section 1 step 4 and section 3)."""
+"""Asking a language model for the next state (RWML, step 4 and its prompts)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def question_ids(mind: Mind, prompts: Prompts, transition: Transition) -> list[i
 
 
 def label_ids(mind: Mind, transition: Transition) -> list[int]:
-    """The WM SFT label: empty think, the real next state, the closing of the message (paper, section 3)."""
+    """The WM SFT label: empty think, the real next state, the closing of the message (as in RWML)."""
     return mind.chat.text(next_state_text(transition.next_state)) + mind.chat.to_user[:1]
 
 

@@ -1,4 +1,4 @@
-"""Rewards of predicted next states, and the thresholds behind them (paper, section 1 steps 3 and 4).
+"""Rewards of predicted next states, and the thresholds behind them (RWML, steps 3 and 4).
 
 A reward has a name and `score(predicted, real) -> (distances_N, rewards_N)`. To add one: write a class with that
 method, and a line in `REWARDS`. An answer without a readable next state (None) has the largest distance and reward 0.
@@ -42,7 +42,7 @@ def exact(predicted: str | None, real: str) -> bool:
 
 
 class EmbeddingReward:
-    """1 if d < tau_d else 0, with d = 1 - cos(E(predicted), E(real)) (paper, section 1 step 4).
+    """1 if d < tau_d else 0, with d = 1 - cos(E(predicted), E(real)) (RWML, step 4).
 
     Exact predictions (up to white space) have distance 0.0 and are not embedded.
     """
@@ -135,7 +135,7 @@ def calibrate(
     tau_easy: float | None = None,
     grid: Sequence[float] = TAU_D_GRID,
 ) -> Calibration:
-    """Choose the thresholds of the easy filter from K predictions of each of N transitions (paper, section 1).
+    """Choose the thresholds of the easy filter from K predictions of each of N transitions (RWML).
 
     A transition is easy when the share of its predictions with d < tau_d reaches tau_easy; tau_easy = 0.0 means "at
     least one hit in K" (with `>=` alone it would make everything easy). tau_d is the first knob, as in the paper, with
@@ -174,7 +174,7 @@ def calibrate(
 
 
 def training_tau_d(data_tau_d: float) -> float:
-    """tau_d of the training reward: the filter's + 0.15, rounded to the nearest 0.2 (paper, section 1), never 0.
+    """tau_d of the training reward: the filter's + 0.15, rounded to the nearest 0.2 (RWML), never 0.
 
     Halves go up, which is what gives the paper's own values: 0.1 -> 0.2 (ALFWorld), 0.15 -> 0.4 (tau2).
     """

@@ -197,3 +197,17 @@ class ModelPlayer:
         if stopped:
             drop(stopped)
         return [row for row in rows if games[row].stop is None]
+
+
+def play_seats(
+    world: World,
+    seats: Sequence[Seat],
+    policy: str,
+    player: Callable[[], ModelPlayer],
+    max_steps: int,
+    generator: torch.Generator,
+) -> list[Episode]:
+    """Play seats with the policy of that name: "model" is the player's, any other one of the world's own."""
+    if policy != "model":
+        return play_actor(world, seats, policy, max_steps)
+    return [played.episode for played in player().play(world, seats, generator)]

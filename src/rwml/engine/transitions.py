@@ -1,4 +1,4 @@
-"""Cutting episodes into `(s_<=t, a_t, s_{t+1})` (paper, section 1 step 2)."""
+"""Cutting episodes into `(s_<=t, a_t, s_{t+1})` (RWML, step 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings of texts, and the cosine distance between them: the measure of the sim-to-real gap (paper, section 1)."""
+"""Embeddings of texts, and the cosine distance between them: the measure of the sim-to-real gap (RWML)."""
 
 from __future__ import annotations
 

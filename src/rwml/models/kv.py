@@ -87,8 +87,8 @@ def plan_trunks(
 class SharedPrefixCache:
     """Trunks (written once) and rows (preallocated columns, written in place) of one model.
 
-    The live rows, those that take part in a step, are always the first `num_live` ones. dtype: wish for that of the keys
-    and values; None keeps the model's.
+    The live rows, those that take part in a step, are always the first `num_live` ones. dtype: of the keys and values
+    (on a CPU at least float32); None keeps the model's.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype | None = None) -> None:
@@ -205,10 +205,10 @@ class SharedPrefixCache:
             self.layout_changed()
 
     def squeeze(self) -> None:
-        """Close the holes in the columns, where that gives back at least a quarter of them."""
+        """Close the holes in the columns, where that gives back at least a tenth of them."""
         written = self.valid[:, : self.column]
         needed = int(written.sum(1).max()) if written.numel() else 0
-        if needed * 4 > self.column * 3:
+        if needed * 10 > self.column * 9:
             return
         order = torch.argsort((~written).to(torch.uint8), dim=1, stable=True)[:, :needed]
         index = order[:, None, :, None]

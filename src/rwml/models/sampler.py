@@ -6,21 +6,28 @@ another one ends, and the same generator state, prompts and parameters give the 
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from rwml.core.errors import RwmlError
-from rwml.models.kv import SharedPrefixCache, plan_trunks
+from rwml.models.kv import SharedPrefixCache, Trunk, plan_trunks
 from rwml.models.prefix_attention import ATTENTION_NAME
+from rwml.models.reread import RereadCache
+
+Rows = SharedPrefixCache | RereadCache
 
 # The batch is made smaller when at most this share of its rows is still being written.
 KEEP_SHARE = 0.75
+# Whether a model takes our attention; found out once for each.
+_shares: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,9 @@ class Sampler:
         self.model, self.autocast = model, autocast
         self.device = next(model.parameters()).device
         self.stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.long, device=self.device)
+        if model not in _shares:
+            _shares[model] = self._probe()
+        self.shares = _shares[model]
 
     def sample(
         self,
@@ -122,7 +132,7 @@ class Sampler:
         """Begin a game of several turns with one row per prompt; equal prompts are computed once."""
         return Play(self, prompts)
 
-    def prefilled(self, prompts: Sequence[tuple[int, ...]]) -> tuple[SharedPrefixCache, Tensor, list[tuple[int, ...]]]:
+    def prefilled(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Rows, Tensor, list[tuple[int, ...]]]:
         """A cache with a row for each distinct prompt, its trunks computed; the row of every given prompt; and the
         tokens of each row that are still to be fed (at least one)."""
         if any(not prompt for prompt in prompts):
@@ -136,19 +146,51 @@ class Sampler:
         place = dict(zip(counts, places, strict=True))
         distinct = sorted(place, key=place.__getitem__)
         row = {prompt: i for i, prompt in enumerate(distinct)}
-        cache = SharedPrefixCache(self.model, self.autocast)
+        cache = SharedPrefixCache(self.model, self.autocast) if self.shares else RereadCache(self.model)
         cache.add_trunks(trunks)
         cache.start_rows([place[prompt] for prompt in distinct])
         return cache, cache.tensor([row[prompt] for prompt in prompts]), [p[place[p][1] :] for p in distinct]
 
+    def _probe(self) -> bool:
+        """Whether our attention gives the model's own logits on a few tokens; if not, say so."""
+        layers = getattr(self.model.config, "layer_types", None) or ["full_attention"]
+        problem = ", ".join(sorted(set(layers) - {"full_attention", "sliding_attention"}))
+        if not problem:
+            ids = [i * 7919 % self.model.config.vocab_size for i in range(1, 9)]
+            with self.ready(ours=False):
+                own = self.model(torch.tensor([ids], device=self.device), use_cache=False).logits[0, -1].float()
+            try:
+                with self.ready():
+                    cache = SharedPrefixCache(self.model, self.autocast)
+                    cache.add_trunks([Trunk(-1, 0, tuple(ids[:3]))])
+                    cache.start_rows([(0, 3)])
+                    cache.feed([ids[3:7]])
+                    shared = cache.step(cache.tensor(ids[7:]))[0]
+                low = next(self.model.parameters()).dtype != torch.float32 or self.autocast is not None
+                if (own - shared).abs().max() <= (0.1 if low else 1e-3) * (own.max() - own.min()):
+                    return True
+                problem = "other logits"
+            except Exception as error:  # whatever a model does with what it does not expect
+                problem = f"{type(error).__name__}: {error}"
+        warnings.warn(
+            f"{type(self.model).__name__} cannot share prefixes ({problem}): sampling reads every context anew "
+            "for each token, which is right but slow",
+            stacklevel=3,
+        )
+        return False
+
     @contextmanager
-    def ready(self) -> Iterator[None]:
-        """The model in evaluation mode with our attention, and as it was afterwards."""
+    def ready(self, ours: bool = True) -> Iterator[None]:
+        """The model in evaluation mode with our attention (if it can share), and as it was afterwards."""
         model = self.model
-        configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
+        configs = {
+            id(module.config): module.config
+            for module in model.modules()
+            if hasattr(getattr(module, "config", None), "_attn_implementation")
+        }
         before = {key: config._attn_implementation for key, config in configs.items()}
         training = [module for module in model.modules() if module.training]
-        for config in configs.values():
+        for config in configs.values() if ours and _shares.get(model, True) else ():
             config._attn_implementation = ATTENTION_NAME
         model.eval()
         try:
@@ -165,7 +207,7 @@ class Sampler:
 
 
 def decode(
-    cache: SharedPrefixCache,
+    cache: Rows,
     logits: Tensor,
     batch: Tensor,
     params: SamplingParams,
@@ -175,7 +217,8 @@ def decode(
 ) -> list[Completion]:
     """Sample one message for each live row; `batch` numbers them, and the result comes in the order of its numbers.
 
-    logits: [live rows, V], of the first token to sample. A row's last sampled token is not in the cache afterwards. keep_finished: rows are only moved, never removed.
+    logits: [live rows, V], of the first token to sample. A row's last sampled token is not in the cache afterwards.
+    keep_finished: rows are only moved, never removed.
     """
     num_rows, steps, device = len(batch), params.max_new_tokens, logits.device
     uniform = torch.rand(num_rows, steps, generator=generator, device=generator.device).to(device)
@@ -203,7 +246,7 @@ def decode(
     return _completions(ids_RS, logprobs_RS, lengths, stopped)
 
 
-def _compact(cache: SharedPrefixCache, live: Tensor, keep_finished: bool) -> Tensor:
+def _compact(cache: Rows, live: Tensor, keep_finished: bool) -> Tensor:
     """Move the unfinished rows to the front, and let only them go on; returns where each of them was."""
     front = live.nonzero()[:, 0]
     if keep_finished:

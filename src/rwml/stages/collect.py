@@ -1,4 +1,4 @@
-"""`rwml collect`: rollouts of the target model in the world (paper, section 1 step 1) -> episodes/*.parquet."""
+"""`rwml collect`: rollouts of the target model in the world (RWML, step 1) -> episodes/*.parquet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rwml.core.manifest import Run
 from rwml.core.progress import progress
 from rwml.core.store import Parts
 from rwml.core.types import Episode
-from rwml.engine.rollout import Seat, play_actor, seats_for
+from rwml.engine.rollout import play_seats, seats_for
 from rwml.engine.setup import load_player, load_world
 from rwml.engine.trainer import generator_for
 
@@ -26,15 +26,12 @@ def run(run: Run) -> None:
         parts = Parts(run.folder / "episodes")
         player = load_player(recipe, config.temperature, config.max_new_tokens, recipe.world.max_steps)
 
-        def play(index: int, chunk: list[Seat]) -> list[Episode]:
-            if config.policy != "model":
-                return play_actor(world, chunk, config.policy, recipe.world.max_steps)
-            return [p.episode for p in player().play(world, chunk, generator_for(recipe.seed, "collect", index))]
-
         with progress("collect", total=len(seats), unit="episode") as bar:
             for index, chunk in enumerate(chunks):
                 if not parts.done(index):
-                    parts.write(index, play(index, chunk), Episode)
+                    generator = generator_for(recipe.seed, "collect", index)
+                    played = play_seats(world, chunk, config.policy, player, recipe.world.max_steps, generator)
+                    parts.write(index, played, Episode)
                 bar.advance(len(chunk))
         count_episodes(stage.counts, parts.read(Episode, len(chunks)))
 

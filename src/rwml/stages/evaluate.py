@@ -12,12 +12,12 @@ from rwml.core.files import write_json
 from rwml.core.manifest import Run
 from rwml.core.metrics import Answers, Plays, evaluate_arms
 from rwml.core.progress import progress
-from rwml.core.store import Parts, write_records
+from rwml.core.store import Parts, read_records, write_records
 from rwml.core.types import Episode, Prediction, Task, Transition
 from rwml.engine.predict import Answer, ask
 from rwml.engine.rewards import EmbeddingReward
-from rwml.engine.rollout import ModelPlayer, play_actor, seats_for
-from rwml.engine.setup import load_embedder, load_model, load_world, player_of, training_tau_d
+from rwml.engine.rollout import ModelPlayer, play_seats, seats_for
+from rwml.engine.setup import load_embedder, load_model, load_player, load_world, player_of, training_tau_d
 from rwml.engine.trainer import generator_for
 from rwml.engine.transitions import transitions_of
 from rwml.models.sampler import SamplingParams
@@ -32,7 +32,8 @@ def run(run: Run) -> None:
     arms = {name: run.folder / sub if sub else None for name, sub in ARMS.items()}
     arms = {name: path for name, path in arms.items() if path is None or path.is_dir()}
     reads = [path for path in arms.values() if path is not None]
-    with run.stage("evaluate", reads=reads, sections=["world", "model", "embedding", "evaluate"]) as stage:
+    sections = ["world", "model", "embedding", "collect", "transitions", "evaluate"]
+    with run.stage("evaluate", reads=reads, sections=sections) as stage:
         tau_d = config.tau_d or training_tau_d(run)
         tasks = {split: _tasks(run, split) for split in config.splits}
         transitions = {split: _transitions(run, split, tasks[split]) for split in config.splits}
@@ -66,16 +67,23 @@ def _tasks(run: Run, split: str) -> list[Task]:
 
 
 def _transitions(run: Run, split: str, tasks: Sequence[Task]) -> list[Transition]:
-    """Held-out transitions that no arm chose: episodes of a built-in policy, whole ones up to `num_transitions`."""
+    """Held-out transitions of the policy that also collected (the model before training): whole episodes."""
     recipe, config = run.recipe, run.recipe.evaluate
-    world = load_world(recipe)
+    path = run.folder / "evaluation" / f"transitions-{split}.parquet"
+    if path.exists():
+        return read_records(path, Transition)
+    world, steps = load_world(recipe), recipe.world.max_steps
+    player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+    wanted = config.num_transitions or len(tasks) * steps
     rows: list[Transition] = []
-    for seat in seats_for(tasks, 1, recipe.seed):
-        if config.num_transitions and len(rows) >= config.num_transitions:
+    for index, chunk in enumerate(_chunks(seats_for(tasks, 1, recipe.seed), recipe.collect.episodes_in_flight)):
+        generator = generator_for(recipe.seed, "evaluate", "transitions", split, index)
+        for episode in play_seats(world, chunk, config.collect_policy, player, steps, generator):
+            if len(rows) < wanted:
+                rows.extend(transitions_of(episode, world, split, recipe.transitions.history_steps))
+        if len(rows) >= wanted:
             break
-        episode = play_actor(world, [seat], config.collect_policy, recipe.world.max_steps)[0]
-        rows.extend(transitions_of(episode, world, split, recipe.transitions.history_steps))
-    write_records(run.folder / "evaluation" / f"transitions-{split}.parquet", rows, Transition)
+    write_records(path, rows, Transition)
     return rows
 
 

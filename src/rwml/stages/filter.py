@@ -1,4 +1,4 @@
-"""`rwml filter`: drop the too easy transitions (paper, section 1 step 3) -> filtered.parquet, filter.json."""
+"""`rwml filter`: drop the too easy transitions (RWML, step 3) -> filtered.parquet, filter.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rwml train-policy`: multi-turn GRPO on task success from the world-model weights (paper, section 1 step 5)."""
+"""`rwml train-policy`: multi-turn GRPO on task success from the world-model weights (RWML, step 5)."""
 
 from __future__ import annotations
 

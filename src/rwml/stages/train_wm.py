@@ -1,4 +1,4 @@
-"""`rwml train-wm`: world-model training by GRPO on next-state prediction, or by SFT (paper, section 1 step 4)."""
+"""`rwml train-wm`: world-model training by GRPO on next-state prediction, or by SFT (RWML, step 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rwml transitions`: episodes -> `(s_<=t, a_t, s_{t+1})` rows (paper, section 1 step 2) -> transitions.parquet."""
+"""`rwml transitions`: episodes -> `(s_<=t, a_t, s_{t+1})` rows (RWML, step 2) -> transitions.parquet."""
 
 from __future__ import annotations
 

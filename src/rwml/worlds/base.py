@@ -88,7 +88,7 @@ class World(Protocol):
         """The head word of an action, for tables; "invalid" if it is none."""
 
     def inefficient(self, action: str) -> bool:
-        """Whether an admitted action only looks (paper, section 2: look/examine)."""
+        """Whether an admitted action only looks (counted as such by RWML)."""
 
     def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
         """Whether the next state could be told from the opening and the full history."""

@@ -13,11 +13,24 @@ WORLDS = {"alfworld": ("rwml.worlds.alfworld.world", "AlfWorld")}
 
 
 def get_world(name: str, **options: Any) -> World:
-    """Make a world; RwmlError names the nearest one if there is no such world, and what is wrong with an option."""
-    if name not in WORLDS:
+    """Make a world: one of `WORLDS`, or your own class as "module:Class", which must be importable.
+
+    RwmlError names the nearest one if there is no such world, and what is wrong with an option.
+    """
+    module, _, kind = name.partition(":")
+    if not kind:
+        if name not in WORLDS:
+            raise RwmlError(
+                f"there is no world '{name}'", "a world says which tasks are played, and how", nearest(name, WORLDS)
+            )
+        module, kind = WORLDS[name]
+    try:
+        make = getattr(import_module(module), kind)
+    except (ImportError, AttributeError) as error:
         raise RwmlError(
-            f"there is no world '{name}'", "a world says which tasks are played, and how", nearest(name, WORLDS)
-        )
-    module, kind = WORLDS[name]
-    world: World = getattr(import_module(module), kind)(**options)
+            f"world '{name}' cannot be imported: {error}",
+            "a world of your own is a class in a module that Python finds",
+            "write module:Class, and put the module's folder on PYTHONPATH",
+        ) from None
+    world: World = make(**options)
     return world

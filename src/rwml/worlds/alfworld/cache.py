@@ -47,13 +47,15 @@ class Games(Sequence[Game]):
     """Games by position, in the order of the paths. Each access gives a new `Game` on a spec that is kept.
 
     reused: how many records of the cache were good; parsed: how many games had to be parsed from their files.
-    rebuilt: why the cache as a whole was not used ("" when it was, or when there was none).
+    rebuilt: why the cache as a whole was not used ("" when it was, or when none was asked for).
+    unsaved: why the cache could not be written ("" when it was, or needed not be); the games are fine all the same.
     """
 
     def __init__(self, paths: Sequence[Path], content: _Content | None, rows: Sequence[_Row | None]) -> None:
         self.paths = list(paths)
         self.reused = self.parsed = 0
         self.rebuilt = content.problem if content else ""
+        self.unsaved = ""
         self._content, self._rows = content, rows
         self._specs: list[GameSpec | None] = [None] * len(self.paths)
 
@@ -94,7 +96,7 @@ def load_games(
 
     Without a cache each game is parsed when it is first asked for. With one, games that it lacks, or whose files have
     changed, are parsed now (about 5 ms each; `progress(done, total)` is called after each) and the cache is written
-    anew, whole. A missing or broken game file is an RwmlError.
+    anew, whole. A missing or broken game file is an RwmlError; a cache that cannot be written is not (`Games.unsaved`).
     """
     files = [game_path(path) for path in paths]
     if cache is None:
@@ -114,7 +116,10 @@ def load_games(
         for place in missing:
             blob = content.pool.encode(games.spec(place))
             blobs[keys[place]] = (blob, _Row(*stamps[place], 0, len(blob), zlib.crc32(blob)))
-        _write(Path(cache), content.pool, blobs)
+        try:
+            _write(Path(cache), content.pool, blobs)
+        except (RwmlError, OSError) as error:
+            games.unsaved = error.what if isinstance(error, RwmlError) else str(error)
     return games
 
 
@@ -205,6 +210,8 @@ def _read(cache: Path) -> _Content:
         head = json.loads(line)
         if head["format"] != FORMAT or head["version"] != VERSION:
             return unusable(f"it is {head['format']} version {head['version']}, not {FORMAT} version {VERSION}")
+        if head["fields"] != list(_FIELDS):
+            return unusable("its records have other fields than games have now")
         packed, records = rest[: head["index_bytes"]], rest[head["index_bytes"] :]
         if zlib.crc32(packed) != head["index_checksum"] or len(records) != head["record_bytes"]:
             return unusable("the cache is truncated or damaged")
@@ -220,8 +227,8 @@ def _write(cache: Path, pool: _Pool, blobs: dict[str, tuple[bytes, _Row]]) -> No
         rows[key] = row._replace(offset=offset)
         offset += len(blob)
     packed = zlib.compress(json.dumps({"rows": rows, "pool": pool.values}, separators=(",", ":")).encode(), 6)
-    head = {"format": FORMAT, "version": VERSION, "index_bytes": len(packed), "index_checksum": zlib.crc32(packed),
-            "record_bytes": offset}  # fmt: skip
+    head = {"format": FORMAT, "version": VERSION, "fields": _FIELDS, "index_bytes": len(packed),
+            "index_checksum": zlib.crc32(packed), "record_bytes": offset}  # fmt: skip
     with atomic_file(cache) as file:
         file.write(json.dumps(head).encode() + b"\n" + packed)
         file.writelines(blob for blob, _ in blobs.values())

@@ -221,7 +221,7 @@ class AlfWorld:
         return parts[0].removesuffix(" to") if parts else "invalid"
 
     def inefficient(self, action: str) -> bool:
-        """Whether an action only looks: look or examine (paper, section 2)."""
+        """Whether an action only looks: look or examine (as RWML counts)."""
         return self.verb(action) in ("look", "examine")
 
     def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
