@@ -287,3 +287,15 @@ def test_generators_depend_on_their_parts_alone() -> None:
     first = torch.rand(4, generator=generator_for(7, "train_wm", 3))
     assert torch.equal(first, torch.rand(4, generator=generator_for(7, "train_wm", 3)))
     assert not torch.equal(first, torch.rand(4, generator=generator_for(7, "train_wm", 4)))
+
+
+def test_every_step_draws_from_a_generator_of_its_own(start: Path, tmp_path: Path) -> None:
+    seeds = []
+
+    def make(step: int, generator: torch.Generator) -> Batch:
+        seeds.append(generator.initial_seed())
+        return Batch([])
+
+    trainer_of(load(start), tmp_path).fit(make, 4, "fit")
+    assert seeds == [generator_for(7, "train_wm", step).initial_seed() for step in range(4)]
+    assert len(set(seeds)) == 4
