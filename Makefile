@@ -14,6 +14,8 @@ export OMP_WAIT_POLICY = passive
 
 .PHONY: quickstart test lint clean
 
+# One thread: matrices this small gain little from two, and lose much when another process holds the second core.
+quickstart: export OMP_NUM_THREADS ?= 1
 quickstart: $(VENV)/.installed
 	@$(BIN)/rwml run recipes/quickstart.toml $(ARGS)
 	@$(BIN)/rwml summary runs/quickstart --label quickstart

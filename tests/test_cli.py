@@ -89,7 +89,11 @@ def test_bad_input_says_what_to_do(tmp_path: Path, arguments: list[str], expecte
 
 def test_an_interrupt_says_how_to_go_on() -> None:
     command = [sys.executable, "-m", "rwml.cli", "worlds", "play", "alfworld"]
-    game = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    # A shell starts background jobs with interrupts ignored, and they would ignore this one too.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    game = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    signal.signal(signal.SIGINT, usual)
     assert game.stdout is not None
     while not game.stdout.readline().startswith("You are in the middle of a room"):
         assert game.poll() is None

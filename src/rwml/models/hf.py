@@ -55,6 +55,9 @@ def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", tr
     tokenizer = _load_tokenizer(folder, name, trust_remote_code)
     chat = ChatFormat(tokenizer, f"'{name}'")
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # rwml shows its own
 
     try:
         model = AutoModelForCausalLM.from_pretrained(

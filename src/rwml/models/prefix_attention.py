@@ -241,9 +241,9 @@ class RowsPass:
         self, block: _Block, rows: Tensor | slice, queries: int, dtype: torch.dtype, options: dict[str, Any]
     ) -> Tensor | None:
         """What to add to the scores of one block: [1, 1, rows * queries, columns]."""
-        window = options.get("sliding_window")
+        window = int(options.get("sliding_window") or 0)
         positions = self.positions[rows]
-        windowed = bool(window) and int(positions.max()) >= window
+        windowed = window > 0 and int(positions.max()) >= window
         if block.lengths is None and not windowed:
             return None
         columns = torch.arange(block.columns, device=positions.device)
