@@ -32,6 +32,9 @@ class Reward(Protocol):
 
     name: str
 
+    def expect(self, real: Sequence[str]) -> None:
+        """Be told what will be compared with, before the answers are there."""
+
     def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
         """Distances [N] within [0, 2] and rewards [N]; None = no readable answer: distance 2.0, reward 0."""
 
@@ -52,6 +55,10 @@ class EmbeddingReward:
     def __init__(self, embedder: Embedder, tau_d: float) -> None:
         self.embedder, self.tau_d = embedder, tau_d
 
+    def expect(self, real: Sequence[str]) -> None:
+        """Embed the real next states in the background, beside the sampling; each text once per data set."""
+        self.embedder.embed_async(real)
+
     def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
         """See `Reward.score`."""
         distances_N = np.full(len(real), UNPARSED_DISTANCE, dtype=np.float32)
@@ -68,6 +75,9 @@ class ExactReward:
     """1 for the same words, else 0; the distance is 0 or 1. What RWML tends to as tau_d goes to 0."""
 
     name = "exact"
+
+    def expect(self, real: Sequence[str]) -> None:
+        """Nothing to prepare."""
 
     def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
         """See `Reward.score`."""

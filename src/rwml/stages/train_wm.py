@@ -59,6 +59,7 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]], tau_d: float) -
 
     def make(step: int, generator: torch.Generator) -> Batch:
         rows = batches[step]
+        reward.expect([row.next_state for row in rows])
         answers = ask(mind, sampler, prompts, rows, config.group_size, params, generator)
         flat = [(answer, row) for row, group in zip(rows, answers, strict=True) for answer in group]
         real = [row.next_state for _, row in flat]
