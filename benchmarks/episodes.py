@@ -88,7 +88,7 @@ def make_world() -> tuple[World, str]:
 
 
 def make_mind(folder: Path, shape: TinyShape, seed: int = 0) -> Mind:
-    """A Qwen3 of random weights with the tiny model's tokenizer, saved in `folder` so that every side loads the same."""
+    """A Qwen3 of random weights with the tiny model's tokenizer, saved in `folder` for every side to load."""
     tiny = load_mind("tiny", device="cpu")
     model = new_model(shape, len(tiny.tokenizer), seed)
     for config in (model.config, model.generation_config):
