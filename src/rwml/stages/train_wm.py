@@ -32,6 +32,8 @@ def run(run: Run) -> None:
                 "there is nothing to learn from",
                 "collect more episodes, or loosen the [filter] section (keep_probability, target_share)",
             )
+        if config.method == "sft":  # labels are not samples: no temperature, and nothing for the reference to hold
+            config = config.model_copy(update={"temperature": 1.0, "kl_weight": 0.0})
         batches = epochs_of(rows, config.batch_size, config.epochs, recipe.seed)
         total = min(len(batches), config.max_steps or len(batches))
         mind = load_model(recipe.model, trainable=True)
