@@ -22,16 +22,18 @@ from rwml.engine.trainer import generator_for
 from rwml.engine.transitions import transitions_of
 from rwml.models.sampler import SamplingParams
 
-ARMS = {"model": None, "world_model": "world_model/final", "policy": "policy/final"}
+# arm: the stage that makes it, and where its checkpoint lies.
+TRAINED = {"world_model": ("train_wm", "world_model/final"), "policy": ("train_policy", "policy/final")}
 PREDICTIONS_IN_FLIGHT = 128
 
 
 def run(run: Run) -> None:
-    """Ask and play every arm that was trained, on the same held-out transitions, tasks and seeds."""
+    """Ask and play the model and every arm that is trained, on the same held-out transitions, tasks and seeds."""
     recipe, config = run.recipe, run.recipe.evaluate
-    arms = {name: run.folder / sub if sub else None for name, sub in ARMS.items()}
-    arms = {name: path for name, path in arms.items() if path is None or path.is_dir()}
-    reads = [path for path in arms.values() if path is not None]
+    # A checkpoint of a stage that is stale belongs to other settings.
+    done = {arm: run.folder / path for arm, (stage, path) in TRAINED.items() if run.is_done(stage)}
+    arms: dict[str, Path | None] = {"model": None, **done}
+    reads = list(done.values())
     sections = ["world", "model", "embedding", "collect", "transitions", "evaluate"]
     with run.stage("evaluate", reads=reads, sections=sections) as stage:
         tau_d = config.tau_d or training_tau_d(run)
