@@ -114,6 +114,11 @@ class TrainWmConfig(GrpoConfig):
     low_signal_share: float = Field(0.05, ge=0, le=1)
     low_signal_steps: int = Field(5, ge=1)
 
+    @property
+    def of_loss(self) -> TrainWmConfig:
+        """As the loss needs them: the labels of `sft` are no samples, so no temperature and no KL apply to them."""
+        return self.model_copy(update={"temperature": 1.0, "kl_weight": 0.0}) if self.method == "sft" else self
+
 
 class TrainPolicyConfig(GrpoConfig):
     """Policy RL on task success (RWML, step 5). start: whose weights it begins with."""

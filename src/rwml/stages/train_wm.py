@@ -32,14 +32,12 @@ def run(run: Run) -> None:
                 "there is nothing to learn from",
                 "collect more episodes, or loosen the [filter] section (keep_probability, target_share)",
             )
-        if config.method == "sft":  # labels are not samples: no temperature, and nothing for the reference to hold
-            config = config.model_copy(update={"temperature": 1.0, "kl_weight": 0.0})
         batches = epochs_of(rows, config.batch_size, config.epochs, recipe.seed)
         total = min(len(batches), config.max_steps or len(batches))
         mind = load_model(recipe.model, trainable=True)
         make = _sft(recipe, mind, batches) if config.method == "sft" else _rwml(run, mind, batches, training_tau_d(run))
         trainer = Trainer(
-            mind, config, run.folder / "world_model", run.metrics, "train_wm", recipe.seed, recipe.model.autocast
+            mind, config.of_loss, run.folder / "world_model", run.metrics, "train_wm", recipe.seed, recipe.model.autocast
         )
         trainer.fit(make, total, f"train-wm ({config.method})")
         save_mind(mind, run.folder / "world_model" / "final")
