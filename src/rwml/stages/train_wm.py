@@ -37,7 +37,13 @@ def run(run: Run) -> None:
         mind = load_model(recipe.model, trainable=True)
         make = _sft(recipe, mind, batches) if config.method == "sft" else _rwml(run, mind, batches, training_tau_d(run))
         trainer = Trainer(
-            mind, config.of_loss, run.folder / "world_model", run.metrics, "train_wm", recipe.seed, recipe.model.autocast
+            mind,
+            config.of_loss,
+            run.folder / "world_model",
+            run.metrics,
+            "train_wm",
+            recipe.seed,
+            recipe.model.autocast,
         )
         trainer.fit(make, total, f"train-wm ({config.method})")
         save_mind(mind, run.folder / "world_model" / "final")
