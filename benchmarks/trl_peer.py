@@ -3,8 +3,9 @@
 `GRPOTrainer`: the whole class; in mode "update" its `rollout_func` hands it the fixed prompts and answers, and its
 reward function the advantages (`scale_rewards="none"`: their mean is 0 already), so that padding, shuffling,
 micro-batches, the reference pass, the fused head, the loss and the optimiser are TRL's own. In mode "step" it
-generates, and scores with sentence-transformers called on every pair. `use_bias_correction_kl` is off (its default differentiates
-the KL term through the importance ratio as well), so that the loss is equation 3 of the GRPO paper, as ours is.
+generates, and scores with sentence-transformers called on every pair. `use_bias_correction_kl` is off (its default
+differentiates the KL term through the importance ratio as well), so that the loss is equation 3 of the GRPO paper, as
+ours is.
 
 `AsyncGRPOTrainer`: the whole class, its rollouts from a stub in this process instead of vLLM. One thing is replaced:
 its tree rows attend by a FlashAttention-3 kernel that needs a GPU; here each segment attends by PyTorch's fused CPU
