@@ -109,9 +109,7 @@ def play(world: World, count: int, steps: int, seed: int) -> list[Episode]:
     raise SystemExit(f"only {len(found)} of {TASKS_LOOKED_AT} games last {steps} steps; ask for fewer --steps")
 
 
-def whole_episodes(
-    mind: Mind, count: int, steps: int, group: int, answer_tokens: int, style: str, seed: int
-) -> Work:
+def whole_episodes(mind: Mind, count: int, steps: int, group: int, answer_tokens: int, style: str, seed: int) -> Work:
     """Every step of `count` episodes, with its full history."""
     world, source = make_world()
     episodes = play(world, count, steps, seed)

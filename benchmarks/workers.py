@@ -216,9 +216,7 @@ class RwmlSide:
         if self.step is not None:
             return self.step()
         work = self.work
-        scored = answer_trees(
-            self.mind, self.prompts, work.transitions, work.answers, work.rewards_PG, self.config
-        )
+        scored = answer_trees(self.mind, self.prompts, work.transitions, work.answers, work.rewards_PG, self.config)
         self.trees = scored.trees
         figures = self.trainer._update(scored.trees, 0)
         return {"loss": figures["loss"], "tokens": figures["tokens"], "tokens_unshared": figures["tokens_unshared"]}
