@@ -55,7 +55,7 @@ class Work:
     def questions(self, mind: Mind) -> list[list[int]]:
         """Prompt ids of every transition."""
         prompts = get_world("alfworld").prompts(self.style)
-        return [question_ids(mind, prompts, row) for row in self.transitions]
+        return [question_ids(mind.chat, prompts, row) for row in self.transitions]
 
     def save(self, path: Path) -> None:
         """As JSON."""
@@ -126,7 +126,7 @@ def single_prompts(
     for episode in play(world, count, 40, seed):
         steps = list(transitions_of(episode, world, "train"))
         prompts = world.prompts(style)
-        rows.append(min(steps, key=lambda row: abs(len(question_ids(mind, prompts, row)) - prompt_tokens)))
+        rows.append(min(steps, key=lambda row: abs(len(question_ids(mind.chat, prompts, row)) - prompt_tokens)))
     return with_answers(mind, rows, group, answer_tokens, style, source, seed)
 
 

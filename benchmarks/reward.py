@@ -1,11 +1,12 @@
 """The reward of one RWML step, ours against sentence-transformers called on every (prediction, real) pair.
 
-Real next states come from random play of ALFWorld games (`alfworld-download`'s, below $ALFWORLD_DATA or --games).
-Predictions: groups of G answers as a world model in training gives them, made from the real ones. `--duplicates`: the
-share of the answers that need no embedding of their own, being equal to the truth or to an earlier answer of their
-group; the others are new to the whole run. The default 0.5 is cautious: a model that is right a third of the time and
-repeats itself now and then is above it, and "Nothing happens." or a closed cabinet come back in other groups too.
-Sampled groups of your own: `--groups FILE`, JSON lines `{"real": "...", "predicted": ["...", null, ...]}`.
+--groups sampled (the default): G answers that the model which ships with rwml samples at temperature 1 to the
+transitions of its own play of generated scenes, as the quickstart's first steps do, before any training.
+--groups made: answers made from real next states of random play of ALFWorld games (`alfworld-download`'s, below
+$ALFWORLD_DATA or --games) by confusing things and numbers. `--duplicates`: the share of the answers that need no
+embedding of their own, being equal to the truth or to an earlier answer of their group; the others are new to the whole
+run, which no sampled ones are.
+--groups FILE: sampled groups of your own, JSON lines `{"real": "...", "predicted": ["...", null, ...]}`.
 
 Three ways, on the same texts, their distances compared:
 
@@ -181,6 +182,28 @@ def measure(steps: Sequence[Sequence[Group]]) -> dict[str, Any]:
     }
 
 
+def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
+    """Groups of the shipped model's answers to its own play, in the quickstart's scenes and shapes."""
+    from rwml.engine.predict import ask
+    from rwml.engine.rollout import ModelPlayer, seats_for
+    from rwml.engine.trainer import generator_for
+    from rwml.engine.transitions import transitions_of
+    from rwml.models.hf import load_mind
+    from rwml.models.sampler import Sampler, SamplingParams
+    from rwml.worlds.registry import get_world
+
+    world = get_world("alfworld", source="scenes", size="tiny", num_train=64)
+    mind, prompts = load_mind("tiny", device="cpu"), world.prompts("brief")
+    sampler = Sampler(mind.model, mind.chat.stop_ids)
+    player = ModelPlayer(mind, sampler, prompts, SamplingParams(32), max_steps=12, max_context=1024)
+    played = player.play(world, seats_for(world.tasks("train"), 1, seed), generator_for("reward", seed))
+    rows = [row for one in played for row in transitions_of(one.episode, world, "train")][:count]
+    if len(rows) < count:
+        sys.exit(f"the model's play gave {len(rows)} transitions; ask for fewer --prompts or --steps")
+    answers = ask(mind, sampler, prompts, rows, size, SamplingParams(64), generator_for("answers", seed))
+    return [(row.next_state, [a.next_state for a in group]) for row, group in zip(rows, answers, strict=True)]
+
+
 def read_groups(path: Path) -> list[Group]:
     """Groups from JSON lines."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -191,8 +214,8 @@ def main() -> None:
     """Build the groups, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", type=Path, default=Path(os.environ.get("ALFWORLD_DATA", ".")))
-    parser.add_argument("--groups", type=Path, help="sampled groups instead of made ones")
-    parser.add_argument("--prompts", type=int, default=32, help="groups in one step")
+    parser.add_argument("--groups", default="sampled", help="sampled, made, or a file")
+    parser.add_argument("--prompts", type=int, default=96, help="groups in one step")
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--duplicates", type=float, default=0.5)
     parser.add_argument("--steps", type=int, default=5)
@@ -202,8 +225,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rng = random.Random(args.seed)
-    if args.groups:
-        groups = read_groups(args.groups)[: args.prompts * args.steps]
+    if args.groups == "sampled":
+        groups = sampled_groups(args.prompts * args.steps, args.group_size, args.seed)
+    elif args.groups != "made":
+        groups = read_groups(Path(args.groups))[: args.prompts * args.steps]
     else:
         states = real_states(args.games, args.prompts * args.steps, rng)
         seen = set(states)
@@ -214,7 +239,7 @@ def main() -> None:
         "group_size": len(groups[0][1]),
         "duplicate_share": duplicate_share(groups),
         "threads": args.threads,
-        "source": "sampled" if args.groups else "made from real next states",
+        "source": args.groups,
     } | measure(steps)
     report(result, len(steps))
     if args.out:

@@ -178,7 +178,7 @@ def test_every_metric_is_defined(stage: str) -> None:
 
 @pytest.mark.parametrize("page", ["filter", "rewards"])
 def test_the_grid_of_thresholds_is_the_one_in_use(page: str) -> None:
-    from rwml.engine.rewards import TAU_D_GRID
+    from rwml.engine.calibration import TAU_D_GRID
 
     first, second, *_, last = (f"{value:.2f}" for value in TAU_D_GRID)
     assert f"{first}, {second}, ... {last}" in _text(f"docs/{page}.md")

@@ -102,6 +102,24 @@ def run_command(
             typer.echo(f"report: {run.folder / 'report.html'}")
 
 
+@app.command("import")
+def import_command(
+    files: Annotated[list[Path], typer.Argument(help="tau2 simulation files, or JSON lines of chat messages.")],
+    out: Annotated[Path, typer.Option(help="Folder for the episodes and transitions.")],
+    hold_out: Annotated[float, typer.Option(help="Share of the tasks without a split that become test.")] = 0.0,
+    briefing: Annotated[
+        bool, typer.Option(help="Keep tools and policy in the openings; a tiny model needs none.")
+    ] = True,
+    debug: Debug = False,
+) -> None:
+    """Make episodes and transitions of other programs' logs, to train a world model on."""
+    with _errors(debug):
+        from rwml.stages.import_ import outcome
+        from rwml.stages.import_ import run as import_logs
+
+        typer.echo(outcome(import_logs(files, out, briefing, hold_out), out))
+
+
 @app.command()
 def summary(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from rwml.core.config import Recipe, load_recipe, parse_recipe
+from rwml.core.config import Recipe, load_recipe, parse_recipe, reward_name
 from rwml.core.errors import RwmlError
 from rwml.stages.run import find_recipe, shipped_recipes
+from rwml.stages.wording import recipe_toml
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -66,6 +68,41 @@ def test_bad_value_names_key_value_and_rule() -> None:
     assert "greater than or equal to 2" in caught.value.what
     with pytest.raises(RwmlError, match=r"train_wm\.method = 'dpo' is not valid"):
         parse_recipe({"name": "x", "train_wm": {"method": "dpo"}})
+
+
+def test_a_reward_for_all_next_states_or_by_kind(tmp_path: Path) -> None:
+    assert parse_recipe({"name": "x"}).train_wm.reward == "embedding"
+    path = _written(tmp_path, 'name = "x"\n[train_wm]\nreward = { tool = "rouge", user = "embedding" }\n')
+    recipe = load_recipe(path)
+    assert recipe.train_wm.reward == {"tool": "rouge", "user": "embedding"}
+    assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+    assert parse_recipe(tomllib.loads(recipe_toml(recipe.model_dump(mode="json")))) == recipe
+    assert load_recipe(path, ("train_wm.reward=exact",)).train_wm.reward == "exact"
+    changed = load_recipe(path, ("train_wm.reward.tool=exact",)).train_wm.reward
+    kinds = ("tool", "user", "text")
+    assert [reward_name(changed, kind) for kind in kinds] == ["exact", "embedding", "embedding"]
+    assert [reward_name("rouge", kind) for kind in kinds] == ["rouge"] * 3
+
+
+@pytest.mark.parametrize(
+    ("reward", "what", "fix"),
+    [
+        ("rogue", "no reward 'rogue'", "did you mean 'rouge'?"),
+        ({"tool": "exakt"}, "no reward 'exakt'", "did you mean 'exact'?"),
+        ({"tool": 0.2}, "no reward '0.2'", "known: embedding, exact, rouge"),
+        ({"tools": "rouge"}, "no kind of next state 'tools'", "did you mean 'tool'?"),
+    ],
+)
+def test_an_unknown_reward_is_told_when_the_recipe_is_read(reward: object, what: str, fix: str) -> None:
+    with pytest.raises(RwmlError, match=what) as caught:
+        parse_recipe({"name": "x", "train_wm": {"reward": reward}})
+    assert fix in caught.value.fix
+    assert "train_wm.reward" in caught.value.what
+
+
+def test_a_reward_that_is_no_name_at_all() -> None:
+    with pytest.raises(RwmlError, match=r"train_wm\.reward.* = 3 is not valid"):
+        parse_recipe({"name": "x", "train_wm": {"reward": 3}})
 
 
 def test_broken_toml_and_missing_file_are_said_plainly(tmp_path: Path) -> None:

@@ -82,6 +82,15 @@ def test_a_changed_section_makes_the_stage_and_all_later_ones_stale(tmp_path: Pa
     assert said[1].endswith("these run again: collect, transitions")
 
 
+def test_a_stage_may_depend_on_one_setting_of_a_section(tmp_path: Path) -> None:
+    run = Run.open(_recipe(tmp_path))
+    with run.stage("collect", sections=["world", "train_wm.reward"]):
+        (run.folder / "episodes").mkdir()
+    assert Run.open(_recipe(tmp_path, train_wm={"epochs": 9})).is_done("collect")
+    table = {"reward": {"tool": "rouge"}}
+    assert Run.open(_recipe(tmp_path, train_wm=table)).state("collect") == "stale"
+
+
 def test_running_a_stage_again_clears_its_files_and_makes_later_ones_stale(tmp_path: Path) -> None:
     run = Run.open(_recipe(tmp_path))
     _collect(run)

@@ -10,9 +10,6 @@ import pytest
 from rwml.core.bootstrap import bootstrap_mean, compare, paired_difference
 from rwml.core.errors import RwmlError
 from rwml.core.metrics import (
-    Answers,
-    Plays,
-    evaluate_arms,
     same_text,
     success_summary,
     within_gap,
@@ -21,9 +18,7 @@ from rwml.core.metrics import (
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
 
 
-def transition(
-    name: str, task: str, verb: str = "go", knowable: bool = True, split: str = "valid_seen"
-) -> Transition:
+def transition(name: str, task: str, verb: str = "go", knowable: bool = True, split: str = "valid_seen") -> Transition:
     return Transition(
         id=name, episode=f"e{task}", task=task, split=split, step=0, opening="You are in a room.", history=(),
         action=f"{verb} to desk 1", next_state="On the desk 1, you see a pen 1.", kind="text", verb=verb,
@@ -40,9 +35,7 @@ def episode(
     seed: int = 0,
 ) -> Episode:  # fmt: skip
     stop = StopReason.SUCCESS if success else StopReason.STEP_LIMIT
-    return Episode(
-        f"{task}-{seed}", Task(task, "alfworld", split, kind), "model", 0, seed, "", steps, stop, success
-    )
+    return Episode(f"{task}-{seed}", Task(task, "alfworld", split, kind), "model", 0, seed, "", steps, stop, success)
 
 
 def test_interval_of_two_clusters_is_worked_by_hand() -> None:
@@ -147,6 +140,7 @@ def test_world_model_summary_by_hand() -> None:
     assert (overall["n"], overall["clusters"]) == (4, 2)
     assert overall["exact"]["mean"] == 1 / 4
     assert overall["within"]["mean"] == 2 / 4
+    assert overall["reward"]["mean"] == 2 / 4
     assert overall["distance"]["mean"] == pytest.approx((0.0 + 0.3 + 0.1 + 2.0) / 4)
     assert overall["unparsed"]["mean"] == 1 / 4
     assert overall["truncated"]["mean"] == 1 / 4
@@ -183,9 +177,7 @@ def test_success_summary_by_hand() -> None:
     assert overall["steps"]["mean"] == pytest.approx(8 / 3)
     assert overall["steps_won"]["mean"] == 2.0
     assert overall["invalid"]["mean"] == 3 / 8
-    assert overall["inefficient"]["mean"] == 2 / 8, (
-        "a look that the world refused is invalid, not inefficient"
-    )
+    assert overall["inefficient"]["mean"] == 2 / 8, "a look that the world refused is invalid, not inefficient"
     assert overall["invalid_or_inefficient"]["mean"] == 5 / 8
     assert (overall["unparsed"], overall["truncated"], overall["errors"]) == (1, 1, 0)
     assert overall["stops"] == {"success": 1, "failure": 0, "step_limit": 2, "context_limit": 0, "error": 0}
@@ -195,41 +187,36 @@ def test_success_summary_by_hand() -> None:
     json.dumps(summary, allow_nan=False)
 
 
-def test_evaluate_arms_assembles_the_documented_schema() -> None:
-    transitions = [transition(f"t{i}", f"task{i}") for i in range(6)]
-    transitions += [transition(f"u{i}", f"task{i}", split="valid_unseen") for i in range(6)]
-    answers, plays = [], []
-    for arm, gap, wins in (("model", 0.4, 1), ("world_model", 0.1, 1), ("policy", 0.4, 4)):
-        for split, letter in (("valid_seen", "t"), ("valid_unseen", "u")):
-            for seed in (0, 1):
-                if arm != "policy":
-                    answers.append(
-                        Answers(arm, split, seed, [answer(f"{letter}{i}", "x", gap) for i in range(6)])
-                    )
-                done = [
-                    episode(f"task{i}", i < wins, (Step("go", "go", "."),), split=split) for i in range(6)
-                ]
-                plays.append(Plays(arm, split, seed, done))
-    result = evaluate_arms(answers, plays, transitions, 0.2, lambda action: False, num_samples=500)
-    assert result["summary"]["world_model"] == {
-        "before": 0.0, "after": 1.0, "difference": 1.0, "interval": [1.0, 1.0], "n": 24, "clusters": 12,
-        "unpaired": 0, "tau_d": 0.2,
-    }  # fmt: skip
-    success = result["summary"]["success"]
-    assert (success["before"], success["after"]) == (pytest.approx(1 / 6), pytest.approx(4 / 6))
-    assert 0.0 < success["interval"][0] < 0.5 < success["interval"][1] < 1.0
-    assert set(result["differences"]["success"]) == {"all", "valid_seen", "valid_unseen"}
-    assert result["differences"]["success"]["valid_seen"]["n"] == 12
-    assert set(result["arms"]) == {"model", "world_model", "policy"}
-    assert result["arms"]["policy"]["world_model"] == {}
-    assert result["arms"]["policy"]["success"]["all"]["overall"]["n"] == 24
-    assert result["arms"]["model"]["world_model"]["valid_seen"]["by_seed"]["1"]["n"] == 6
-    assert (result["splits"], result["seeds"]) == (["valid_seen", "valid_unseen"], [0, 1])
-    json.dumps(result, allow_nan=False)
+def test_reward_is_what_training_paid_whatever_the_gap() -> None:
+    said = [
+        Prediction("t1", "x", "x", 0.35, 0.6),
+        Prediction("t1", "x", "x", 0.1, 1.0),
+        Prediction("t1", "", None, 2.0, 0.0),
+    ]
+    overall = world_model_summary([transition("t1", "a")], said, 0.2, num_samples=100)["overall"]
+    assert overall["reward"]["mean"] == pytest.approx((0.6 + 1.0 + 0.0) / 3)
+    assert overall["within"]["mean"] == pytest.approx(1 / 3)
 
 
-def test_a_figure_without_both_arms_is_none() -> None:
-    plays = [Plays("model", "valid_seen", 0, [episode("a", True, ())])]
-    result = evaluate_arms([], plays, [], 0.2, lambda action: False, num_samples=100)
-    assert result["summary"] == {"world_model": None, "success": None}
-    assert result["arms"]["model"]["success"]["all"]["overall"]["invalid"]["mean"] is None
+def test_invalid_calls_are_shares_of_calls() -> None:
+    """Of seven steps four are calls: two admitted, one refused, one that could not be read; messages are not."""
+    call, refused = Step("a", "a", "{}", "tool"), Step("b", "b", "Error: no", "tool", valid=False)
+    unread = Step("", "{", "Error: unreadable", "tool", parsed=False, valid=False)
+    message = Step("Hello?", "Hello?", "Hi.", "user")
+    episodes = [episode("a", True, (message, call, refused, message, call)), episode("b", False, (message, unread))]
+    summary = success_summary(episodes, lambda action: False, num_samples=200)
+    overall = summary["overall"]
+    assert (overall["calls"], overall["actions"]) == (4, 7)
+    assert overall["invalid_calls"]["mean"] == 2 / 4
+    assert overall["invalid_calls"]["clusters"] == 2
+    assert overall["invalid"]["mean"] == pytest.approx(2 / 7)
+    silent = [episode("a", True, (message, message)), episode("b", True, (call,), kind="talk")]
+    by_kind = success_summary(silent, lambda action: False, num_samples=100)["by_task_kind"]
+    assert by_kind["pick"]["invalid_calls"]["mean"] is None
+    assert by_kind["talk"]["invalid_calls"]["mean"] == 0.0
+
+
+def test_where_nothing_is_called_no_share_of_calls_is_given() -> None:
+    lost = Step("", "hm", "Nothing happens.", parsed=False, valid=False)
+    overall = success_summary([episode("a", False, (lost, lost))], lambda action: False, num_samples=100)["overall"]
+    assert (overall["calls"], overall["invalid_calls"]["mean"], overall["invalid"]["mean"]) == (0, None, 1.0)

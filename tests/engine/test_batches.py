@@ -90,7 +90,7 @@ def test_answer_trees_by_hand(mind: Mind, world: World, rows: list[Transition]) 
         for tree, group in zip(scored.trees, signs, strict=True):
             paths = []
             for p, g, sign in group:
-                question, ids = question_ids(mind, prompts, asked[p]), answers[p][g].ids
+                question, ids = question_ids(mind.chat, prompts, asked[p]), answers[p][g].ids
                 weights = {"sequence": 1 / (8 * len(ids)), "token": 1 / 35, "constant": 1 / (8 * 512)}
                 weight = weights[config.aggregation]
                 advantage = sign * 0.5 / (ROOT_HALF + 1e-6)
@@ -110,7 +110,7 @@ def test_steps_of_an_episode_share_one_tree(mind: Mind, world: World, rows: list
     scored = answer_trees(mind, prompts, asked, answers, rewards, ONCE)
     [tree] = scored.trees
     paths = [
-        Path([*question_ids(mind, prompts, row), *answer.ids], len(question_ids(mind, prompts, row)),
+        Path([*question_ids(mind.chat, prompts, row), *answer.ids], len(question_ids(mind.chat, prompts, row)),
              (2 * g - 1) * 0.5 / (ROOT_HALF + 1e-6), 1 / (10 * len(answer.ids)), answer.logprobs)
         for row, group in zip(asked, answers, strict=True)
         for g, answer in enumerate(group)
@@ -136,7 +136,7 @@ def test_the_label_loss_is_the_models_own(mind: Mind, world: World, rows: list[T
         loss -= float((torch.from_numpy(tree.w_ce) * logp).sum())
     own = []
     for row in rows:
-        question, label = question_ids(mind, prompts, row), label_ids(mind, row)
+        question, label = question_ids(mind.chat, prompts, row), label_ids(mind.chat, row)
         ids = torch.tensor([question + label])
         labels = torch.tensor([[-100] * len(question) + label])
         with torch.no_grad():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 
 from rwml.core.prompts import action_text, parse_next_state
+from rwml.core.tool_calls import ToolCall, call_text, calls_of
 from rwml.core.types import Transition
 from rwml.engine.predict import ask, label_ids, question_ids
 from rwml.engine.rollout import play_actor, seats_for
 from rwml.engine.transitions import transitions_of
 from rwml.models.hf import Mind
 from rwml.models.sampler import Sampler, SamplingParams
-from rwml.worlds.base import World
+from rwml.worlds.base import Prompts, World
 
 
 def test_a_question_reads_as_the_template_would_write_it(mind: Mind, world: World, rows: list[Transition]) -> None:
@@ -27,7 +29,7 @@ def test_a_question_reads_as_the_template_would_write_it(mind: Mind, world: Worl
         messages.append({"role": "user", "content": observation})
     messages[-1]["content"] += question
     text = mind.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    decoded = mind.tokenizer.decode(question_ids(mind, prompts, row), clean_up_tokenization_spaces=False)
+    decoded = mind.tokenizer.decode(question_ids(mind.chat, prompts, row), clean_up_tokenization_spaces=False)
     assert decoded == text
 
 
@@ -38,7 +40,7 @@ def test_questions_nest_inside_an_episode(mind: Mind, world: World, rows: list[T
     assert len(pairs) == 12
     for row, after in pairs:
         tail = chat.ask(prompts.question.format(action=row.action))
-        question, longer = question_ids(mind, prompts, row), question_ids(mind, prompts, after)
+        question, longer = question_ids(mind.chat, prompts, row), question_ids(mind.chat, prompts, after)
         trunk = question[: -len(tail)]
         assert question[-len(tail) :] == tail
         told = chat.told_turn(action_text(row.action), row.next_state)
@@ -50,14 +52,14 @@ def test_a_history_window_leaves_the_opening_and_the_last_exchanges(mind: Mind, 
     [episode] = play_actor(world, seats_for(world.tasks("train")[:1], 1, seed=0), "noisy", 5)
     last = list(transitions_of(episode, world, "train", history_steps=2))[-1]
     assert last.history == tuple(text for step in episode.steps[2:4] for text in (step.action, step.observation))
-    decoded = mind.tokenizer.decode(question_ids(mind, world.prompts("brief"), last))
+    decoded = mind.tokenizer.decode(question_ids(mind.chat, world.prompts("brief"), last))
     first_kept = f"<|assistant|><action>{episode.steps[2].action}</action>"
     assert decoded.startswith(f"<|user|>{episode.opening}<|end|>{first_kept}")
 
 
 def test_the_label_is_an_empty_thought_and_the_truth(mind: Mind, rows: list[Transition]) -> None:
     for row in rows:
-        ids = label_ids(mind, row)
+        ids = label_ids(mind.chat, row)
         text = mind.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         assert text == f"<think></think><next_state>{row.next_state}</next_state><|end|>"
         assert ids[-1] in mind.chat.stop_ids
@@ -75,7 +77,7 @@ def test_answers_are_sampled_at_their_own_question(mind: Mind, world: World, row
     assert len({answer.next_state is None for answer in answers}) == 2
     assert groups == ask(mind, sampler, prompts, some, 3, params, torch.Generator().manual_seed(4))
     for row, group in zip(some, groups, strict=True):
-        question = question_ids(mind, prompts, row)
+        question = question_ids(mind.chat, prompts, row)
         for answer in group:
             with torch.no_grad():
                 logits = mind.model(torch.tensor([[*question, *answer.ids]])).logits[0].float()
@@ -85,3 +87,52 @@ def test_answers_are_sampled_at_their_own_question(mind: Mind, world: World, row
             assert answer.text == mind.chat.decode(answer.ids)
             assert answer.next_state == parse_next_state(answer.text)
             assert answer.truncated == (answer.ids[-1] not in mind.chat.stop_ids)
+
+
+LOOK = call_text([ToolCall("look", {"at": "desk 1"})])
+TALK = [(LOOK, '{"pen": 1}'), (LOOK, "Error: too dark"), ("Which pen?", "The red one."), ("", "Error: unread."),
+        (call_text([ToolCall("done", {}), ToolCall("look", {})]), "ok\nok"), ("It is done.", "Thank you.")]  # fmt: skip
+CALLS = Prompts("", "Predict.", "\nIf {action}\nthen?", actions="calls")
+
+
+def talk_rows(row: Transition, history_steps: int) -> list[Transition]:
+    rows = []
+    for step, (action, observation) in enumerate(TALK):
+        history = tuple(text for pair in TALK[:step] for text in pair)[-2 * history_steps :]
+        kind = "tool" if calls_of(action) else "user"
+        rows.append(replace(row, step=step, history=history, action=action, next_state=observation, kind=kind))
+    return rows
+
+
+def test_calls_and_responses_in_a_question(mind: Mind, rows: list[Transition]) -> None:
+    """Responses of tools and a user's words are told apart, at every step and however the history is cut."""
+    tagged = "\n".join(["<tool_call>\n{}\n</tool_call>"] * 2).format(*TALK[4][0].split("\n"))
+    look = f"<|assistant|><tool_call>\n{LOOK}\n</tool_call><|end|>"
+    told = [
+        look + '<|user|><tool_response>\n{"pen": 1}\n</tool_response>',
+        look + "<|user|><tool_response>\nError: too dark\n</tool_response>",
+        "<|assistant|>Which pen?<|end|><|user|>The red one.",
+        "<|assistant|><|end|><|user|>Error: unread.",
+        f"<|assistant|>{tagged}<|end|><|user|><tool_response>\nok\nok\n</tool_response>",
+        "<|assistant|>It is done.<|end|><|user|>Thank you.",
+    ]
+    opening = f"<|user|>Predict.\n\n{rows[0].opening}"
+    for history_steps in (2, len(TALK)):
+        for row in talk_rows(rows[0], history_steps):
+            shown = "<|end|>".join([opening, *told[max(0, row.step - history_steps) : row.step]])
+            text = f"{shown}\nIf {row.action}\nthen?<|end|><|assistant|>"
+            ids = question_ids(mind.chat, CALLS, row)
+            assert mind.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+def test_questions_about_calls_nest(mind: Mind, rows: list[Transition]) -> None:
+    """The trunk of a step, without what closes its last message, begins every later question."""
+    chat, asked = mind.chat, talk_rows(rows[0], len(TALK))
+    questions = [question_ids(mind.chat, CALLS, row) for row in asked]
+    for number, row in enumerate(asked):
+        after_tool = number > 0 and bool(calls_of(TALK[number - 1][0]))
+        tail = chat.ask(CALLS.question.format(action=row.action), after_tool)
+        trunk = questions[number][: -len(tail)]
+        assert questions[number] == trunk + tail
+        assert all(later[: len(trunk)] == trunk for later in questions[number:])
+        assert len(trunk) > len(chat.opening("Predict.", row.opening)) or number == 0

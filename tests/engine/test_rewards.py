@@ -1,21 +1,14 @@
-"""Rewards by hand and on real embeddings; the easy filter's calibration against brute force."""
+"""Rewards by hand and on real embeddings, and each kind of next state with its own."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from rwml.core.config import REWARD_NAMES
 from rwml.core.errors import RwmlError
-from rwml.engine.rewards import (
-    REWARDS,
-    TAU_D_GRID,
-    EmbeddingReward,
-    ExactReward,
-    calibrate,
-    exact,
-    make_reward,
-    training_tau_d,
-)
+from rwml.core.types import Transition
+from rwml.engine.rewards import REWARDS, EmbeddingReward, ExactReward, KindReward, RougeReward, exact
 from rwml.models.embed import Embedder
 
 REAL = "You arrive at desk 1. On the desk 1, you see a book 2, and a pen 1."
@@ -71,114 +64,95 @@ def test_exact_reward_by_hand() -> None:
     assert not exact(None, "")
 
 
-def test_rewards_by_name(embedder: Embedder) -> None:
-    def never() -> Embedder:
-        raise AssertionError("the exact reward needs no embedding model")
+def test_rouge_reward_by_hand() -> None:
+    real = "a b c d e"
+    answers = [
+        real,
+        "A b! c D e f",  # 5 common of 6 + 5: 10/11, above 0.9
+        "a b c d",  # 8/9 = 0.889: the nearest fifth is 0.8
+        "a b c x y z",  # 6/11 = 0.545
+        "a b x x x x x",  # 4/12 = 0.333
+        "a x x x x x x x x x x x x x x x",  # 2/21 = 0.095
+        "x",
+        "",
+        None,
+    ]
+    distances, rewards = RougeReward().score(answers, [real] * 9)
+    expected = [0, 1 / 11, 1 / 9, 5 / 11, 8 / 12, 19 / 21, 1, 1, 2]
+    assert distances == pytest.approx(expected, abs=1e-6)
+    assert rewards == pytest.approx([1, 1, 0.8, 0.6, 0.4, 0, 0, 0, 0], abs=1e-6)
+    assert (distances.dtype, rewards.dtype) == (np.float32, np.float32)
 
-    assert make_reward("exact", never, 0.1).score(["a"], ["a"])[1].tolist() == [1]
-    made = make_reward("embedding", lambda: embedder, 0.25)
+
+@pytest.mark.parametrize(("common", "rounded"), [(1, 0.2), (3, 0.4), (5, 0.6), (7, 0.8), (9, 1.0)])
+def test_halves_between_two_fifths_go_up(common: int, rounded: float) -> None:
+    # Ten words each, so that F1 = common / 10 exactly in the middle.
+    real = " ".join(f"w{n}" for n in range(10))
+    answer = " ".join(f"w{n}" if n < common else f"x{n}" for n in range(10))
+    less = answer + " y"
+    assert RougeReward().score([answer, less], [real] * 2)[1] == pytest.approx([rounded, rounded - 0.2], abs=1e-6)
+
+
+def test_a_text_without_words_is_right_when_it_is_the_same() -> None:
+    distances, rewards = RougeReward().score(["🔋 📶", "🔋", ""], ["🔋  📶", "📶", ""])
+    assert (distances.tolist(), rewards.tolist()) == ([0, 1, 0], [1, 0, 1])
+
+
+def transition(kind: str, next_state: str) -> Transition:
+    return Transition("e@0", "e", "t", "train", 0, "", (), "a", next_state, kind, "a", True, True)
+
+
+def never() -> Embedder:
+    raise AssertionError("no embedding model is needed here")
+
+
+ROWS = [
+    transition("tool", '{"type": "array", "items": {}}'),
+    transition("user", REAL),
+    transition("tool", "Transfer successful"),
+    transition("text", REAL),
+    transition("user", REAL),
+]
+GIVEN = ['{"type": "object"}', ANSWERS[2], "Transfer failed", ANSWERS[3], None]
+
+
+def test_each_kind_has_its_own_reward(embedder: Embedder) -> None:
+    reward = KindReward({"tool": "rouge", "text": "exact"}, lambda: embedder, 0.1)
+    assert [reward.of(kind).name for kind in ("tool", "user", "text")] == ["rouge", "embedding", "exact"]
+    before = embedder.stats.embedded
+    reward.expect(ROWS)
+    distances, rewards = reward.score(GIVEN, ROWS)
+    # One word ("type") of 2 + 3; one of 2 + 2; the user's message as in the test of the embedding reward above.
+    assert distances == pytest.approx([0.6, 0.0747, 0.5, 1, 2], abs=2e-4)
+    assert rewards == pytest.approx([0.4, 1, 0.6, 0, 0], abs=1e-6)
+    assert embedder.stats.embedded - before <= 2
+    one = KindReward("embedding", lambda: embedder, 0.1)
+    assert {one.of(kind) for kind in ("tool", "user", "text")} == {one.of("text")}
+    assert one.score(GIVEN[3:], ROWS[3:])[0] == pytest.approx([0.3508, 2.0], abs=2e-4)
+
+
+def test_the_embedding_model_is_loaded_where_a_row_needs_it() -> None:
+    reward = KindReward({"tool": "rouge"}, never, 0.1)
+    tools = [row for row in ROWS if row.kind == "tool"]
+    reward.expect(tools)
+    assert reward.score(["Transfer successful"] * 2, tools)[1].tolist() == [0, 1]
+    with pytest.raises(AssertionError, match="no embedding model"):
+        reward.expect(ROWS)
+    distances, rewards = reward.score([], [])
+    assert distances.shape == rewards.shape == (0,)
+
+
+def test_rewards_by_name(embedder: Embedder) -> None:
+    made = KindReward("embedding", lambda: embedder, 0.25).of("text")
     assert isinstance(made, EmbeddingReward)
     assert made.tau_d == 0.25
-    assert {name: make_reward(name, lambda: embedder, 0.1).name for name in REWARDS} == {n: n for n in REWARDS}
+    assert set(REWARDS) == set(REWARD_NAMES)
+    assert {name: make(lambda: embedder, 0.1).name for name, make in REWARDS.items()} == {n: n for n in REWARDS}
     with pytest.raises(RwmlError, match="no reward 'embeding'") as error:
-        make_reward("embeding", never, 0.1)
+        KindReward("embeding", never, 0.1)
     assert "did you mean 'embedding'" in error.value.fix
 
 
 def test_a_pair_of_different_lengths_is_our_own_mistake(embedder: Embedder) -> None:
     with pytest.raises(ValueError, match="longer"):
         EmbeddingReward(embedder, 0.1).score(["a"], ["a", "b"])
-
-
-# Ten transitions, four predictions each: by row, how many are within 0.1 and how many within 0.3.
-HITS = [(0, 0), (0, 0), (0, 0), (0, 1), (0, 1), (0, 2), (0, 4), (1, 4), (2, 4), (4, 4)]
-
-
-def distances_of(hits: list[tuple[int, int]]) -> np.ndarray:
-    return np.array([[0.05] * near + [0.2] * (mid - near) + [0.9] * (4 - mid) for near, mid in hits], dtype=np.float32)
-
-
-def test_one_hit_is_enough_and_tau_d_is_the_first_knob() -> None:
-    chosen = calibrate(distances_of(HITS), 0.3)
-    # 3 of 10 have a hit for every tau_d in (0.05, 0.2], 7 of 10 above, none below; 0.1 is the paper's.
-    assert (chosen.tau_d, chosen.tau_easy, chosen.easy_share, chosen.on_target) == (0.1, 0.0, 0.3, True)
-    assert chosen.hits_histogram == (7, 1, 1, 0, 1)
-    assert [chosen.is_easy(rate) for rate in (0.0, 0.25, 0.5, 1.0)] == [False, True, True, True]
-    assert len(chosen.candidates) == len(TAU_D_GRID) * 4
-    shares = {(c.tau_d, c.tau_easy): c.easy_share for c in chosen.candidates}
-    assert (shares[0.02, 0.0], shares[0.1, 0.5], shares[0.3, 0.0], shares[0.3, 1.0]) == (0.0, 0.2, 0.7, 0.4)
-    assert chosen.as_json()["hits_histogram"] == (7, 1, 1, 0, 1)
-
-
-def test_tau_easy_is_raised_where_tau_d_cannot_reach_the_target() -> None:
-    # Half of the rows are exact at least once: no tau_d gets below 50%.
-    rows = np.full((10, 4), 0.9, dtype=np.float32)
-    rows[:5, :1] = 0.0
-    rows[:3, :3] = 0.0
-    chosen = calibrate(rows, 0.3)
-    # One hit 50%, two hits 30%, three hits 30%, four 0%: the least that reaches the target is two in four.
-    assert (chosen.tau_d, chosen.tau_easy, chosen.easy_share, chosen.on_target) == (0.1, 0.5, 0.3, True)
-    assert [chosen.is_easy(rate) for rate in (0.25, 0.5, 0.75)] == [False, True, True]
-
-
-def test_an_unreachable_target_gives_the_nearest_share_and_says_so() -> None:
-    nothing = calibrate(np.full((4, 3), 2.0), 0.3)
-    assert (nothing.tau_d, nothing.tau_easy, nothing.easy_share, nothing.on_target) == (0.1, 0.0, 0.0, False)
-    assert nothing.hits_histogram == (4, 0, 0, 0)
-    everything = calibrate(np.zeros((4, 3)), 0.3)
-    assert (everything.easy_share, everything.on_target) == (1.0, False)
-
-
-def test_thresholds_that_a_recipe_fixes_stay() -> None:
-    distances = distances_of(HITS)
-    fixed = calibrate(distances, 0.3, tau_d=0.3)
-    assert (fixed.tau_d, fixed.tau_easy, fixed.easy_share) == (0.3, 0.75, 0.4)
-    both = calibrate(distances, 0.3, tau_d=0.1, tau_easy=0.5)
-    assert (both.tau_d, both.tau_easy, both.easy_share, both.on_target) == (0.1, 0.5, 0.2, False)
-    assert len(both.candidates) == 1
-    easy = calibrate(distances, 0.3, tau_easy=1.0)
-    assert (easy.tau_easy, easy.easy_share) == (1.0, 0.4)
-    assert easy.tau_d == 0.22
-
-
-def test_calibration_against_brute_force() -> None:
-    rng = np.random.default_rng(0)
-    for target in (0.05, 0.3, 0.5, 0.9):
-        distances = rng.beta(0.5, 1.5, size=(57, 10)) * rng.choice([0.2, 0.5, 1.0], size=(57, 1))
-        chosen = calibrate(distances, target)
-        one_hit = {tau: sum(any(d < tau for d in row) for row in distances) / 57 for tau in TAU_D_GRID}
-        reach = min(abs(share - target) for share in one_hit.values())
-        everywhere = min(abs(candidate.easy_share - target) for candidate in chosen.candidates)
-        assert {c.tau_d: c.easy_share for c in chosen.candidates if c.tau_easy == 0.0} == pytest.approx(one_hit)
-        if reach <= 0.05:
-            assert chosen.tau_easy == 0.0
-            assert abs(chosen.easy_share - target) == pytest.approx(reach)
-        else:
-            assert abs(chosen.easy_share - target) <= max(0.05, everywhere) + 1e-9
-        rates = (distances < chosen.tau_d).mean(axis=1)
-        assert np.mean([chosen.is_easy(float(rate)) for rate in rates]) == pytest.approx(chosen.easy_share)
-        assert sum(chosen.hits_histogram) == 57
-        assert chosen.hits_histogram[3] == sum(round(rate * 10) == 3 for rate in rates)
-
-
-def test_three_tenths_of_ten_are_three_hits() -> None:
-    rows = np.full((2, 10), 0.9)
-    rows[0, :3] = 0.0
-    rows[1, :2] = 0.0
-    chosen = calibrate(rows, 0.3, tau_d=0.1, tau_easy=0.1 + 0.2)
-    assert chosen.easy_share == 0.5
-    assert chosen.is_easy(0.3)
-    assert not chosen.is_easy(0.2)
-
-
-def test_nothing_to_calibrate_on_is_told() -> None:
-    with pytest.raises(RwmlError, match="no predictions to go by") as error:
-        calibrate(np.empty((0, 10)), 0.3)
-    assert "filter.enabled = false" in error.value.fix
-
-
-def test_training_tau_d_follows_the_paper() -> None:
-    assert training_tau_d(0.1) == 0.2  # ALFWorld
-    assert training_tau_d(0.15) == 0.4  # tau2-bench
-    given = [0.001, 0.02, 0.05, 0.14, 0.34, 0.35, 0.5]
-    assert [training_tau_d(tau) for tau in given] == [0.2, 0.2, 0.2, 0.2, 0.4, 0.6, 0.6]

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from rwml.core.prompts import parse_action
+from rwml.core.tool_calls import ToolCall, call_text, calls_of, parse_message
 from rwml.core.types import Episode, StopReason, Task
 from rwml.engine.rollout import ModelPlayer, Played, play_actor, seats_for
 from rwml.models.hf import Mind
 from rwml.models.sampler import Sampler, SamplingParams
+from rwml.models.tiny import TinyShape, new_mind
 from rwml.worlds.base import Prompts, StepResult, World
 
 MAX_STEPS = 5
@@ -265,3 +267,114 @@ def test_the_expert_solves_small_scenes(world: World) -> None:
         assert episode.stop is StopReason.SUCCESS
         assert episode.steps[-1].reward == 1.0
         assert all(step.text == step.action and step.parsed for step in episode.steps)
+
+
+LOOK, DONE, WRONG = (call_text([ToolCall(name, arguments)]) for name, arguments in
+                     (("look", {"at": "desk 1"}), ("done", {}), ("fly", {})))  # fmt: skip
+DESK = '<tools>\n{"name": "look", "parameters": {}}\n{"name": "done", "parameters": {}}\n</tools>\n\nFind the pen.'
+# What the model learns to say, and what each is read as.
+SAYINGS = {
+    f"<tool_call>\n{LOOK}\n</tool_call>": LOOK,
+    f"<think>{LOOK}</think><tool_call>\n{DONE}\n</tool_call>": DONE,
+    f"<tool_call>\n{LOOK}\n</tool_call>\n<tool_call>\n{WRONG}\n</tool_call>": f"{LOOK}\n{WRONG}",
+    "Which pen?": "Which pen?",
+    f"<tool_call>\n{LOOK[:-1]}": None,
+    "<think>": None,
+}
+UNREAD = "Error: that could not be read."
+
+
+class Counter:
+    """A desk with tools: it answers calls, and says so where it was given none."""
+
+    admissible: Sequence[str] = ()
+    success = False
+
+    def reset(self, task: Task, seed: int = 0) -> str:
+        self.success = False
+        return DESK
+
+    def step(self, action: str) -> StepResult:
+        calls = calls_of(action)
+        if not calls:
+            return StepResult("The red one." if action else UNREAD, 0.0, False, True, "user")
+        self.success = calls == (ToolCall("done", {}),)
+        answers = ['{"pen": 1}' if call.name in ("look", "done") else "Error: no such tool" for call in calls]
+        valid = not any(answer.startswith("Error") for answer in answers)
+        return StepResult("\n".join(answers), float(self.success), self.success, valid, "tool")
+
+
+class CounterWorld(ScriptWorld):
+    def env(self) -> Any:
+        return Counter()
+
+    def prompts(self, style: str) -> Prompts:
+        return Prompts("Help.", "", "{action}?", actions="calls")
+
+
+@pytest.fixture(scope="module")
+def caller() -> Mind:
+    """A model that answers with each of the sayings, in the open turn of a user as of a tool."""
+    shape = TinyShape(vocab=420, hidden=32, intermediate=64, layers=1, heads=1, key_value_heads=1)
+    mind = new_mind([DESK, *SAYINGS, "The red one.", UNREAD] * 4, shape, seed=0)
+    chat = mind.chat
+    rows = []
+    for said in SAYINGS:
+        for seen in ("The red one.", UNREAD, '{"pen": 1}'):
+            tool = seen.startswith("{")
+            start = chat.told_calls(calls_of(LOOK), seen) if tool else chat.told_turn("Which pen?", seen)
+            rows.append(
+                (chat.opening("Help.", DESK) + start + chat.ask(after_tool=tool), chat.text(said) + chat.to_user[:1])
+            )
+        rows.append((chat.opening("Help.", DESK) + chat.ask(), chat.text(said) + chat.to_user[:1]))
+    longest = max(len(start) + len(said) for start, said in rows)
+    ids = torch.tensor([start + said + [0] * (longest - len(start) - len(said)) for start, said in rows])
+    labels = torch.full_like(ids, -100)
+    for row, (prompt, answer) in enumerate(rows):
+        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+    optimizer = torch.optim.AdamW(mind.model.parameters(), lr=1e-2)
+    for _ in range(60):
+        mind.model(ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return mind
+
+
+def test_calls_messages_and_what_cannot_be_read(caller: Mind) -> None:
+    """Every kind of answer becomes the step that it should, and the conversation is what the pieces make of it."""
+    world: Any = CounterWorld()
+    chat, prompts = caller.chat, world.prompts("brief")
+    player = ModelPlayer(caller, Sampler(caller.model, chat.stop_ids), prompts, SamplingParams(60, 1.0), 6, 2000)
+    games = player.play(world, seats_for([Task("desk", "counter", "train", "desk")], 24, 0), generator())
+    steps = [step for p in games for step in p.episode.steps]
+    assert {step.text for step in steps} >= set(SAYINGS), "each was said"
+    for step in steps:
+        if step.text in SAYINGS:
+            assert step.action == (SAYINGS[step.text] or "")
+        action = None if step.truncated else parse_message(step.text)
+        assert (step.action, step.parsed) == (action or "", action is not None)
+        assert step.kind == ("tool" if calls_of(step.action) else "user")
+        assert (step.observation == UNREAD) == (not step.parsed)
+        assert step.valid == (step.parsed and "Error" not in step.observation)
+    for p in games:
+        assert p.episode.success == (p.episode.steps[-1].action == DONE)
+        runs = spans(p)
+        whole = chat.opening(prompts.agent, DESK) + chat.ask()
+        for step, (a, b) in zip(p.episode.steps, runs, strict=True):
+            whole += p.ids[a:b]
+            if step is not p.episode.steps[-1]:
+                calls = calls_of(step.action)
+                whole += chat.turn_after(p.ids[a:b], step.observation, calls) + chat.ask(after_tool=bool(calls))
+        assert p.ids == whole
+
+
+def test_a_message_that_was_cut_off_is_not_read(caller: Mind) -> None:
+    world: Any = CounterWorld()
+    assert len(caller.chat.text("Which pen?")) == 1, "only its end is cut off"
+    params = SamplingParams(1, 1.0)
+    player = ModelPlayer(caller, Sampler(caller.model, caller.chat.stop_ids), world.prompts("brief"), params, 3, 2000)
+    games = player.play(world, seats_for([Task("desk", "counter", "train", "desk")], 12, 0), generator())
+    steps = [step for p in games for step in p.episode.steps]
+    cut = [step for step in steps if step.truncated]
+    assert "Which pen?" in {step.text for step in cut}
+    assert {(step.action, step.parsed, step.valid, step.observation) for step in cut} == {("", False, False, UNREAD)}

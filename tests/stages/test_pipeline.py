@@ -22,11 +22,14 @@ from rwml.core.errors import RwmlError
 from rwml.core.manifest import CHAIN, OUTPUTS, Run
 from rwml.core.store import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.engine.baselines import BASELINES, MostFrequent
+from rwml.engine.rewards import exact
 from rwml.engine.setup import training_tau_d
 from rwml.models.hf import load_mind
+from rwml.stages import evaluate, report, train_policy, train_wm
 from rwml.stages import filter as filter_stage
-from rwml.stages import train_policy, train_wm
-from rwml.stages.run import run_all
+from rwml.stages.run import run_all, summary_line
+from rwml.worlds.alfworld.world import AlfWorld
 
 Mini = Callable[..., Recipe]
 
@@ -173,13 +176,73 @@ def test_evaluation_asks_every_arm_the_same(done: Run) -> None:
             episodes = Parts(folder / arm / f"episodes-{split}-0").read(Episode, 1)
             assert len({e.task.id for e in episodes}) == len(episodes) == 2
             asked, played = asked + len(predictions), played + len(episodes)
+        train = [row for row in read_records(done.folder / "transitions.parquet", Transition) if row.split == "train"]
+        frequent, copied = (
+            read_records(folder / name / f"predictions-{split}.parquet", Prediction)
+            for name in ("most_frequent", "copy_last")
+        )
+        guess = MostFrequent(train)
+        for row, f, c in zip(rows, frequent, copied, strict=True):
+            assert (f.transition, f.answer, c.transition) == (row.id, guess.answer(row), row.id)
+            assert (f.distance == 0.0) == exact(f.answer, row.next_state)
+            assert f.reward == (f.distance < 0.6)
+            assert (c.answer is None) == (row.action not in row.history[::2]) == (c.distance == 2.0)
     assert counts(done, "evaluate")["transitions asked"] == asked
     assert counts(done, "evaluate")["episodes played"] == played == 12
     summary = read_json(done.folder / "eval.json")["summary"]
     for key in ("world_model", "success"):
         assert 0 <= summary[key]["before"] <= 1
         assert 0 <= summary[key]["after"] <= 1
+    figures = read_json(done.folder / "eval.json")
+    for name in BASELINES:
+        found = figures["baselines"][name]
+        assert (found["arm"], found["within"]["all"]["n"], found["within"]["all"]["unpaired"]) == (
+            "world_model",
+            asked // 3,
+            0,
+        )
+        assert found["reward"]["all"] == found["within"]["all"], "the reward of this recipe is binary"
     assert "<html" in (done.folder / "report.html").read_text()
+
+
+def test_imported_episodes_of_a_world_that_cannot_play_are_asked_about(
+    done: Run, copied: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out questions come from the logs of the split; success is not measured, and the report says so."""
+
+    class Unplayable(AlfWorld):
+        def tasks(self, split: str) -> list[Task]:
+            return []
+
+    logs = read_episodes(done.folder / "episodes")
+    held_out = [replace(e, task=replace(e.task, split="valid_unseen")) for e in logs[:3]]
+    foreign = replace(held_out[0], id="foreign", task=replace(held_out[0].task, world="elsewhere"))
+    Parts(tmp_path / "logs").write(0, [*held_out, foreign, *logs[3:]], Episode)
+    run = copied(
+        collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"], "num_transitions": 0}
+    )
+    monkeypatch.setattr(evaluate, "load_world", lambda recipe: Unplayable(**recipe.world.options))
+    evaluate.run(run)
+    asked = read_records(run.folder / "evaluation/transitions-valid_unseen.parquet", Transition)
+    assert sorted(row.id for row in asked) == sorted(
+        f"{e.id}@{n}" for e in held_out for n, step in enumerate(e.steps) if step.parsed
+    )
+    figures = read_json(run.folder / "eval.json")
+    assert figures["summary"] == {"world_model": None, "success": None}
+    assert set(figures["arms"]) == {"model", *BASELINES}
+    assert all(parts["success"] == {} for parts in figures["arms"].values())
+    assert figures["arms"]["model"]["world_model"]["all"]["overall"]["n"] == len(asked)
+    assert counts(run, "evaluate")["episodes played"] == 0
+    report.run(run)
+    assert "Success was not measured" in (run.folder / "report.html").read_text()
+    assert "world_model not measured; success not measured" in summary_line(run.folder, "logs")
+
+
+def test_nothing_held_out_is_refused(copied: Callable[..., Run], tmp_path: Path) -> None:
+    run = copied(collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"]})
+    Parts(tmp_path / "logs").write(0, read_episodes(run.folder / "episodes"), Episode)
+    with pytest.raises(RwmlError, match="there is no held-out transition in the splits valid_unseen"):
+        evaluate.run(run)
 
 
 def test_a_second_run_on_the_command_line_does_nothing(done: Run, tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from rwml.core.arms import Answers, Plays, evaluate_arms
 from rwml.core.config import Recipe, parse_recipe
 from rwml.core.manifest import OUTPUTS, Run
-from rwml.core.metrics import Answers, Plays, evaluate_arms
-from rwml.core.store import Parts, read_json, write_json, write_records
+from rwml.core.store import Parts, read_json, read_records, write_json, write_records
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.engine.baselines import BASELINES, baseline_answers
 from rwml.engine.transitions import transitions_of
 from rwml.stages import report, wording
 from rwml.stages.plots import Panel, curve_svg, moving_average, write_png
+from rwml.stages.report_examples import Evaluation
 from rwml.worlds.registry import get_world
 
 SKILL = {"model": (0.25, "noisy:0.8"), "world_model": (0.6, "noisy:0.8"), "policy": (0.6, "noisy:0.1")}
@@ -71,7 +73,13 @@ def predict(row: Transition, pool: list[Transition], skill: float, seed: int) ->
     if chance.random() < 0.05:
         return Prediction(row.id, "<think>hm", None, 2.0, 0.0, truncated=True)
     same_verb = [other for other in pool if other.verb == row.verb]
-    answer = row.next_state if chance.random() < skill else chance.choice(same_verb).next_state
+    return score(row, row.next_state if chance.random() < skill else chance.choice(same_verb).next_state)
+
+
+def score(row: Transition, answer: str | None) -> Prediction:
+    """The distance of letters in the place of the embedding's."""
+    if answer is None:
+        return Prediction(row.id, "", None, 2.0, 0.0)
     distance = 1.0 - difflib.SequenceMatcher(None, answer, row.next_state, autojunk=False).ratio()
     return Prediction(row.id, f"<next_state>{answer}</next_state>", answer, distance, float(distance < 0.2))
 
@@ -126,6 +134,8 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
     """Predictions and episodes of every arm, and eval.json from the real measures."""
     world = get_world("alfworld", **run.recipe.world.options)
     answers, plays, transitions = [], [], []
+    seen = run.folder / "transitions.parquet"
+    training = read_records(seen, Transition) if seen.exists() else []
     with run.stage("evaluate", sections=["evaluate"]) as stage:
         for split in ("valid_seen", "valid_unseen"):
             tasks = world.tasks(split)
@@ -133,6 +143,9 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
             rows = [row for episode in played for row in transitions_of(episode, world, split)][: size.transitions]
             write_records(run.folder / "evaluation" / f"transitions-{split}.parquet", rows, Transition)
             transitions += rows
+            for name, texts in baseline_answers(world, training, rows).items():
+                guesses = [score(row, text) for row, text in zip(rows, texts, strict=True)]
+                answers += [Answers(name, split, seed, guesses) for seed in size.seeds]
             for arm in arms:
                 skill, policy = SKILL[arm]
                 for seed in size.seeds:
@@ -143,7 +156,9 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
                     Parts(folder / f"episodes-{split}-{seed}").write(0, won, Episode)
                     answers.append(Answers(arm, split, seed, said))
                     plays.append(Plays(arm, split, seed, won))
-        figures = evaluate_arms(answers, plays, transitions, 0.2, world.inefficient, num_samples=300)
+        figures = evaluate_arms(
+            answers, plays, transitions, 0.2, world.inefficient, baselines=BASELINES, num_samples=300
+        )
         write_json(run.folder / "eval.json", figures)
         stage.counts["unparsed answers"] = sum(p.answer is None for a in answers for p in a.predictions)
 
@@ -180,6 +195,27 @@ def test_headline_has_the_figures_of_eval_json(whole: tuple[Run, str]) -> None:
         assert f"over {difference['n']} held-out" in seen
 
 
+def test_both_baselines_stand_beside_the_world_model(whole: tuple[Run, str]) -> None:
+    run, page = whole
+    figures, seen = read_json(run.folder / "eval.json"), text_of(page)
+    for name, title in (("copy_last", "copy last"), ("most_frequent", "most frequent")):
+        difference = figures["baselines"][name]["within"]["all"]
+        assert difference["interval"][0] > 0, "the made-up world model knows 60% of the truths"
+        before, after = (f"{100 * difference[key]:.1f}%" for key in ("before", "after"))
+        low, high = difference["interval"]
+        assert f"{title} {before} beaten, {100 * difference['difference']:+.1f} points" in seen
+        assert (
+            f"The trained world model beats “{title}”: the share within τ_d is {after} against {before}, over "
+            f"{difference['n']} held-out predictions from {difference['clusters']} tasks"
+        ) in seen
+        assert f"95% interval {100 * low:+.1f} to {100 * high:+.1f}." in seen
+        group = figures["arms"][name]["world_model"]["all"]["overall"]
+        assert f"{title} {group['n']} {before} {100 * group['exact']['mean']:.1f}%" in seen
+        lost = round(group["unparsed"]["mean"] * group["n"])
+        assert f"unanswered predictions, {title} {lost}" in seen
+    assert figures["arms"]["copy_last"]["world_model"]["all"]["overall"]["unparsed"]["mean"] > 0
+
+
 def test_tables_show_every_verb_split_and_kind(whole: tuple[Run, str]) -> None:
     run, page = whole
     figures = read_json(run.folder / "eval.json")
@@ -188,14 +224,16 @@ def test_tables_show_every_verb_split_and_kind(whole: tuple[Run, str]) -> None:
     assert len(before) > 2
     for verb in before:
         shares = [f"{100 * group[verb]['within']['mean']:.1f}%" for group in (before, after)]
-        assert f"{verb} {before[verb]['n']} {shares[0]} → {shares[1]}" in seen
+        guesses = [figures["arms"][name]["world_model"]["all"]["by_verb"][verb]["within"]["mean"] for name in BASELINES]
+        shares += [f"{100 * guess:.1f}%" for guess in guesses]
+        assert f"{verb} {before[verb]['n']} {shares[0]} → {shares[1]} {shares[2]} {shares[3]}" in seen
     for kind, group in figures["arms"]["policy"]["success"]["all"]["by_task_kind"].items():
         assert re.search(rf"{kind} {group['n']} [\d.]+% → {100 * group['success']['mean']:.1f}%", seen)
 
 
 def test_what_was_dropped_and_lost_is_counted(whole: tuple[Run, str]) -> None:
     run, page = whole
-    rows = report.read_records(run.folder / "filtered.parquet", Transition)
+    rows = read_records(run.folder / "filtered.parquet", Transition)
     dropped = sum(not row.kept for row in rows)
     assert 0 < dropped < len(rows)
     seen = text_of(page)
@@ -226,7 +264,7 @@ def test_won_and_lost_episodes_are_told(whole: tuple[Run, str]) -> None:
     run, page = whole
     seen = text_of(page)
     assert seen.count("the model after policy RL") >= 3
-    episodes = report.Evaluation.of(run.folder / "evaluation", read_json(run.folder / "eval.json")).episodes["policy"]  # type: ignore[union-attr]
+    episodes = Evaluation.of(run.folder / "evaluation", read_json(run.folder / "eval.json")).episodes["policy"]  # type: ignore[union-attr]
     told = [e for e in episodes if " ".join(e.opening.split()) in seen]
     assert {e.success for e in told} == {True, False}
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rwml.core.errors import RwmlError, nearest
 
 M = TypeVar("M", bound=BaseModel)
+
+STATE_KINDS = ("text", "tool", "user")
+REWARD_NAMES = ("embedding", "exact", "rouge")
+DEFAULT_REWARD = "embedding"
 
 
 class _Section(BaseModel):
@@ -48,8 +53,9 @@ class EmbeddingConfig(_Section):
 
 
 class CollectConfig(_Section):
-    """Rollouts of the target model itself (RWML, step 1)."""
+    """Rollouts of the target model itself (RWML, step 1), or episodes that were imported from logs."""
 
+    episodes: str = Field("", description="folder of imported episodes, taken instead of playing")
     split: str = "train"
     policy: str = "model"
     num_tasks: int = Field(0, ge=0, description="0 = all")
@@ -107,12 +113,20 @@ class TrainWmConfig(GrpoConfig):
     """World-model training (RWML, step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think."""
 
     method: Literal["rwml", "sft"] = "rwml"
+    sft_steps: int = Field(0, ge=0, description="first steps by SFT, for a model that cannot answer in this form yet")
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(32, ge=1, description="prompts per step")
-    reward: Literal["embedding", "exact"] = "embedding"
+    reward: str | dict[str, str] = Field(DEFAULT_REWARD, description="one for all next states, or a table by kind")
     tau_d: float | None = Field(None, gt=0, le=2, description="None = the filter's choice by the paper's rule")
     low_signal_share: float = Field(0.05, ge=0, le=1)
     low_signal_steps: int = Field(5, ge=1)
+
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _reward_is_known(cls, choice: Any) -> Any:
+        if isinstance(choice, (str, dict)):
+            check_reward(choice)
+        return choice
 
     @property
     def of_loss(self) -> TrainWmConfig:
@@ -172,6 +186,29 @@ class Recipe(_Section):
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.out.format(name=self.name))
+
+
+def reward_name(choice: str | Mapping[str, str], kind: str) -> str:
+    """The reward of a kind of next state under `train_wm.reward`; a kind that a table leaves out has the default."""
+    return choice if isinstance(choice, str) else choice.get(kind, DEFAULT_REWARD)
+
+
+def check_reward(choice: str | Mapping[str, str]) -> None:
+    """RwmlError where a value of `train_wm.reward` names a reward or a kind of next state that there is not."""
+    for kind in () if isinstance(choice, str) else choice:
+        if kind not in STATE_KINDS:
+            raise RwmlError(
+                f"train_wm.reward: there is no kind of next state '{kind}'",
+                "a misspelt kind would silently have the default reward",
+                nearest(str(kind), STATE_KINDS),
+            )
+    for name in [choice] if isinstance(choice, str) else choice.values():
+        if name not in REWARD_NAMES:
+            raise RwmlError(
+                f"train_wm.reward: there is no reward '{name}'",
+                "nothing would say what a good prediction is",
+                nearest(str(name), REWARD_NAMES),
+            )
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:

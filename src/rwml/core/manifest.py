@@ -134,12 +134,13 @@ class Run:
         """Run a stage: `running` -> `done`, or `failed` with the message when the block raises.
 
         reads: files or folders in the run folder (with or without it in front), or absolute. sections: parts of
-        the recipe on which the outcome depends (the seed always counts). An attempt that was cut off is resumed
-        when sections, inputs and the rwml version are the same; else the stage's `OUTPUTS` and its metrics are
-        cleared first. Later stages are stale from here on. Raises RwmlError when an input is not there.
+        the recipe on which the outcome depends, or single settings as `section.key` (the seed always counts). An
+        attempt that was cut off is resumed when these, the inputs and the rwml version are the same; else the
+        stage's `OUTPUTS` and its metrics are cleared first. Later stages are stale from here on. Raises RwmlError
+        when an input is not there.
         """
         assert name in CHAIN, name
-        assert set(sections) <= set(Recipe.model_fields), sections
+        assert {section.partition(".")[0] for section in sections} <= set(Recipe.model_fields), sections
         record, resumed = self._begin(name, reads, sections)
         before, started = float(record["seconds"]), time.monotonic()
 
@@ -219,7 +220,10 @@ class Run:
 
     def _config_hash(self, sections: Sequence[str]) -> str:
         whole = self.recipe.model_dump(mode="json")
-        part = {"seed": whole["seed"]} | {section: whole.get(section) for section in sections}
+        part = {"seed": whole["seed"]}
+        for name in sections:
+            section, _, key = name.partition(".")
+            part[name] = whole.get(section, {}).get(key) if key else whole.get(section)
         return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
     def _inside(self, path: str | Path) -> Path:

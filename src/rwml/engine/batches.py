@@ -32,12 +32,12 @@ def epochs_of(transitions: Sequence[Transition], batch_size: int, epochs: int, s
 
 def label_trees(mind: Mind, prompts: Prompts, transitions: Sequence[Transition]) -> list[Tree]:
     """WM SFT: every real next state once, mean cross-entropy over its tokens, then over transitions (as RWML)."""
-    labels = [label_ids(mind, transition) for transition in transitions]
+    labels = [label_ids(mind.chat, transition) for transition in transitions]
     trees = []
     for rows in _by_episode(transitions):
         builder = TreeBuilder()
         for index in rows:
-            question, label = question_ids(mind, prompts, transitions[index]), labels[index]
+            question, label = question_ids(mind.chat, prompts, transitions[index]), labels[index]
             builder.add(question + label, len(question), cross_entropy=1.0 / (len(label) * len(labels)))
         trees.append(builder.build())
     return trees
@@ -73,7 +73,7 @@ def answer_trees(
         builder = TreeBuilder()
         useful = [index for index in rows if signal[index]]
         for index in useful:
-            question = question_ids(mind, prompts, transitions[index])
+            question = question_ids(mind.chat, prompts, transitions[index])
             for g, answer in enumerate(answers[index]):
                 builder.add(
                     [*question, *answer.ids],

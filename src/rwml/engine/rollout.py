@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from rwml.core.prompts import parse_action
+from rwml.core.tool_calls import calls_of, parse_message
 from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.models.hf import Mind
 from rwml.models.sampler import Completion, Sampler, SamplingParams
@@ -138,7 +139,8 @@ def play_actor(world: World, seats: Sequence[Seat], actor: str, max_steps: int) 
 
 @dataclass(frozen=True, slots=True)
 class ModelPlayer:
-    """A language model as a policy: it answers `<think>...</think><action>...</action>` in a growing conversation.
+    """A language model as a policy, in a growing conversation: it answers `<think>...</think><action>...</action>`, or
+    with tool calls and messages to a user, as the world's prompts say.
 
     max_context: tokens that a conversation may reach; an episode that would pass it stops with `context_limit`.
     """
@@ -180,12 +182,23 @@ class ModelPlayer:
     def _turn(self, game: _Game, answer: Completion) -> list[int]:
         text = self.mind.chat.decode(answer.ids)
         game.append(answer.ids, answer.logprobs)
-        game.play(parse_action(text), text, answer.truncated, self.max_steps)
+        game.play(self._action(text, answer.truncated), text, answer.truncated, self.max_steps)
         if game.stop is not None:
             return []
-        told = self.mind.chat.turn_after(answer.ids, game.steps[-1].observation) + self.mind.chat.ask()
+        step, chat = game.steps[-1], self.mind.chat
+        calls = calls_of(step.action) if self.prompts.actions == "calls" and step.kind == "tool" else ()
+        told = chat.turn_after(answer.ids, step.observation, calls) + chat.ask(after_tool=bool(calls))
         game.append(told)
         return told
+
+    def _action(self, text: str, truncated: bool) -> str | None:
+        """The action in what the model wrote, None where there is none to be read.
+
+        A message has no closing tag that would be missed: one that was cut off is never read as a whole one.
+        """
+        if self.prompts.actions == "tags":
+            return parse_action(text)
+        return None if truncated else parse_message(self.mind.chat.thought_open + text)
 
     def _still_live(self, games: list[_Game], rows: Sequence[int], drop: Callable[[list[int]], None]) -> list[int]:
         for row in rows:

@@ -12,6 +12,7 @@ from rwml.core.config import EmbeddingConfig, ModelConfig, Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.manifest import Run
+from rwml.engine.rewards import KindReward
 from rwml.engine.rollout import ModelPlayer
 from rwml.models.embed import Embedder
 from rwml.models.hf import Mind, load_mind
@@ -80,6 +81,11 @@ def player_of(recipe: Recipe, mind: Mind, params: SamplingParams, max_steps: int
 def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
     """The embedding model, with its cache on disk."""
     return Embedder(config.path, config.prefix, config.batch_size, config.device, cache)
+
+
+def load_reward(run: Run, tau_d: float) -> KindReward:
+    """The reward that the recipe trains the world model with, under a threshold of its own."""
+    return KindReward(run.recipe.train_wm.reward, lambda: load_embedder(run.recipe.embedding, run.cache_folder), tau_d)
 
 
 def training_tau_d(run: Run) -> float:

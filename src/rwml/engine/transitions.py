@@ -11,25 +11,29 @@ from rwml.worlds.base import World
 def transitions_of(episode: Episode, world: World, split: str, history_steps: int = 0) -> Iterator[Transition]:
     """Rows of one episode, named as of `split`, each with the last `history_steps` exchanges (0 = all).
 
-    A step without a parsed action has no action to ask about, but stays in the history.
+    The next state is what the world asks for (`World.target`); the history shows what was really observed. A step
+    without a parsed action has no action to ask about, but stays in the history; a last step that nothing answered has
+    no next state.
     """
     told: list[str] = []
+    opening = world.world_model_opening(episode.task, episode.opening)
     for number, step in enumerate(episode.steps):
-        if step.parsed:
+        if step.parsed and step.observation:
             kept = told[-2 * history_steps :] if history_steps else told
+            target = world.target(step.kind, step.observation)
             yield Transition(
                 id=f"{episode.id}@{number}",
                 episode=episode.id,
                 task=episode.task.id,
                 split=split,
                 step=number,
-                opening=episode.opening,
+                opening=opening,
                 history=tuple(kept),
                 action=step.action,
-                next_state=step.observation,
+                next_state=target,
                 kind=step.kind,
                 verb=world.verb(step.action),
                 valid=step.valid,
-                knowable=world.knowable(episode.opening, told, step.action, step.observation),
+                knowable=world.knowable(opening, told, step.action, target),
             )
         told += [step.action, step.observation]

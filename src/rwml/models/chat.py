@@ -1,15 +1,20 @@
 """Chat templates as token pieces, so that the history at step t is an exact token prefix of the history at t+1.
 
 Texts are tokenised piece by piece and never again: a template is rendered once around placeholders, and cut there.
+An open message is a user's or a tool's response; what follows a response is told so (`after_tool`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rwml.core.errors import RwmlError
+from rwml.core.tool_calls import ToolCall
+from rwml.models.chat_tools import ToolFormat, Turns, read_tools
 
+_TOOLS_OPEN, _TOOLS_CLOSE = "<tools>\n", "\n</tools>\n\n"
 _MARKS = ("RwmlFirstUser", "RwmlAssistant", "RwmlSecondUser")
 
 
@@ -39,12 +44,30 @@ class ChatFormat:
         self.history_to_assistant = self.text(to_assistant)
         self.to_user = self.text(to_user)
         self.stop_ids = self._stop_ids()
+        # A message that begins inside a thinking block shows its end only.
+        self.thought_open = "<think>" if generation.rstrip().endswith("<think>") else ""
+        self._turns = Turns(to_assistant, to_user, generation, self._stop_text(to_user))
+        # An opening with a policy may be long, and begins all questions about its episode.
+        self._opening = lru_cache(maxsize=256)(self.text)
+        self._piece = lru_cache(maxsize=4096)(self.text)
+        self._head = lru_cache(maxsize=64)(self._head_with)
 
     def _stop_ids(self) -> frozenset[int]:
         ids = {self.to_user[0]} if self.to_user else set()
         if self.tokenizer.eos_token_id is not None:
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
+
+    def _stop_text(self, to_user: str) -> str:
+        """Text of the token that ends an assistant message; "" where that is no token of its own."""
+        stop = self.tokenizer.convert_ids_to_tokens(self.to_user[0]) if self.to_user else ""
+        known = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
+        return str(stop) if stop in known and to_user.startswith(stop) else ""
+
+    @cached_property
+    def tools(self) -> ToolFormat:
+        """Pieces around tool calls; found when a world with tools first asks for them."""
+        return ToolFormat(self.tokenizer, self._turns)
 
     def text(self, text: str) -> list[int]:
         """Tokenise a piece on its own, with no special tokens added around it."""
@@ -55,22 +78,57 @@ class ChatFormat:
         kept = [i for i in ids if i not in self.stop_ids]
         return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
+    def _head_with(self, tools: str) -> list[int] | None:
+        """Ids before the first user message where these tools are given; None where the template renders none."""
+        schemas = read_tools(tools)
+        head = self.tools.head(schemas) if schemas and self.tools.native else None
+        return None if head is None else self.text(head)
+
     def opening(self, instruction: str, opening: str) -> list[int]:
-        """Ids up to and including the first observation, with its message still open."""
-        return self.user_open + self.text(f"{instruction}\n\n{opening}" if instruction else opening)
+        """Ids up to and including the first observation, with its message still open.
 
-    def turn_after(self, sampled: Sequence[int], observation: str) -> list[int]:
-        """Ids that follow a sampled assistant message: its closing (if not sampled), the observation, message open."""
-        closed = bool(sampled) and bool(self.to_user) and sampled[-1] == self.to_user[0]
-        return (self.to_user[1:] if closed else self.to_user) + self.text(observation)
+        Tools that stand at the head of `opening` are handed to a template that renders tools.
+        """
+        head = self.user_open
+        if opening.startswith(_TOOLS_OPEN) and _TOOLS_CLOSE in opening:
+            tools, _, rest = opening[len(_TOOLS_OPEN) :].partition(_TOOLS_CLOSE)
+            with_tools = self._head(tools)
+            if with_tools is not None:
+                head, opening = with_tools, rest
+        return head + self._opening(f"{instruction}\n\n{opening}" if instruction else opening)
 
-    def told_turn(self, assistant: str, observation: str) -> list[int]:
+    def turn_after(self, sampled: Sequence[int], observation: str, calls: Sequence[ToolCall] = ()) -> list[int]:
+        """Ids that follow a sampled assistant message: its closing (if not sampled), the observation, message open.
+
+        calls: those that the message made and that the observation answers, () where a user does.
+        """
+        following = self._piece(self.tools.calls(calls).opening) if calls else self.to_user
+        closed = bool(sampled) and bool(following) and sampled[-1] == following[0]
+        shown = self.tools.response(observation) if calls else observation
+        return (following[1:] if closed else following) + self.text(shown)
+
+    def told_turn(self, assistant: str, observation: str, after_tool: bool = False) -> list[int]:
         """Ids of one past exchange that was not sampled here: assistant message, then the observation, open."""
-        return self.history_to_assistant + self.text(assistant) + self.to_user + self.text(observation)
+        to_assistant = self._piece(self.tools.to_assistant) if after_tool else self.history_to_assistant
+        return to_assistant + self.text(assistant) + self.to_user + self.text(observation)
 
-    def ask(self, question: str = "") -> list[int]:
-        """Ids that end the open user message (after an optional question) and let the assistant answer."""
-        return self.text(question) + self.to_assistant
+    def told_calls(self, calls: Sequence[ToolCall], observation: str, after_tool: bool = False) -> list[int]:
+        """Ids of one past exchange of tool calls and their response, with the response open."""
+        pieces = self.tools.calls(calls)
+        told = self._piece(pieces.after_tool if after_tool else pieces.after_user)
+        return told + self.text(self.tools.response(observation))
+
+    def ask(self, question: str = "", after_tool: bool = False) -> list[int]:
+        """Ids that end the open message and let the assistant answer.
+
+        A question goes into the open user message, or into one of its own after a tool's response.
+        """
+        if not after_tool:
+            return self.text(question) + self.to_assistant
+        if not question:
+            return list(self._piece(self.tools.generation))
+        own = question.lstrip() if self.tools.native else question
+        return self._piece(self.tools.to_question) + self.text(own) + self.to_assistant
 
 
 def _pieces(tokenizer: Any, source: str) -> list[str]:

@@ -44,8 +44,7 @@ def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", tr
 
     Raises RwmlError where there is no such model, no tokenizer or no chat template.
     """
-    name = str(path)
-    folder = str(TINY_FOLDER if name == TINY else Path(name).expanduser())
+    name, folder = str(path), _folder(path)
     if not Path(folder).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise RwmlError(
             f"there is no model at '{name}'",
@@ -72,6 +71,11 @@ def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", tr
     return Mind(model.to(pick_device(device)), tokenizer, chat, name)
 
 
+def load_chat(path: str | Path, trust_remote_code: bool = False) -> ChatFormat:
+    """The chat pieces of a model, without its weights; errors as of `load_mind`."""
+    return ChatFormat(_load_tokenizer(_folder(path), str(path), trust_remote_code), f"'{path}'")
+
+
 def save_mind(mind: Mind, folder: Path) -> None:
     """Write a checkpoint (safetensors, tokenizer, chat template) in one step: the folder is whole or not there.
 
@@ -83,6 +87,10 @@ def save_mind(mind: Mind, folder: Path) -> None:
     with atomic_folder(folder) as target:
         model.save_pretrained(target, safe_serialization=True)
         mind.tokenizer.save_pretrained(target)
+
+
+def _folder(path: str | Path) -> str:
+    return str(TINY_FOLDER if str(path) == TINY else Path(path).expanduser())
 
 
 def _load_tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:

@@ -1,39 +1,86 @@
-"""`rwml collect`: rollouts of the target model in the world (RWML, step 1) -> episodes/*.parquet."""
+"""`rwml collect`: rollouts of the target model in the world (RWML, step 1), or imported ones -> episodes/*.parquet."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
-from rwml.core.manifest import Run
+from rwml.core.errors import RwmlError
+from rwml.core.manifest import Run, Stage
 from rwml.core.progress import progress
 from rwml.core.store import Parts
 from rwml.core.types import Episode
+from rwml.engine.imported import imported_episodes
 from rwml.engine.rollout import play_seats, seats_for
 from rwml.engine.setup import load_player, load_world
 from rwml.engine.trainer import generator_for
 
 
 def run(run: Run) -> None:
-    """Play every task `rollouts_per_task` times; each part of `episodes_in_flight` is written when done."""
+    """Play every task `rollouts_per_task` times; each part of `episodes_in_flight` is written when done.
+
+    With `collect.episodes`, take the imported episodes of the split instead.
+    """
+    logs = run.recipe.collect.episodes
+    reads = [Path(logs).expanduser().resolve()] if logs else []
+    if logs:
+        imported_episodes(logs)  # says how to make them, where there are none
+    with run.stage("collect", reads=reads, sections=["world", "model", "collect"]) as stage:
+        parts = Parts(run.folder / "episodes")
+        count_episodes(stage.counts, _take(run, parts, stage) if logs else _play(run, parts))
+
+
+def _play(run: Run, parts: Parts) -> list[Episode]:
     recipe = run.recipe
     config = recipe.collect
-    with run.stage("collect", reads=[], sections=["world", "model", "collect"]) as stage:
-        world = load_world(recipe)
-        tasks = world.tasks(config.split)
-        seats = seats_for(tasks[: config.num_tasks or len(tasks)], config.rollouts_per_task, recipe.seed)
-        size = config.episodes_in_flight
-        chunks = [seats[i : i + size] for i in range(0, len(seats), size)]
-        parts = Parts(run.folder / "episodes")
-        player = load_player(recipe, config.temperature, config.max_new_tokens, recipe.world.max_steps)
+    world = load_world(recipe)
+    tasks = world.tasks(config.split)
+    if not tasks:
+        raise RwmlError(
+            f"the world {world.name} has no tasks to play in the split '{config.split}'",
+            "episodes come from playing tasks, or from logs",
+            "name another collect.split or world, or set collect.episodes to a folder that `rwml import` made",
+        )
+    seats = seats_for(tasks[: config.num_tasks or len(tasks)], config.rollouts_per_task, recipe.seed)
+    size = config.episodes_in_flight
+    chunks = [seats[i : i + size] for i in range(0, len(seats), size)]
+    player = load_player(recipe, config.temperature, config.max_new_tokens, recipe.world.max_steps)
 
-        with progress("collect", total=len(seats), unit="episode") as bar:
-            for index, chunk in enumerate(chunks):
-                if not parts.done(index):
-                    generator = generator_for(recipe.seed, "collect", index)
-                    played = play_seats(world, chunk, config.policy, player, recipe.world.max_steps, generator)
-                    parts.write(index, played, Episode)
-                bar.advance(len(chunk))
-        count_episodes(stage.counts, parts.read(Episode, len(chunks)))
+    with progress("collect", total=len(seats), unit="episode") as bar:
+        for index, chunk in enumerate(chunks):
+            if not parts.done(index):
+                generator = generator_for(recipe.seed, "collect", index)
+                played = play_seats(world, chunk, config.policy, player, recipe.world.max_steps, generator)
+                parts.write(index, played, Episode)
+            bar.advance(len(chunk))
+    return parts.read(Episode, len(chunks))
+
+
+def _take(run: Run, parts: Parts, stage: Stage) -> list[Episode]:
+    """Imported episodes of the split (held-out tasks stay where they are) and of the recipe's world, whole tasks."""
+    config, name = run.recipe.collect, load_world(run.recipe).name
+    found = imported_episodes(config.episodes)
+    here = [episode for episode in found if episode.task.world == name]
+    of_split = [episode for episode in here if episode.task.split == config.split]
+    tasks = list(dict.fromkeys(episode.task.id for episode in of_split))
+    chosen = set(tasks[: config.num_tasks or len(tasks)])
+    taken = [episode for episode in of_split if episode.task.id in chosen]
+    if not taken:
+        there = sorted({f"{episode.task.world}/{episode.task.split}" for episode in found})
+        raise RwmlError(
+            f"'{config.episodes}' holds no episodes of the world {name} in the split '{config.split}'",
+            "there would be nothing to train on",
+            f"it holds {', '.join(there)}: set world.name and collect.split to one of them",
+        )
+    size = config.episodes_in_flight
+    with progress("collect", total=len(taken), unit="episode") as bar:
+        for index, start in enumerate(range(0, len(taken), size)):
+            parts.write(index, taken[start : start + size], Episode)
+            bar.advance(len(taken[start : start + size]))
+    stage.counts["imported, of other splits"] = len(here) - len(of_split)
+    stage.counts["imported, of other worlds"] = len(found) - len(here)
+    stage.counts["imported, beyond num_tasks"] = len(of_split) - len(taken)
+    return taken
 
 
 def count_episodes(counts: dict[str, float], episodes: list[Episode]) -> None:

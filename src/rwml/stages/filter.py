@@ -16,35 +16,48 @@ from rwml.core.progress import progress
 from rwml.core.store import Parts, read_records, write_records
 from rwml.core.types import Prediction, Transition
 from rwml.engine.batches import epochs_of, label_trees
-from rwml.engine.predict import ask
-from rwml.engine.rewards import EmbeddingReward, calibrate, training_tau_d
-from rwml.engine.setup import load_embedder, load_model, load_world, sampler_of
+from rwml.engine.calibration import calibrate, training_tau_d
+from rwml.engine.predict import ask, too_long
+from rwml.engine.setup import load_model, load_reward, load_world, sampler_of
 from rwml.engine.trainer import Batch, Trainer, generator_for
-from rwml.models.hf import Mind, save_mind
+from rwml.models.hf import Mind, load_chat, save_mind
 from rwml.models.sampler import SamplingParams
 
 QUESTIONS_IN_FLIGHT = 64
+TOO_LONG = "longer than model.max_context_tokens"
 
 
 def run(run: Run) -> None:
     """Train a predictor on a share of the rows, let it predict the others K times, and mark what it finds easy."""
     recipe, config = run.recipe, run.recipe.filter
     reads = [run.folder / "transitions.parquet"]
-    with run.stage("filter", reads=reads, sections=["world", "model", "embedding", "filter"]) as stage:
-        rows = read_records(run.folder / "transitions.parquet", Transition)
+    sections = ["world", "model", "embedding", "filter", "train_wm.reward", "train_wm.max_new_tokens"]
+    with run.stage("filter", reads=reads, sections=sections) as stage:
+        rows, long = _split_long(run, read_records(run.folder / "transitions.parquet", Transition))
         if not config.enabled:
-            marked, figures = list(rows), dict[str, object](enabled=False)
+            marked, figures = rows, dict[str, object](enabled=False)
         else:
             own = _predictor_rows(rows, config.predictor_fraction, recipe.seed)
             judged = [row for row in rows if row.split == "train" and row.id not in own]
             mind = _predictor(run, [row for row in rows if row.id in own])
             distances_NK = _distances(run, mind, judged)
             marked, figures = _mark(run, rows, own, judged, distances_NK)
+        marked += long
         write_records(run.folder / "filtered.parquet", marked, Transition)
         write_json(run.folder / "filter.json", figures)
         stage.counts |= {"transitions": len(marked), "kept": sum(row.kept for row in marked)}
         for reason, number in sorted(Counter(row.reason for row in marked if row.reason).items()):
             stage.counts[reason] = number
+
+
+def _split_long(run: Run, rows: Sequence[Transition]) -> tuple[list[Transition], list[Transition]]:
+    """The rows that the model can read and answer, and the others, dropped with their reason."""
+    model = run.recipe.model
+    chat, prompts = load_chat(model.path, model.trust_remote_code), load_world(run.recipe).prompts(model.prompts)
+    answer = max(run.recipe.filter.max_new_tokens, run.recipe.train_wm.max_new_tokens)
+    long = too_long(chat, prompts, rows, answer, model.max_context_tokens)
+    dropped = [replace(row, kept=False, reason=TOO_LONG) for row in rows if row.id in long]
+    return [row for row in rows if row.id not in long], dropped
 
 
 def _predictor_rows(rows: Sequence[Transition], fraction: float, seed: int) -> frozenset[str]:
@@ -83,7 +96,8 @@ def _distances(run: Run, mind: Mind, rows: Sequence[Transition]) -> np.ndarray:
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(mind, recipe.model)
     params = SamplingParams(config.max_new_tokens, config.temperature)
-    reward = EmbeddingReward(load_embedder(recipe.embedding, run.cache_folder), 1.0)
+    # Easy means easy under the reward that trains. The threshold is chosen afterwards: only distances are used here.
+    reward = load_reward(run, 1.0)
     parts = Parts(run.folder / "predictor" / "predictions")
     chunks = [rows[i : i + QUESTIONS_IN_FLIGHT] for i in range(0, len(rows), QUESTIONS_IN_FLIGHT)]
     with progress("filter: predictions", total=len(rows), unit="transition") as bar:
@@ -92,7 +106,7 @@ def _distances(run: Run, mind: Mind, rows: Sequence[Transition]) -> np.ndarray:
                 generator = generator_for(recipe.seed, "filter", index)
                 groups = ask(mind, sampler, prompts, chunk, config.num_predictions, params, generator)
                 flat = [(row, answer) for row, group in zip(chunk, groups, strict=True) for answer in group]
-                gaps, _ = reward.score([a.next_state for _, a in flat], [row.next_state for row, _ in flat])
+                gaps, _ = reward.score([a.next_state for _, a in flat], [row for row, _ in flat])
                 predictions = [
                     Prediction(row.id, answer.text, answer.next_state, float(gap), 0.0, answer.truncated)
                     for (row, answer), gap in zip(flat, gaps, strict=True)

@@ -74,6 +74,9 @@ def summary_line(folder: Path, label: str, seconds: float | None = None) -> str:
     figures = read_json(folder / "eval.json")["summary"]
     parts = []
     for key in ("world_model", "success"):
+        if figures[key] is None:
+            parts.append(f"{key} not measured")
+            continue
         before, after, (low, high) = (figures[key][name] for name in ("before", "after", "interval"))
         parts.append(f"{key} {_share(before)} -> {_share(after)} [{_share(low)}, {_share(high)}]")
     if seconds is None:

@@ -13,8 +13,8 @@ from rwml.core.store import read_records
 from rwml.core.types import Transition
 from rwml.engine.batches import answer_trees, epochs_of, label_trees
 from rwml.engine.predict import ask
-from rwml.engine.rewards import exact, make_reward
-from rwml.engine.setup import load_embedder, load_model, load_world, sampler_of, training_tau_d
+from rwml.engine.rewards import exact
+from rwml.engine.setup import load_model, load_reward, load_world, sampler_of, training_tau_d
 from rwml.engine.trainer import Batch, MakeBatch, Trainer
 from rwml.models.hf import Mind, save_mind
 from rwml.models.sampler import SamplingParams
@@ -60,16 +60,17 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]], tau_d: float) -
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(mind, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    reward = make_reward(config.reward, lambda: load_embedder(recipe.embedding, run.cache_folder), tau_d)
+    reward = load_reward(run, tau_d)
     shares: list[float] = []
 
     def make(step: int, generator: torch.Generator) -> Batch:
         rows = batches[step]
-        reward.expect([row.next_state for row in rows])
+        if step < config.sft_steps:
+            return Batch(label_trees(mind, prompts, rows))
+        reward.expect(rows)
         answers = ask(mind, sampler, prompts, rows, config.group_size, params, generator)
         flat = [(answer, row) for row, group in zip(rows, answers, strict=True) for answer in group]
-        real = [row.next_state for _, row in flat]
-        distances, rewards = reward.score([answer.next_state for answer, _ in flat], real)
+        distances, rewards = reward.score([answer.next_state for answer, _ in flat], [row for _, row in flat])
         shape = (len(rows), config.group_size)
         scored = answer_trees(mind, prompts, rows, answers, rewards.reshape(shape), config)
         shares.append(scored.signal_share)

@@ -31,6 +31,7 @@ def run(run: Run) -> None:
         for split, number in sorted(Counter(row.split for row in rows).items()):
             stage.counts[f"split {split}"] = number
         stage.counts["unparsed actions left out"] = sum(not s.parsed for e in episodes for s in e.steps)
+        stage.counts["last steps that nothing answered"] = sum(not s.observation for e in episodes for s in e.steps)
         stage.counts["failed episodes"] = sum(bool(e.error) for e in episodes)
 
 

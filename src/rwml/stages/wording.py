@@ -11,6 +11,20 @@ from typing import Any
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s])")
 NOTHING = "–"
 
+TITLES = {
+    "collect": "collect", "transitions": "transitions", "filter": "filter", "train_wm": "train-wm",
+    "train_policy": "train-policy", "evaluate": "evaluate",
+}  # fmt: skip
+ARM_NAMES = {
+    "model": "before any training", "world_model": "after world-model training", "policy": "after policy RL",
+    "copy_last": "copy last", "most_frequent": "most frequent",
+}  # fmt: skip
+BASELINE_TELLS = {
+    "copy_last": "repeating what the same action last brought in the history",
+    "most_frequent": "always answering with the action's most frequent next state in training",
+}
+KIND_NAMES = {"text": "Observations", "tool": "Tool responses", "user": "User messages"}
+
 
 def percent(value: float | None) -> str:
     """A share as percent with one decimal; a dash for None."""
@@ -76,6 +90,36 @@ def sentence(difference: Mapping[str, Any], subject: str, unit: str) -> str:
         )
     moved = "rose" if said == "up" else "fell"
     return f"{subject} {moved} from {before} to {after}, {where}; {range_}."
+
+
+def baseline_verdict(difference: Mapping[str, Any]) -> str:
+    """Whether the world model (`after`) beats a baseline (`before`), in two or three words."""
+    return {
+        "up": "beaten", "down": "not beaten, it is better", "unsure": "not beaten", "unknown": "too few tasks to say",
+    }[verdict(difference)]  # fmt: skip
+
+
+def baseline_sentence(difference: Mapping[str, Any], contender: str, baseline: str, subject: str) -> str:
+    """What the data say about a world model (`after`) beside a baseline (`before`), in plain words."""
+    after, before = percent(difference["after"]), percent(difference["before"])
+    low, high = difference["interval"]
+    figures = (
+        f"{subject} is {after} against {before}, over {difference['n']:,} held-out predictions from "
+        f"{difference['clusters']:,} tasks"
+    )
+    said = verdict(difference)
+    if said == "unknown":
+        return f"Too few tasks to say whether {contender[0].lower()}{contender[1:]} beats {baseline}: {figures}."
+    range_ = (
+        f"the difference is {points(difference['difference'])} points, 95% interval {points(low)} to {points(high)}"
+    )
+    if said == "up":
+        return f"{contender} beats {baseline}: {figures}; {range_}."
+    if said == "down":
+        return f"{contender} does not beat {baseline} but falls short of it: {figures}; {range_}."
+    return (
+        f"{contender} does not beat {baseline}, as far as these data can tell: {figures}; {range_}, which holds zero."
+    )
 
 
 def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:

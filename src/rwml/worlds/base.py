@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from rwml.core.types import Task
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Answer of `Env.step`. terminated: the world ended the episode (success or failure), never a step limit."""
+    """Answer of `Env.step`. observation: "" only with the last step, where the world has no answer to it. terminated:
+    the world ended the episode (success or failure), never a step limit. kind: of the next state (`Step.kind`)."""
 
     observation: str
     reward: float
@@ -53,11 +54,13 @@ class Actor(Protocol):
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """The world's words. `agent`/`world_model`: what stands before the opening; `question`: how a prediction is
-    asked for, with `{action}`; empty strings are left out."""
+    asked for, with `{action}`; empty strings are left out. actions: how a model writes its actions, "tags"
+    (`<action>...</action>`) or "calls" (tool calls, and messages to a user: `core/tool_calls.py`)."""
 
     agent: str
     world_model: str
     question: str
+    actions: Literal["tags", "calls"] = "tags"
 
 
 @runtime_checkable
@@ -89,6 +92,13 @@ class World(Protocol):
 
     def inefficient(self, action: str) -> bool:
         """Whether an admitted action only looks (counted as such by RWML)."""
+
+    def world_model_opening(self, task: Task, opening: str) -> str:
+        """What a world model reads first: an episode's opening, and what else it may know (tau2: who the user is)."""
+
+    def target(self, kind: str, observation: str) -> str:
+        """What a world model is asked for where `observation` came: the observation itself, or its form (tau2: the
+        schema of a tool's response)."""
 
     def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
         """Whether the next state could be told from the opening and the full history."""

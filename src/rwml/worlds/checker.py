@@ -76,15 +76,20 @@ def _check_play(world: World, task: Task, play: _Play) -> Iterator[str]:
     opening, steps, success = play
     if not opening.strip():
         yield f"{task.id}: empty opening"
+    if opening not in world.world_model_opening(task, opening):
+        yield f"{task.id}: world_model_opening leaves out what the player read"
     history: list[str] = []
     for number, (action, result) in enumerate(steps):
-        if not result.observation.strip():
+        if not result.observation.strip() and not result.terminated:
             yield f"{task.id}: step {number} ({action}) has an empty observation"
         if result.terminated and number + 1 < len(steps):
             yield f"{task.id}: play goes on after termination at step {number}"
         if result.valid and world.verb(action) == "invalid":
             yield f"{task.id}: '{action}' is admitted but has no verb"
-        if not isinstance(world.knowable(opening, history, action, result.observation), bool):
+        target = world.target(result.kind, result.observation)
+        if result.observation.strip() and not target.strip():
+            yield f"{task.id}: step {number} ({action}) has an empty target"
+        if not isinstance(world.knowable(opening, history, action, target), bool):
             yield f"{task.id}: knowable answers no truth value at step {number}"
         history += [action, result.observation]
     if success and not steps[-1][1].terminated:

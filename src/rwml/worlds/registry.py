@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.worlds.base import World
 
 # name: module and class. The class takes the recipe's `world.options` as keywords.
-WORLDS = {"alfworld": ("rwml.worlds.alfworld.world", "AlfWorld")}
+WORLDS = {
+    "alfworld": ("rwml.worlds.alfworld.world", "AlfWorld"),
+    "tau2": ("rwml.worlds.tau2.world", "Tau2World"),
+    "chat": ("rwml.worlds.chat", "ChatLogs"),
+}
 
 
 def get_world(name: str, **options: Any) -> World:
@@ -32,5 +37,9 @@ def get_world(name: str, **options: Any) -> World:
             "a world of your own is a class in a module that Python finds",
             "write module:Class, and put the module's folder on PYTHONPATH",
         ) from None
+    taken = signature(make).parameters
+    if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values()):
+        for key in options.keys() - taken.keys():
+            raise RwmlError(f"the world {name} has no option '{key}'", "it would change nothing", nearest(key, taken))
     world: World = make(**options)
     return world

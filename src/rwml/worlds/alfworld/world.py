@@ -224,6 +224,14 @@ class AlfWorld:
         """Whether an action only looks: look or examine (as RWML counts)."""
         return self.verb(action) in ("look", "examine")
 
+    def world_model_opening(self, task: Task, opening: str) -> str:
+        """The opening itself: the world model knows what the player knows."""
+        return opening
+
+    def target(self, kind: str, observation: str) -> str:
+        """The observation itself."""
+        return observation
+
     def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
         """Whether the next state could be told from what was seen; see `beliefs.knowable`."""
         return knowable(opening, history, action, next_state)

@@ -1,0 +1,41 @@
+"""ROUGE-L: how much of two texts is the same words in the same order."""
+
+from __future__ import annotations
+
+import re
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+def rouge_l(predicted: str, reference: str) -> float:
+    """F1 of the longest common subsequence L of words, 2 L / (words of one + words of the other), within [0, 1].
+
+    Words are runs of a-z and 0-9 of the lowercase text, unstemmed: what the package `rouge_score` counts. 0 where
+    either text has none. Cost: one operation on integers of as many bits as `reference` has words, per predicted word.
+    """
+    ours, theirs = _words(predicted), _words(reference)
+    if not ours or not theirs:
+        return 0.0
+    return 2 * _common(ours, theirs) / (len(ours) + len(theirs))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _common(ours: list[str], theirs: list[str]) -> int:
+    """Length of the longest common subsequence.
+
+    Bit j of `row` is 0 where the length over theirs[: j + 1] is one more than over theirs[:j]. A new word of ours moves
+    the lowest match in each run of ones down to the run's end, which an addition does for all runs at once.
+    """
+    where: dict[str, int] = {}
+    for index, word in enumerate(theirs):
+        where[word] = where.get(word, 0) | 1 << index
+    full = (1 << len(theirs)) - 1
+    row = full
+    for word in ours:
+        matches = row & where.get(word, 0)
+        if matches:
+            row = (row + matches | row - matches) & full
+    return len(theirs) - row.bit_count()

@@ -1,0 +1,132 @@
+"""Tool responses masked to their form, so that no world model is asked to memorise a database (RWML, on tau2-bench)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+Schema = dict[str, Any]
+
+# Keys that are data rather than names of fields; docs/rewards.md has the cases behind each rule.
+_NUMBERED = re.compile(r"\d{3}|^[\W\d_]*\d[\W\d_]*$")
+_NAMING_FIELD = re.compile(r"(?:^|_)(?:id|key|name)$|[a-z]Id$")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+MANY_ENTRIES = 16
+
+_DECODER = json.JSONDecoder()
+
+
+def mask_response(text: str) -> str:
+    """A tool's response with every JSON object and array in it replaced by its schema, one line each.
+
+    JSON counts where it begins a line and ends one, so that several responses joined by newlines are masked one by
+    one, pretty-printed ones too. All else passes unchanged: status strings, errors, bare scalars (the answer of a
+    calculator, an id), and text that only looks like JSON or is nested too deep to read. White space around the whole
+    goes where something was masked.
+
+    The schema is OpenAPI's: `{"type": "object", "properties": {...}}`, `{"type": "array", "items": {...}}` (items `{}`
+    for an empty array) and `{"type": T}` for null, boolean, integer, number, string. The elements of an array are
+    merged: objects with the same fields field by field, arrays by their items, integer and number into number;
+    what cannot be merged becomes `{"anyOf": [...]}`. An object whose keys are data becomes
+    `{"type": "object", "additionalProperties": <its values, merged>}`. Fields and alternatives are sorted, so
+    that equal forms have equal text. A schema is itself JSON: masking it again gives another text.
+    """
+    masked, position, found = [], 0, False
+    while position <= len(text):
+        end_of_line = text.find("\n", position)
+        end_of_line = len(text) if end_of_line < 0 else end_of_line
+        schema, end = _schema_at(text, position, end_of_line)
+        if end:
+            masked.append(schema)
+            end_of_line, found = end, True
+        else:
+            masked.append(text[position:end_of_line])
+        position = end_of_line + 1
+    return "\n".join(masked).strip() if found else text
+
+
+def _schema_at(text: str, start: int, end_of_line: int) -> tuple[str, int]:
+    """The schema of the object or array that the line from `start` begins with, and the end of the line that it ends
+    on; end 0 where there is none, or where more stands behind it."""
+    line = text[start:end_of_line].lstrip()
+    if not line.startswith(("{", "[")):
+        return "", 0
+    try:
+        value, end = _DECODER.raw_decode(text, end_of_line - len(line))
+        schema = json.dumps(_schema(value), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return "", 0
+    line_end = text.find("\n", end)
+    line_end = len(text) if line_end < 0 else line_end
+    return ("", 0) if text[end:line_end].strip() else (schema, line_end)
+
+
+def _schema(value: Any) -> Schema:
+    if isinstance(value, dict):
+        forms = [_schema(inner) for inner in value.values()]
+        if _is_map(value, forms):
+            return {"type": "object", "additionalProperties": _merged(forms)}
+        return {"type": "object", "properties": dict(sorted(zip(value, forms, strict=True)))}
+    if isinstance(value, list):
+        return {"type": "array", "items": _merged(map(_schema, value))}
+    return {"type": _scalar(value)}
+
+
+def _scalar(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    return "integer" if isinstance(value, int) else "number" if isinstance(value, float) else "string"
+
+
+def _is_map(value: dict[str, Any], forms: list[Schema]) -> bool:
+    """Whether the keys are data: all of them numbered, each named again by its own value, or many of one form."""
+    if not value:
+        return False
+    if all(_NUMBERED.search(key) for key in value) or all(_names_itself(key, inner) for key, inner in value.items()):
+        return True
+    plain = all(_IDENTIFIER.fullmatch(key) for key in value)
+    return len(value) >= MANY_ENTRIES and not plain and "anyOf" not in _merged(forms)
+
+
+def _names_itself(key: str, value: Any) -> bool:
+    return isinstance(value, dict) and any(
+        inner == key for field, inner in value.items() if _NAMING_FIELD.search(field)
+    )
+
+
+def _merged(schemas: Iterable[Schema]) -> Schema:
+    """One schema that fits all of them; `{}` for none."""
+    groups: dict[Any, list[Schema]] = {}
+    for schema in schemas:
+        for form in schema.get("anyOf", [schema]):
+            if form:
+                groups.setdefault(_group(form), []).append(form)
+    if {"integer", "number"} <= groups.keys():
+        del groups["integer"]
+    if "map" in groups:
+        groups.pop((), None)  # an empty object is a map without entries
+    forms = {json.dumps(form): form for form in map(_merged_group, groups.values())}
+    alternatives = [forms[text] for text in sorted(forms)]
+    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else {}
+
+
+def _group(form: Schema) -> Any:
+    """What can be merged into one: scalars of a type, arrays, maps, objects with the same fields."""
+    if "properties" in form:
+        return tuple(form["properties"])
+    return "map" if "additionalProperties" in form else form["type"]
+
+
+def _merged_group(forms: list[Schema]) -> Schema:
+    first = forms[0]
+    if "properties" in first:
+        fields = {key: _merged(form["properties"][key] for form in forms) for key in first["properties"]}
+        return {"type": "object", "properties": fields}
+    for inner in ("items", "additionalProperties"):
+        if inner in first:
+            return {"type": first["type"], inner: _merged(form[inner] for form in forms)}
+    return first

@@ -1,0 +1,262 @@
+"""Tool calls: how a model writes them, how they are read back, and the one text in which they are kept.
+
+An agent's message is either tool calls or a message to the user. Kept calls have one line each,
+`{"name": ..., "arguments": {...}}`; everything else is a message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of one tool. arguments: a JSON object, in the order in which they were given."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def call_text(calls: Sequence[ToolCall]) -> str:
+    """Canonical text, one line per call. Raises ValueError or TypeError where an argument is not a JSON value."""
+    return "\n".join(
+        json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False, allow_nan=False)
+        for call in calls
+    )
+
+
+def calls_of(action: str) -> tuple[ToolCall, ...]:
+    """The calls of a canonical text, the inverse of `call_text`; () for a message, or where any line is no call."""
+    calls = []
+    for line in action.split("\n"):
+        if not line.startswith('{"name": "'):
+            return ()
+        try:
+            fields = json.loads(line)
+            call = ToolCall(fields["name"], fields["arguments"])
+            if not isinstance(call.arguments, dict) or call_text([call]) != line:
+                return ()
+        except (ValueError, KeyError, RecursionError):
+            return ()
+        calls.append(call)
+    return tuple(calls)
+
+
+def parse_message(text: str) -> str | None:
+    """Canonical action of what a model wrote: its calls, or else its message; None where it cannot be read.
+
+    Thinking is left out: `<think>...</think>`, and all before a lone `</think>`. Calls are found as
+    `<tool_call>{...}</tool_call>` (Hermes, Qwen), `<function=name><parameter=key>value</parameter></function>` (Qwen3
+    Coder), `[TOOL_CALLS] [...]` (Mistral), `<|python_tag|>{...}` (Llama), and as JSON without a mark (with both a name
+    and arguments) that begins a line or a code fence. Calls win over the text around them. A mark that no whole call
+    follows, or a list that is not all calls, makes the message unreadable: never is half of what was meant done.
+    """
+    try:
+        said, calls = _Reader(text).read()
+        action = call_text(calls) if calls else said
+        action.encode()  # a JSON escape can smuggle in half a surrogate pair, which no file or tokenizer takes
+    except (_Unreadable, ValueError, RecursionError):
+        return None
+    return action or None
+
+
+class _Unreadable(Exception):
+    """The message means to call tools, and it cannot be told how."""
+
+
+_MARKS = re.compile(
+    r"<think>|</?tool_call>|<function=|<parameter=|</function>|</parameter>|\[TOOL_CALLS\]|<\|python_tag\|>"
+    r"|^[ \t]*(?:```\w*\s*)?(?=\{|\[(?!TOOL_CALLS\]))",
+    re.MULTILINE,
+)
+_FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>(.*?)</function>", re.DOTALL)
+_PARAMETER = re.compile(r"\s*<parameter=([^<>\n]+)>(.*?)</parameter>\s*", re.DOTALL)
+_MISTRAL_NAME = re.compile(r"\s*([\w.\-]+)\s*(?:\[CALL_ID\][^\[]*)?(?:\[ARGS\])?\s*(?=\{)")
+_BEGINS_AS_CALL = re.compile(r'\s*(?:\[\s*)?\{\s*"(?:name|arguments|parameters|function|type"\s*:\s*"function)"')
+_CALL_KEYS = frozenset({"name", "arguments", "parameters", "function", "id", "type", "index"})
+_PYTHON_WORDS = {"True": True, "False": False, "None": None}
+
+
+class _Reader:
+    """Reads a text from left to right; what a call or a thought takes up is not searched for marks again."""
+
+    def __init__(self, text: str) -> None:
+        before, close, after = text.partition("</think>")
+        self.text = after if close and "<think>" not in before else text
+        self.at = 0
+        self.said: list[str] = []
+        self.calls: list[ToolCall] = []
+
+    def read(self) -> tuple[str, list[ToolCall]]:
+        """The message without thinking and marks, and the calls."""
+        while found := _MARKS.search(self.text, self.at):
+            self.said.append(self.text[self.at : found.start()])
+            start, self.at = self.at, found.end()
+            mark = found.group()
+            if mark == "<think>":
+                self._expect_after("</think>")
+            elif mark == "<tool_call>":
+                self._hermes()
+            elif mark == "<function=":
+                self.at = found.start()
+                self._function()
+            elif mark == "[TOOL_CALLS]":
+                self._mistral()
+            elif mark == "<|python_tag|>":
+                self._marked_values()
+            elif mark.startswith("<"):
+                raise _Unreadable  # a closing without an opening
+            else:
+                self._unmarked(found.start())
+            assert self.at > start
+        return "".join([*self.said, self.text[self.at :]]).strip(), self.calls
+
+    def _expect_after(self, closing: str) -> None:
+        end = self.text.find(closing, self.at)
+        if end < 0:
+            raise _Unreadable
+        self.at = end + len(closing)
+
+    def _skip_space(self) -> str:
+        """Move to the next character that is no white space and return it, "" at the end."""
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+        return self.text[self.at : self.at + 1]
+
+    def _value(self) -> Any:
+        self._skip_space()
+        value, self.at = _JSON.raw_decode(self.text, self.at)
+        return value
+
+    def _hermes(self) -> None:
+        if self._skip_space() == "<":
+            self._function()
+        else:
+            self._add_marked(self._value())
+        if self._skip_space():  # the end of the text may stand for the last closing tag
+            if not self.text.startswith("</tool_call>", self.at):
+                raise _Unreadable
+            self.at += len("</tool_call>")
+
+    def _function(self) -> None:
+        found = _FUNCTION.match(self.text, self.at)
+        if not found:
+            raise _Unreadable
+        name, body = found.group(1).strip(), found.group(2)
+        self.at = found.end()
+        given = _object(body) if body.lstrip().startswith("{") else _parameters(body)
+        self.calls.append(ToolCall(name, given))
+
+    def _mistral(self) -> None:
+        found = _MISTRAL_NAME.match(self.text, self.at)
+        if found:
+            self.at = found.end()
+            self._add_marked({"name": found.group(1), "arguments": self._value()})
+        else:
+            self._marked_values()
+
+    def _marked_values(self) -> None:
+        """One or more JSON values after a mark that nothing closes."""
+        self._add_marked(self._value())
+        while self._next() == "value":
+            self._add_marked(self._value())
+        if self._next() == "rest":
+            raise _Unreadable
+
+    def _next(self) -> Literal["value", "rest", "text"]:
+        """What follows a JSON value: another one, a rest that shows that it was not whole, or text (or nothing)."""
+        at = self.at
+        while at < len(self.text) and (self.text[at].isspace() or self.text[at] == ";"):
+            at += 1
+        if self.text.startswith(("{", "["), at) and not self.text.startswith("[TOOL_CALLS]", at):
+            self.at = at
+            return "value"
+        return "rest" if self.text.startswith(tuple('}],:"'), at) else "text"
+
+    def _add_marked(self, value: Any) -> None:
+        found = [_call(item, marked=True) for item in _items(value)]
+        if not found or None in found:
+            raise _Unreadable
+        self.calls += [call for call in found if call]
+
+    def _unmarked(self, start: int) -> None:
+        """JSON at the head of a line: calls, or else a part of the message."""
+        found: list[ToolCall | None] = []
+        try:
+            found += [_call(item, marked=False) for item in _items(self._value())]
+            while self._next() == "value":
+                found += [_call(item, marked=False) for item in _items(self._value())]
+        except (ValueError, RecursionError):
+            if any(found) or _BEGINS_AS_CALL.match(self.text, self.at):
+                raise _Unreadable from None
+            self.at += 1
+        calls = [call for call in found if call]
+        if calls and (len(calls) < len(found) or self._next() == "rest"):
+            raise _Unreadable
+        self.calls += calls
+        self.said.append(self.text[start : self.at])
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _call(value: Any, marked: bool) -> ToolCall | None:
+    """The call that a JSON value is; None for one that is no call. Only a marked call may leave its arguments out."""
+    if not isinstance(value, dict):
+        return None
+    if not marked and not set(value) <= _CALL_KEYS:
+        return None  # such as the schema of a tool
+    fields = value.get("function")
+    if not isinstance(fields, dict):
+        fields = value
+    name = fields.get("name")
+    given = next((fields[key] for key in ("arguments", "parameters") if key in fields), None if marked else ...)
+    if not isinstance(name, str) or not name.strip() or given is ...:
+        return None
+    return ToolCall(name.strip(), _object(given))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """Arguments as a JSON object: itself, its text, or nothing at all."""
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        try:
+            value = _JSON.decode(value)
+        except ValueError:
+            raise _Unreadable from None
+    if not isinstance(value, dict):
+        raise _Unreadable
+    return value
+
+
+def _parameters(body: str) -> dict[str, Any]:
+    """Arguments in tags. They carry no types: what reads as JSON (or True, False, None) is that, the rest is text."""
+    given: dict[str, Any] = {}
+    at = 0
+    for found in _PARAMETER.finditer(body):
+        key, text = found.group(1).strip(), found.group(2)
+        if found.start() != at or key in given or "<parameter=" in text:
+            raise _Unreadable
+        at = found.end()
+        text = text.removeprefix("\n").removesuffix("\n")
+        try:
+            given[key] = _PYTHON_WORDS[text] if text in _PYTHON_WORDS else _JSON.decode(text)
+        except ValueError:
+            given[key] = text
+    if body[at:].strip():
+        raise _Unreadable
+    return given
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Models write line ends into strings as they are.
+_JSON = json.JSONDecoder(strict=False, parse_constant=_no_number)

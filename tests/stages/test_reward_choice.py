@@ -1,0 +1,63 @@
+"""A recipe's reward is the one that the filter, the training and the evaluation measure with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rwml.core.config import Recipe
+from rwml.core.manifest import Run
+from rwml.core.store import Parts, read_records
+from rwml.core.types import Prediction, Transition
+from rwml.engine.rewards import RougeReward
+from rwml.stages import evaluate
+from rwml.stages.run import run_all
+
+
+def test_rouge_from_the_filter_to_the_evaluation(
+    mini: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[np.ndarray] = []
+    score = RougeReward.score
+
+    def listen(self: RougeReward, *texts: Any) -> Any:
+        result = score(self, *texts)
+        scored.append(result[1])
+        return result
+
+    monkeypatch.setattr(RougeReward, "score", listen)
+    run = Run.open(mini(tmp_path, train_wm={"reward": {"text": "rouge"}}))
+    run_all(run, until="train_wm")
+    evaluate.run(run)
+
+    rows = {row.id: row for row in read_records(run.folder / "filtered.parquet", Transition)}
+    guesses = Parts(run.folder / "predictor" / "predictions").read(Prediction, 1)
+    assert len(guesses) == sum(row.pass_rate >= 0 for row in rows.values()) * run.recipe.filter.num_predictions
+    asked = read_records(next((run.folder / "evaluation").glob("transitions-*.parquet")), Transition)
+    answers = Parts(next((run.folder / "evaluation" / "world_model").glob("predictions-*"))).read(Prediction, 1)
+    for known, predictions in ((rows, guesses), ({row.id: row for row in asked}, answers)):
+        real = [known[one.transition].next_state for one in predictions]
+        distances, rewards = score(RougeReward(), [one.answer for one in predictions], real)
+        assert [one.distance for one in predictions] == distances.tolist()
+        assert len(set(distances.tolist())) > 1
+    assert [one.reward for one in answers] == rewards.tolist()
+
+    steps = [line["reward"] for line in run.metrics.read() if line["stage"] == "train_wm"]
+    of_training = [rewards.mean() for rewards in scored[1 : 1 + len(steps)]]
+    assert steps == pytest.approx(of_training, abs=1e-6)
+    assert not (run.folder / "cache").exists() or not list((run.folder / "cache").iterdir())
+
+
+def test_another_reward_makes_the_filter_run_again(mini: Callable[..., Recipe], tmp_path: Path) -> None:
+    run = Run.open(mini(tmp_path))
+    run_all(run, until="filter")
+    assert run.is_done("filter")
+    assert Run.open(mini(tmp_path, train_wm={"learning_rate": 1e-4})).is_done("filter")
+    said: list[str] = []
+    changed = Run.open(mini(tmp_path, train_wm={"reward": "exact"}), said.append)
+    assert (changed.state("transitions"), changed.state("filter")) == ("done", "stale")
+    assert "settings for filter" in said[0]

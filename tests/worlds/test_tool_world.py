@@ -1,0 +1,77 @@
+"""Verbs, targets and knowability in worlds of tools and users; and the world of imported chat logs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rwml.core.errors import RwmlError
+from rwml.core.tool_calls import ToolCall, call_text
+from rwml.core.types import Task
+from rwml.worlds import tool_world
+from rwml.worlds.base import World
+from rwml.worlds.registry import get_world
+
+
+def call(*pairs: tuple[str, dict[str, object]]) -> str:
+    return call_text([ToolCall(name, dict(arguments)) for name, arguments in pairs])
+
+
+LINE_1, LINE_2 = call(("get_line", {"id": "L1"})), call(("get_line", {"id": "L2"}))
+ANSWER_1, ANSWER_2 = '{"id": "L1", "used": 3.2}', '{"id": "L2", "used": 8.7}'
+FORM = json.dumps({"type": "object", "properties": {"id": {"type": "string"}, "used": {"type": "number"}}})
+
+
+def test_verbs() -> None:
+    assert tool_world.verb(LINE_1) == "get_line"
+    assert tool_world.verb(call(("pay", {}), ("get_line", {"id": "L1"}))) == "pay"
+    assert tool_world.verb("Which line is it?") == "message"
+    assert tool_world.verb(" ") == "invalid"
+
+
+def test_targets() -> None:
+    assert tool_world.target("tool", ANSWER_1) == FORM
+    assert tool_world.target("tool", "Error: no such line") == "Error: no such line"
+    assert tool_world.target("user", ANSWER_1) == ANSWER_1
+
+
+@pytest.mark.parametrize(
+    ("history", "action", "target", "answer"),
+    [
+        ([], LINE_1, FORM, False),
+        ([LINE_1, ANSWER_1], LINE_1, "Error: gone", True),  # the same call: whatever it answers now
+        ([LINE_1, ANSWER_1], LINE_2, FORM, True),  # the same tool, and the same form
+        ([LINE_1, ANSWER_1], LINE_2, "Error: no such line", False),  # the same tool, another form
+        ([call(("get_bill", {"id": "L1"})), ANSWER_1], LINE_1, FORM, False),  # another tool
+        (["Which line?", "L1"], LINE_1, FORM, False),
+        ([call(("pay", {}), ("get_line", {"id": "L1"})), "ok\n" + ANSWER_1], LINE_1, "Error: gone", True),
+        ([LINE_1, ANSWER_1], call(("get_line", {"id": "L1"}), ("pay", {})), "x", False),  # one of two was never made
+        (["Which line?", "L1"], "Which line?", "L1", False),  # a user may answer anything
+    ],
+)
+def test_what_the_history_shows(history: list[str], action: str, target: str, answer: bool) -> None:
+    assert tool_world.knowable("opening", history, action, target) is answer
+
+
+def test_the_order_of_arguments_makes_no_other_call() -> None:
+    one, two = call(("t", {"a": 1, "b": 2})), call(("t", {"b": 2, "a": 1}))
+    assert one != two
+    assert tool_world.knowable("", [one, "yes"], two, "no")
+
+
+def test_chat_logs_are_a_world_that_cannot_be_played() -> None:
+    world = get_world("chat")
+    assert isinstance(world, World)
+    assert (world.splits(), world.tasks("train"), world.actors()) == ((), [], ())
+    task = Task("t", "chat", "train", "chat")
+    assert world.world_model_opening(task, "Be kind.") == "Be kind."
+    for play in (world.env, lambda: world.actor("expert", 0)):
+        with pytest.raises(RwmlError, match="cannot be played"):
+            play()
+    for style in ("full", "brief"):
+        prompts = world.prompts(style)
+        assert prompts.actions == "calls"
+        assert "{action}" in prompts.question
+    with pytest.raises(RwmlError, match="full"):
+        world.prompts("ful")
