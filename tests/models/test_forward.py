@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -385,3 +386,10 @@ def test_nothing_to_learn_is_no_work() -> None:
     model = make_model("llama")
     assert tree_backward(model, builder.build(), fields_loss(LossFields.of(builder.build()))) == {}
     assert tree_logprobs(model, builder.build()).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_backward_pass_leaves_no_graph_behind() -> None:
+    tree = tree_of(trajectory(np.random.default_rng(31)))
+    tree_backward(make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), method="walk", budget_tokens=8)
+    gc.collect()
+    assert [thing for thing in gc.get_objects() if isinstance(thing, tree_attention.KeyStore)] == []

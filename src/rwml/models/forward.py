@@ -275,7 +275,7 @@ class _Run:
             for part in torch.arange(len(rows), device=self.device).split(self.head.rows):
                 self.logp[targets[part]] = self.head.logp(hidden[rows[part]], ids[part])
             return
-        tensors, grads = plan.keep.roots() if plan is not None and plan.keep is not None else ([], [])
+        tensors, grads = plan.keep.take_roots() if plan is not None and plan.keep is not None else ([], [])
         if len(rows):
             # Each slice of logits is made, used and freed before the next; only the hidden states' gradient is kept.
             picked = hidden[rows]

@@ -58,8 +58,8 @@ class KeyStore:
         for into, more in zip(self._grad[module], (dkey, dvalue), strict=True):
             into[:, :, start:stop] += more
 
-    def roots(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The tensors that a backward pass starts from, and the gradients that branches left on them.
+    def take_roots(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The tensors that a backward pass starts from, and the gradients that branches left on them; once.
 
         Frozen projections, as in the first layer under LoRA, give keys that no gradient flows into: those are left out.
         """
@@ -69,6 +69,8 @@ class KeyStore:
             for tensor, grad in zip(self._graph[module], grads, strict=True)
             if tensor.requires_grad
         ]
+        # The graph behind these tensors holds this store (each layer's plan does): kept, neither would ever be freed.
+        self._graph, self._grad = {}, {}
         return [tensor for tensor, _ in pairs], [grad for _, grad in pairs]
 
 
