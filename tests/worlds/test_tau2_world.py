@@ -183,3 +183,23 @@ def test_the_recorded_agent_earns_its_recorded_reward(tau2_simulations) -> None:
         rewards[simulation["task_id"]] = (result.reward, simulation["reward_info"]["reward"])
     assert len(rewards) == 20
     assert {id: pair for id, pair in rewards.items() if pair[0] != pair[1]} == {"29": (0.0, 1.0)}
+
+
+@official
+def test_recorded_telecom_dialogues_earn_their_recorded_reward(tau2_simulations) -> None:  # type: ignore[no-untyped-def]
+    """With the device calls of the user among those that the reward asks for; those that a limit cut off earn nothing."""
+    path = tau2_simulations / "telecom_default_gpt-4.1.json"
+    world = Tau2World(domains=("telecom",), solo=False, user="replay", user_files=(str(path),), max_errors=0)
+    tasks = {task.id: task for split in world.splits() for task in world.tasks(split)}
+    rewards = []
+    for simulation in json.loads(path.read_text())["simulations"]:
+        env = world.env()
+        env.reset(tasks[f"telecom/{simulation['task_id']}"])
+        for message in simulation["messages"][1:]:
+            if message["role"] == "assistant":
+                calls = [ToolCall(call["name"], call["arguments"]) for call in message["tool_calls"] or ()]
+                result = env.step(call_text(calls) if calls else message["content"])
+        assert result.terminated
+        rewards.append((result.reward, simulation["reward_info"]["reward"]))
+    assert [pair for pair in rewards if pair[0] != pair[1]] == []
+    assert sum(reward for reward, _ in rewards) == 18

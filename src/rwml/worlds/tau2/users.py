@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rwml.core.errors import RwmlError
+from rwml.core.tool_calls import ToolCall
 from rwml.worlds.tau2.package import load
 from rwml.worlds.tau2.session import Session
 
@@ -20,7 +21,9 @@ _THOUGHT = re.compile(r"^.*?</think>", re.DOTALL)
 
 
 class User(Protocol):
-    """One user in one dialogue."""
+    """One user in one dialogue. calls: tool calls that the user made, which the reward may ask for."""
+
+    calls: list[ToolCall]
 
     def reply(self, message: str) -> str:
         """The user's words after the agent's message. Whatever goes wrong is raised: it is no reply."""
@@ -34,7 +37,7 @@ class ModelUser:
     """
 
     def __init__(self, session: Session, model: str, arguments: Mapping[str, Any], seed: int) -> None:
-        self._session = session
+        self._session, self.calls = session, list[ToolCall]()
         self._messages = load("data_model.message")
         scenario = load("data_model.tasks").UserScenario.model_validate(dict(session.task.scenario))
         only = session.task.user_tools
@@ -64,6 +67,7 @@ class ModelUser:
         raise RuntimeError(f"the user model called tools {MOST_CALLS} times without a word to the agent")
 
     def _answer(self, call: Any) -> Any:
+        self.calls.append(ToolCall(call.name, call.arguments))
         content, error = self._session.call(call.name, call.arguments, requestor="user")
         return self._messages.ToolMessage(id=call.id, role="tool", content=content, requestor="user", error=error)
 
@@ -76,7 +80,7 @@ class ReplayUser:
     """
 
     def __init__(self, session: Session, recorded: Sequence[Mapping[str, Any]]) -> None:
-        self._session = session
+        self._session, self.calls = session, list[ToolCall]()
         self._left = list(recorded)
 
     def reply(self, message: str) -> str:
@@ -84,6 +88,7 @@ class ReplayUser:
         while self._left:
             turn = self._left.pop(0)
             for call in turn.get("tool_calls") or ():
+                self.calls.append(ToolCall(call["name"], call["arguments"]))
                 self._session.call(call["name"], call["arguments"], requestor="user")
             if turn.get("content"):
                 return str(turn["content"])

@@ -288,7 +288,8 @@ class Tau2Env:
 
     def _end(self, text: str, kind: str) -> StepResult:
         assert self._session is not None
-        self._score = score(self._session, self._calls, self._said, True)
+        of_user = [("user", call) for call in self._user.calls] if self._user else []
+        self._score = score(self._session, self._calls + of_user, self._said, True)
         return StepResult(text, self._score.reward, True, True, kind)
 
     @property
