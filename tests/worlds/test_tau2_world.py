@@ -187,7 +187,7 @@ def test_the_recorded_agent_earns_its_recorded_reward(tau2_simulations) -> None:
 
 @official
 def test_recorded_telecom_dialogues_earn_their_recorded_reward(tau2_simulations) -> None:  # type: ignore[no-untyped-def]
-    """With the device calls of the user among those that the reward asks for; those that a limit cut off earn nothing."""
+    """The device calls of the user among those that the reward asks for."""
     path = tau2_simulations / "telecom_default_gpt-4.1.json"
     world = Tau2World(domains=("telecom",), solo=False, user="replay", user_files=(str(path),), max_errors=0)
     tasks = {task.id: task for split in world.splits() for task in world.tasks(split)}
