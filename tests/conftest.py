@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +92,52 @@ def mind_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mind") / "model"
     save_mind(mind, folder)
     return folder
+
+
+class ChatServer:
+    """A server on loopback that speaks the protocol of chat completions, and what it was asked.
+
+    answer: from the messages of a request to the assistant's text, or to the HTTP status of a refusal. Its tokens are
+    words; an answer of more than were allowed is marked as cut off.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.answer: Callable[[list[dict[str, str]]], str | int] = lambda messages: messages[-1]["content"]
+        self.url = ""
+
+
+@pytest.fixture
+def chat_server() -> Iterator[ChatServer]:
+    """A running server; set its `answer` before it is asked."""
+    state = ChatServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            state.asked.append(asked)
+            said = state.answer(asked["messages"])
+            words, read = (len(str(text).split()) for text in (said, asked["messages"][-1]["content"]))
+            finish = "length" if words > asked["max_tokens"] else "stop"
+            choice = {"message": {"role": "assistant", "content": said}, "finish_reason": finish}
+            usage = {"prompt_tokens": read, "completion_tokens": words}
+            answered = {"choices": [choice] * asked["n"], "usage": usage}
+            body = answered if isinstance(said, str) else {"error": "refused"}
+            data = json.dumps(body).encode()
+            self.send_response(200 if isinstance(said, str) else said)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: Any) -> None:
+            """Keep the test output quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        state.url = f"http://127.0.0.1:{server.server_port}/v1"
+        yield state
+        server.shutdown()
+        thread.join()

@@ -42,7 +42,7 @@ def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr == "[]\n"
-    for verb in ("run", "worlds", "summary", "tiny", *(verb.name for verb in VERBS)):
+    for verb in ("run", "compare", "worlds", "summary", "tiny", *(verb.name for verb in VERBS)):
         assert f" {verb} " in done.stdout
 
 

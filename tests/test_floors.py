@@ -18,7 +18,7 @@ EVERYTHING = sorted(p for folder in ("src", "tests", "benchmarks") for p in (ROO
 
 # Each is named in one file, so that replacing it is a matter of that file.
 ONE_FILE = {
-    "jinja2": "stages/report.py",
+    "jinja2": "stages/page.py",
     "matplotlib": "stages/plots.py",
     "peft": "engine/setup.py",
     "pyarrow": "core/store.py",

@@ -102,6 +102,30 @@ def run_command(
             typer.echo(f"report: {run.folder / 'report.html'}")
 
 
+@app.command("compare")
+def compare_command(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    arms: Annotated[str, typer.Option(help="Run these arms alone: a,b,... (default: those that are enabled).")] = "",
+    seeds: Annotated[str, typer.Option(help="Run these of the recipe's seeds alone: 0,1,...")] = "",
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Seeds that run at once, a process each.")] = 1,
+    debug: Debug = False,
+) -> None:
+    """Run every arm of a recipe over every seed, and write the table with intervals. Goes on where it was cut off."""
+    with _errors(debug):
+        from rwml.core.config import load_recipe
+        from rwml.stages.compare import read_seeds
+        from rwml.stages.compare import run as compare
+        from rwml.stages.run import find_recipe
+
+        chosen = load_recipe(find_recipe(recipe), tuple(overrides or ()))
+        names = [name.strip() for name in arms.split(",") if name.strip()]
+        page = compare(chosen, names, read_seeds(seeds), until, jobs)
+        if page is not None:
+            typer.echo(f"comparison: {page}")
+
+
 @app.command("import")
 def import_command(
     files: Annotated[list[Path], typer.Argument(help="tau2 simulation files, or JSON lines of chat messages.")],
@@ -118,6 +142,33 @@ def import_command(
         from rwml.stages.import_ import run as import_logs
 
         typer.echo(outcome(import_logs(files, out, briefing, hold_out), out))
+
+
+@app.command("reward")
+def reward_command(recipe: RecipeName, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Try the rewards on real next states before any training: what they tell apart, what they pay for nothing."""
+    with _errors(debug):
+        from rwml.core.config import load_recipe
+        from rwml.stages.reward import run as try_rewards
+        from rwml.stages.reward_page import outcome
+        from rwml.stages.run import find_recipe
+
+        chosen = load_recipe(find_recipe(recipe), tuple(overrides or ()))
+        typer.echo(outcome(try_rewards(chosen), chosen.folder))
+
+
+@app.command("measure")
+def measure_command(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of [measure]: measure.key=value ...")] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure a run's checkpoints: imagination, retention, weight change -> measures.json."""
+    with _errors(debug):
+        from rwml.stages.measure import outcome
+        from rwml.stages.measure import run as measure
+
+        typer.echo(outcome(measure(folder, tuple(overrides or ()))))
 
 
 @app.command()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rwml.core.config import Recipe, load_recipe, parse_recipe, reward_name
+from rwml.core.config import Recipe, load_recipe, parse_recipe
 from rwml.core.errors import RwmlError
+from rwml.core.reward_choice import reward_name
 from rwml.stages.run import find_recipe, shipped_recipes
 from rwml.stages.wording import recipe_toml
 
@@ -89,7 +90,11 @@ def test_a_reward_for_all_next_states_or_by_kind(tmp_path: Path) -> None:
     [
         ("rogue", "no reward 'rogue'", "did you mean 'rouge'?"),
         ({"tool": "exakt"}, "no reward 'exakt'", "did you mean 'exact'?"),
-        ({"tool": 0.2}, "no reward '0.2'", "known: embedding, exact, rouge"),
+        (
+            {"tool": 0.2},
+            "no reward '0.2'",
+            "known: continuous, embedding, exact, f1, judge,",
+        ),
         ({"tools": "rouge"}, "no kind of next state 'tools'", "did you mean 'tool'?"),
     ],
 )
@@ -98,6 +103,20 @@ def test_an_unknown_reward_is_told_when_the_recipe_is_read(reward: object, what:
         parse_recipe({"name": "x", "train_wm": {"reward": reward}})
     assert fix in caught.value.fix
     assert "train_wm.reward" in caught.value.what
+
+
+def test_a_judge_is_named_in_the_recipe_that_asks_it() -> None:
+    judge = {"base_url": "http://127.0.0.1:8000/v1", "model": "m"}
+    for reward in ("judge", "judge_graded", {"user": "judge"}):
+        with pytest.raises(RwmlError, match=r"asks a judge, .* not set judge\.base_url and judge\.model"):
+            parse_recipe({"name": "x", "train_wm": {"reward": reward}})
+        with pytest.raises(RwmlError, match=r"does not set judge\.model\n") as caught:
+            parse_recipe({"name": "x", "train_wm": {"reward": reward}, "judge": {**judge, "model": ""}})
+        assert "[judge]" in caught.value.fix
+        recipe = parse_recipe({"name": "x", "train_wm": {"reward": reward}, "judge": {**judge, "temperature": 0.5}})
+        assert parse_recipe(tomllib.loads(recipe_toml(recipe.model_dump(mode="json")))) == recipe
+        assert recipe.judge_settings == ("judge.model", "judge.temperature", "judge.max_new_tokens")
+    assert parse_recipe({"name": "x", "judge": judge}).judge_settings == ()
 
 
 def test_a_reward_that_is_no_name_at_all() -> None:

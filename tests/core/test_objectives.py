@@ -107,6 +107,19 @@ def test_without_old_logp_the_ratio_is_one_and_its_gradient_is_not_lost() -> Non
     assert logp.grad.tolist() == [-2.0, 3.0]
 
 
+def test_a_negative_weight_of_cross_entropy() -> None:
+    """-(0.5 * -1 - 0.25 * -4) = -0.5; of the metrics only the token that is to become likelier is a part."""
+    logp = torch.tensor([-1.0, -4.0, -2.0], requires_grad=True)
+    zeros = [0.0] * 3
+    loss, sums = token_losses(logp, fields(zeros, zeros, zeros, [0.5, -0.25, 0.0], [NAN] * 3))
+    loss.backward()
+    assert loss.item() == pytest.approx(-0.5)
+    assert logp.grad is not None
+    assert logp.grad.tolist() == [-0.5, 0.25, 0.0]
+    metrics = finish_metrics({name: float(value) for name, value in sums.items()})
+    assert (metrics["ce_tokens"], metrics["cross_entropy"]) == (1.0, 1.0)
+
+
 def test_kl_and_cross_entropy() -> None:
     logp = torch.tensor([-1.0, -2.0], requires_grad=True)
     ref = torch.tensor([-1.0 + math.log(2.0), -2.0])

@@ -1,4 +1,4 @@
-"""ROUGE-L by hand, and against the textbook table on random texts."""
+"""ROUGE-L and token F1 by hand; ROUGE-L against the textbook table on random texts, token F1 against counting."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rwml.core.rouge import rouge_l
+from rwml.core.rouge import rouge_l, token_f1
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,37 @@ def test_by_hand(predicted: str, reference: str, common: int, words: int) -> Non
 
 def test_texts_without_words_have_nothing_in_common() -> None:
     assert rouge_l("", "a") == rouge_l("a", "") == rouge_l("", "") == rouge_l("{}", "{}") == 0.0
+    assert token_f1("", "a") == token_f1("a", "") == token_f1("", "") == token_f1("{}", "{}") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("predicted", "reference", "common", "words"),
+    [
+        ("police kill the gunman", "the gunman police killed", 3, 4 + 4),
+        ("a b c d", "d c b a", 4, 4 + 4),
+        ("a a a", "a", 1, 3 + 1),
+        ("a b a b a", "b a b", 3, 5 + 3),
+        ("The SIM-card is LOCKED.", "a SIM card", 2, 5 + 3),  # articles count as words: "the" is not "a"
+        ("left", "right", 0, 2),
+    ],
+)
+def test_token_f1_by_hand(predicted: str, reference: str, common: int, words: int) -> None:
+    assert token_f1(predicted, reference) == pytest.approx(2 * common / words, abs=1e-12)
+    assert token_f1(reference, predicted) == pytest.approx(2 * common / words, abs=1e-12)
+
+
+def test_token_f1_strikes_out_each_word_once() -> None:
+    rng = random.Random(3)
+    for _ in range(300):
+        ours, theirs = ([rng.choice("abcd") for _ in range(rng.randint(1, 9))] for _ in range(2))
+        left, common = list(theirs), 0
+        for word in ours:
+            if word in left:
+                left.remove(word)
+                common += 1
+        f1 = token_f1(" ".join(ours), " ".join(theirs))
+        assert f1 == pytest.approx(2 * common / (len(ours) + len(theirs)), abs=1e-12)
+        assert f1 >= rouge_l(" ".join(ours), " ".join(theirs)) - 1e-12
 
 
 def _table(ours: list[str], theirs: list[str]) -> int:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
 from rwml.core.config import GrpoConfig
+from rwml.core.objectives import LossFields, token_losses
 from rwml.core.trees import Tree, pack
 from rwml.core.types import Episode, StopReason, Transition
-from rwml.engine.batches import answer_trees, episode_trees, epochs_of, label_trees
+from rwml.engine.batches import answer_trees, episode_trees, epochs_of, label_trees, observation_weights
 from rwml.engine.predict import Answer, label_ids, question_ids
 from rwml.engine.rollout import ModelPlayer, Played, seats_for
-from rwml.models.forward import tree_logprobs
+from rwml.models.forward import tree_backward, tree_logprobs
 from rwml.models.hf import Mind
 from rwml.models.sampler import Sampler, SamplingParams
-from rwml.worlds.base import World
+from rwml.worlds.base import Prompts, World
 
-ONCE, TWICE = GrpoConfig(), GrpoConfig(updates_per_batch=2)
+ONCE = GrpoConfig()
 ROOT_HALF = 2**-0.5
 
 
@@ -33,13 +34,11 @@ class Path:
     start: int
     advantage: float
     weight: float
-    old: Sequence[float]
 
 
-def assert_sums(trees: Sequence[Tree], paths: Sequence[Path], with_old: bool) -> None:
+def assert_sums(trees: Sequence[Tree], paths: Sequence[Path]) -> None:
     """Every token of the trees carries the sums over all paths that pass through it, and there are no other tokens."""
     sums: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    olds: dict[tuple[int, ...], list[float]] = defaultdict(list)
     for path in paths:
         for at in range(len(path.ids)):
             prefix = tuple(path.ids[: at + 1])
@@ -48,7 +47,6 @@ def assert_sums(trees: Sequence[Tree], paths: Sequence[Path], with_old: bool) ->
                 total[0] += path.weight * max(path.advantage, 0.0)
                 total[1] += path.weight * min(path.advantage, 0.0)
                 total[2] += path.weight
-                olds[prefix].append(path.old[at - path.start])
     assert sum(tree.num_tokens for tree in trees) == len(sums)
     assert sum(tree.num_dense_tokens for tree in trees) == sum(len(path.ids) for path in paths)
     for tree in trees:
@@ -57,8 +55,7 @@ def assert_sums(trees: Sequence[Tree], paths: Sequence[Path], with_old: bool) ->
             found = [tree.w_pos[token], tree.w_neg[token], tree.w_kl[token]]
             assert found == pytest.approx(sums[prefix], abs=1e-7)
             assert tree.w_ce[token] == 0
-            expected = np.mean(olds[prefix]) if with_old and olds[prefix] else np.nan
-            assert tree.old_logp[token] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+            assert np.isnan(tree.old_logp[token])  # the trainer's business
 
 
 def answer_of(mind: Mind, text: str, length: int) -> Answer:
@@ -83,7 +80,7 @@ def test_answer_trees_by_hand(mind: Mind, world: World, rows: list[Transition]) 
     prompts = world.prompts("brief")
     # Mean 1/2, unbiased deviation 1/sqrt 2, so advantages of +-1/sqrt 2; all eight answers count in the weights.
     signs = [[(0, 0, 1), (0, 1, -1)], [(3, 0, -1), (3, 1, 1)]]
-    for config in (ONCE, TWICE, replace_aggregation("token"), replace_aggregation("constant")):
+    for config in (ONCE, replace_aggregation("token"), replace_aggregation("constant")):
         scored = answer_trees(mind, prompts, asked, answers, rewards, config)
         assert (scored.signal_share, scored.reward) == (0.5, 0.5)
         assert len(scored.trees) == 2
@@ -94,8 +91,8 @@ def test_answer_trees_by_hand(mind: Mind, world: World, rows: list[Transition]) 
                 weights = {"sequence": 1 / (8 * len(ids)), "token": 1 / 35, "constant": 1 / (8 * 512)}
                 weight = weights[config.aggregation]
                 advantage = sign * 0.5 / (ROOT_HALF + 1e-6)
-                paths.append(Path([*question, *ids], len(question), advantage, weight, answers[p][g].logprobs))
-            assert_sums([tree], paths, config is TWICE)
+                paths.append(Path([*question, *ids], len(question), advantage, weight))
+            assert_sums([tree], paths)
 
 
 def replace_aggregation(name: str) -> GrpoConfig:
@@ -111,11 +108,11 @@ def test_steps_of_an_episode_share_one_tree(mind: Mind, world: World, rows: list
     [tree] = scored.trees
     paths = [
         Path([*question_ids(mind.chat, prompts, row), *answer.ids], len(question_ids(mind.chat, prompts, row)),
-             (2 * g - 1) * 0.5 / (ROOT_HALF + 1e-6), 1 / (10 * len(answer.ids)), answer.logprobs)
+             (2 * g - 1) * 0.5 / (ROOT_HALF + 1e-6), 1 / (10 * len(answer.ids)))
         for row, group in zip(asked, answers, strict=True)
         for g, answer in enumerate(group)
     ]  # fmt: skip
-    assert_sums([tree], paths, False)
+    assert_sums([tree], paths)
     assert tree.sharing > 4
 
 
@@ -154,11 +151,10 @@ def groups(mind: Mind, world: World) -> list[list[Played]]:
     return [played[:3], played[3:]]
 
 
-@pytest.mark.parametrize("config", [ONCE, TWICE], ids=["one update", "two updates"])
-def test_episode_trees_by_hand(groups: list[list[Played]], config: GrpoConfig) -> None:
+def test_episode_trees_by_hand(groups: list[list[Played]]) -> None:
     """The loss falls on what the model wrote and on nothing else; the group without signal is left out."""
     returns = np.array([[0.5, 0.5, 0.5], [1.0, 0.0, 0.5]])
-    scored = episode_trees(groups, returns, config)
+    scored = episode_trees(groups, returns, ONCE)
     assert scored.signal_share == 0.5
     assert scored.reward == pytest.approx(0.5)
     # Mean 1/2, unbiased deviation 1/2: advantages 1, -1, 0. The last one still has its KL term.
@@ -171,11 +167,7 @@ def test_episode_trees_by_hand(groups: list[list[Played]], config: GrpoConfig) -
         np.testing.assert_allclose(tree.w_pos[sampled], weight * max(advantage, 0), rtol=1e-5)
         np.testing.assert_allclose(tree.w_neg[sampled], weight * min(advantage, 0), rtol=1e-5)
         assert not tree.w_ce.any()
-        if config is TWICE:
-            np.testing.assert_allclose(tree.old_logp[sampled], np.array(played.logprobs)[sampled], rtol=1e-6)
-            assert np.isnan(tree.old_logp[~sampled]).all()
-        else:
-            assert np.isnan(tree.old_logp).all()
+        assert np.isnan(tree.old_logp).all()  # the trainer's business
 
 
 def test_an_episode_in_which_nothing_was_written_is_left_out(groups: list[list[Played]]) -> None:
@@ -184,6 +176,77 @@ def test_an_episode_in_which_nothing_was_written_is_left_out(groups: list[list[P
     empty = Played(failed, good.ids[:10], [False] * 10, [0.0] * 10)
     scored = episode_trees([[good, empty]], np.array([[1.0, 0.0]]), ONCE)
     assert [tree.ids.tolist() for tree in scored.trees] == [good.ids]
+
+
+def observed(played: Played) -> list[str]:
+    """The observations that the conversation holds: all but one that ended the episode."""
+    ended = played.sampled[-1]
+    return [step.observation for step in played.episode.steps[: -1 if ended else None]]
+
+
+def test_observation_weights_fall_on_observations_alone(mind: Mind, world: World, groups: list[list[Played]]) -> None:
+    played = [one for group in groups for one in group]
+    weights = observation_weights(mind.chat, world.prompts("brief"), played, 0.4)
+    number = 0
+    for one, weight in zip(played, weights, strict=True):
+        runs = np.split(np.asarray(one.ids), np.flatnonzero(np.diff(weight != 0)) + 1)
+        kept = [mind.chat.decode(run.tolist()) for run in runs[1::2]]
+        assert kept == observed(one)
+        number += int((weight != 0).sum())
+        assert not weight[np.asarray(one.sampled)].any()
+    assert number > 50
+    for weight in weights:
+        np.testing.assert_allclose(weight[weight != 0], 0.4 / number, rtol=1e-12)
+    assert not any(w.any() for w in observation_weights(mind.chat, world.prompts("brief"), played, 0.0))
+
+
+def test_an_episode_that_broke_off_has_the_observations_that_were_read(mind: Mind, groups: list[list[Played]]) -> None:
+    """Cut before the model's second message (the context limit), and in it (the world failed)."""
+    whole = groups[0][0]
+    first, second = (int(at) for at in np.flatnonzero(np.diff(np.asarray(whole.sampled, dtype=int)) == 1)[:2] + 1)
+    prompts = Prompts("", "", "")
+    for stop, shown in ((second, 1), (second + 2, 1), (first, 0), (first + 2, 0)):
+        cut = Played(
+            replace(whole.episode, steps=whole.episode.steps[:shown]),
+            whole.ids[:stop],
+            whole.sampled[:stop],
+            whole.logprobs[:stop],
+        )
+        [weight] = observation_weights(mind.chat, prompts, [cut], 1.0)
+        found = mind.chat.decode([i for i, w in zip(cut.ids, weight, strict=True) if w])
+        assert found == "".join(step.observation for step in cut.episode.steps)
+
+
+def test_the_gradient_is_the_sum_of_the_two_losses(mind: Mind, world: World, groups: list[list[Played]]) -> None:
+    """Policy gradient of the group with signal, and 0.3 times the mean cross-entropy on all groups' observations, each
+    by plain forward passes over separate sequences."""
+    prompts, config = world.prompts("brief"), GrpoConfig(aggregation="token")
+    played = [one for group in groups for one in group]
+    flat = observation_weights(mind.chat, prompts, played, 0.3)
+    returns = np.array([[0.5, 0.5, 0.5], [1.0, 0.0, 0.5]])
+    scored = episode_trees(groups, returns, config, [flat[:3], flat[3:]])
+    assert len(scored.trees) == 6, "the group without signal is there for its observations"
+    assert [bool(tree.w_kl.any()) for tree in scored.trees] == [False] * 3 + [True] * 3
+
+    def both(logp: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return token_losses(logp, LossFields.of(row).take(tokens))
+
+    for row in pack(scored.trees, 4096):
+        tree_backward(mind.model, row, both)
+    found = {name: p.grad.clone() for name, p in mind.model.named_parameters() if p.grad is not None}
+    mind.model.zero_grad()
+
+    advantages = dict(zip(map(id, groups[1]), (1.0, -1.0, 0.0), strict=True))
+    written = sum(sum(one.sampled) for one in played)
+    number = sum(int((weight != 0).sum()) for weight in flat)
+    for one, weight in zip(played, flat, strict=True):
+        ids = torch.tensor([one.ids])
+        logp = torch.log_softmax(mind.model(input_ids=ids).logits[0, :-1], -1).gather(1, ids[0, 1:, None])[:, 0]
+        policy = -(logp * torch.tensor(one.sampled[1:])).sum() * advantages.get(id(one), 0.0) / written
+        observations = -(logp * torch.tensor(weight[1:] != 0)).sum() / number
+        (policy + 0.3 * observations).backward()
+    for name, parameter in mind.model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=2e-3, atol=2e-6, msg=name)
 
 
 def small(episode: str, step: int) -> Transition:

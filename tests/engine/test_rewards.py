@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rwml.core.config import REWARD_NAMES
+from rwml.core.config import JudgeConfig
 from rwml.core.errors import RwmlError
+from rwml.core.reward_choice import REWARD_NAMES
 from rwml.core.types import Transition
+from rwml.engine.judge import Judge
 from rwml.engine.rewards import REWARDS, EmbeddingReward, ExactReward, KindReward, RougeReward, exact
 from rwml.models.embed import Embedder
 
@@ -147,7 +149,9 @@ def test_rewards_by_name(embedder: Embedder) -> None:
     assert isinstance(made, EmbeddingReward)
     assert made.tau_d == 0.25
     assert set(REWARDS) == set(REWARD_NAMES)
-    assert {name: make(lambda: embedder, 0.1).name for name, make in REWARDS.items()} == {n: n for n in REWARDS}
+    judge = Judge(JudgeConfig(base_url="http://127.0.0.1:1/v1", model="m"))
+    made_by_name = {name: make(lambda: embedder, 0.1, lambda: judge).name for name, make in REWARDS.items()}
+    assert made_by_name == {name: name for name in REWARDS}
     with pytest.raises(RwmlError, match="no reward 'embeding'") as error:
         KindReward("embeding", never, 0.1)
     assert "did you mean 'embedding'" in error.value.fix

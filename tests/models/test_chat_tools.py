@@ -326,3 +326,14 @@ def test_a_template_that_knows_half_of_it_gets_plain_text(old: str, new: str) ->
 def test_a_thought_that_the_prompt_opens_is_known() -> None:
     assert make_chat("thinking").thought_open == "<think>"
     assert make_chat("tags").thought_open == ""
+
+
+@pytest.mark.parametrize("text", [ONE, OTHER, TWO])
+def test_a_message_with_calls_is_what_stands_between_the_turns(chat: ChatFormat, text: str) -> None:
+    message = chat.tools.message(calls_of(text))
+    assert parse_message(message) == text
+    pieces = chat.tools.calls(calls_of(text))
+    before = pieces.after_user.removesuffix(message + pieces.opening)
+    assert before + message + pieces.opening == pieces.after_user
+    opened = chat.tokenizer.decode(chat.to_assistant).removesuffix("<think>\n")
+    assert opened == before, "what stands before the message is what lets the assistant write"

@@ -1,7 +1,8 @@
 """Runs a recipe undisturbed, and a second one in processes that kill themselves (SIGKILL) at given moments.
 
-Usage: killer.py UNDISTURBED DISTURBED KILLS. KILLS is JSON: [part, share] ends a process just before it writes to that
-part of the run folder (a name, or the beginning of one) once more, after this share of the undisturbed run's writes.
+Usage: killer.py UNDISTURBED DISTURBED KILLS [STAGE ...]. KILLS is JSON: [part, share] ends a process just before it
+writes to that part of the run folder (a name, or the beginning of one) once more, after this share of the undisturbed
+run's writes. Without a stage, all of them run.
 Prints JSON: the kills as [part, number of the write], and the exit status of each process (the last is not killed).
 """
 
@@ -22,15 +23,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
 from rwml.core.config import Recipe, load_recipe
 from rwml.core.manifest import Run
-from rwml.stages import VERBS, evaluate
+from rwml.engine import examine
+from rwml.stages import VERBS, train_policy
 from rwml.stages import filter as filter_stage
-from rwml.stages.run import run_all
+from rwml.stages.run import run_all, run_stage
 
 for verb in VERBS:
     import_module(verb.module)
 # So that these stages, too, are cut off between parts that are done and parts that are not.
 filter_stage.QUESTIONS_IN_FLIGHT = 8
-evaluate.PREDICTIONS_IN_FLIGHT = 4
+examine.PREDICTIONS_IN_FLIGHT = 4
+train_policy.TASKS_PER_PART = 2
 
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 
@@ -55,6 +58,14 @@ def watch(folder: Path, part: str, number: int) -> Counter[str]:
     return written
 
 
+def play(run: Run, stages: list[str]) -> None:
+    """Run some stages, or all."""
+    if not stages:
+        run_all(run)
+    for stage in stages:
+        run_stage(run, next(verb for verb in VERBS if verb.stage == stage))
+
+
 def attempt(recipe: Recipe, part: str = "", number: int = 0) -> tuple[int, dict[str, int]]:
     """Run in a process of its own; its exit status, and how often it wrote to each part if it was not killed."""
     reader, writer = os.pipe()
@@ -62,7 +73,7 @@ def attempt(recipe: Recipe, part: str = "", number: int = 0) -> tuple[int, dict[
     if child == 0:
         os.close(reader)
         written = watch(recipe.folder, part, number)
-        run_all(Run.open(recipe))
+        play(Run.open(recipe), sys.argv[4:])
         os.write(writer, json.dumps(written).encode())
         os._exit(0)
     os.close(writer)

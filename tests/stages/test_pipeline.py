@@ -22,6 +22,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.manifest import CHAIN, OUTPUTS, Run
 from rwml.core.store import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.engine import examine
 from rwml.engine.baselines import BASELINES, MostFrequent
 from rwml.engine.rewards import exact
 from rwml.engine.setup import training_tau_d
@@ -221,7 +222,7 @@ def test_imported_episodes_of_a_world_that_cannot_play_are_asked_about(
     run = copied(
         collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"], "num_transitions": 0}
     )
-    monkeypatch.setattr(evaluate, "load_world", lambda recipe: Unplayable(**recipe.world.options))
+    monkeypatch.setattr(examine, "load_world", lambda recipe: Unplayable(**recipe.world.options))
     evaluate.run(run)
     asked = read_records(run.folder / "evaluation/transitions-valid_unseen.parquet", Transition)
     assert sorted(row.id for row in asked) == sorted(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rwml.core.comparison import CompareConfig, check_arms
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.measures import MeasureConfig
+from rwml.core.reward_choice import DEFAULT_REWARD, asks_judge, check_judge, check_reward
 
 M = TypeVar("M", bound=BaseModel)
-
-STATE_KINDS = ("text", "tool", "user")
-REWARD_NAMES = ("embedding", "exact", "rouge")
-DEFAULT_REWARD = "embedding"
 
 
 class _Section(BaseModel):
@@ -110,9 +109,17 @@ class GrpoConfig(_Section):
 
 
 class TrainWmConfig(GrpoConfig):
-    """World-model training (RWML, step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think."""
+    """World-model training (RWML, step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think, `spin` by
+    preferring the real next state to the model's own earlier guess (SPIN, arXiv 2401.01335).
 
-    method: Literal["rwml", "sft"] = "rwml"
+    branches: of expert episodes instead of the filter's rows (IWM); only `sft` learns from other people's actions.
+    """
+
+    method: Literal["rwml", "sft", "spin"] = "rwml"
+    spin_rounds: int = Field(1, ge=1, description="the opponent is the model as it was when the round began")
+    spin_beta: float = Field(0.1, gt=0)
+    branches: int = Field(0, ge=0, description="other actions tried at every step of expert episodes; 0 = no episodes")
+    branch_tasks: int = Field(0, ge=0, description="0 = as many as collect.num_tasks")
     sft_steps: int = Field(0, ge=0, description="first steps by SFT, for a model that cannot answer in this form yet")
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(32, ge=1, description="prompts per step")
@@ -120,6 +127,7 @@ class TrainWmConfig(GrpoConfig):
     tau_d: float | None = Field(None, gt=0, le=2, description="None = the filter's choice by the paper's rule")
     low_signal_share: float = Field(0.05, ge=0, le=1)
     low_signal_steps: int = Field(5, ge=1)
+    drift_share: float = Field(0.25, ge=0, le=1, description="of answers that predict nothing: the alarm; 1 = off")
 
     @field_validator("reward", mode="before")
     @classmethod
@@ -130,13 +138,38 @@ class TrainWmConfig(GrpoConfig):
 
     @property
     def of_loss(self) -> TrainWmConfig:
-        """As the loss needs them: the labels of `sft` are no samples, so no temperature and no KL apply to them."""
-        return self.model_copy(update={"temperature": 1.0, "kl_weight": 0.0}) if self.method == "sft" else self
+        """As the loss needs them: `sft` and `spin` learn from real next states, which are no samples of a temperature,
+        and have no KL term (the loss of `spin` has a reference of its own)."""
+        return self if self.method == "rwml" else self.model_copy(update={"temperature": 1.0, "kl_weight": 0.0})
+
+    @model_validator(mode="after")
+    def _settings_fit_the_method(self) -> TrainWmConfig:
+        if self.branches and self.method != "sft":
+            raise RwmlError(
+                f"train_wm.branches = {self.branches} with train_wm.method = '{self.method}'",
+                "branched transitions are labels for cross-entropy (IWM); they are not the model's own play",
+                'set train_wm.method = "sft", or train_wm.branches = 0',
+            )
+        if self.method == "spin" and self.updates_per_batch > 1:
+            raise RwmlError(
+                f"train_wm.updates_per_batch = {self.updates_per_batch} with train_wm.method = 'spin'",
+                "the weight of a pair follows from the weights of now, and a second update would take an old one",
+                "set train_wm.updates_per_batch = 1",
+            )
+        return self
 
 
 class TrainPolicyConfig(GrpoConfig):
-    """Policy RL on task success (RWML, step 5). start: whose weights it begins with."""
+    """Policy training: `grpo` on task success (RWML, step 5), or `sft` on `episodes`.
 
+    start: whose weights it begins with.
+    """
+
+    method: Literal["grpo", "sft"] = "grpo"
+    episodes: Literal["own", "expert", "reflections"] = "own"
+    alternatives: int = Field(3, ge=0, description="other actions that a reflection is shown, per step")
+    observation_weight: float = Field(0.0, ge=0, description="of cross-entropy on observations, beside the policy loss")
+    transition_every: int = Field(0, ge=0, description="updates between two by WM SFT on the own rollouts; 0 = none")
     start: Literal["world_model", "model"] = "world_model"
     split: str = "train"
     steps: int = Field(300, ge=1)
@@ -144,6 +177,27 @@ class TrainPolicyConfig(GrpoConfig):
     episode_max_steps: int = Field(15, ge=1)
     reward_success: float = 10.0
     reward_invalid: float = -0.1
+
+    @model_validator(mode="after")
+    def _extra_losses_have_rollouts(self) -> TrainPolicyConfig:
+        for key in ("observation_weight", "transition_every"):
+            if self.method == "sft" and getattr(self, key):
+                raise RwmlError(
+                    f"train_policy.{key} is {getattr(self, key)} with train_policy.method 'sft'",
+                    "it is a loss on rollouts, and only 'grpo' plays any",
+                    f"set train_policy.{key} = 0, or train_policy.method = 'grpo'",
+                )
+        return self
+
+    @property
+    def asks_judge(self) -> bool:
+        """Whether the language model of the section [judge] is asked for reflections."""
+        return self.method == "sft" and self.episodes == "reflections"
+
+    @property
+    def of_loss(self) -> TrainPolicyConfig:
+        """As the loss needs them: the messages of `sft` are no samples, so no temperature and no KL apply to them."""
+        return self.model_copy(update={"temperature": 1.0, "kl_weight": 0.0}) if self.method == "sft" else self
 
 
 class EvaluateConfig(_Section):
@@ -159,6 +213,29 @@ class EvaluateConfig(_Section):
     collect_policy: str = Field("model", description="who plays the held-out transitions; model = before training")
     tau_d: float | None = Field(None, gt=0, le=2, description="None = as trained")
     bootstrap_samples: int = Field(2000, ge=100)
+
+
+class JudgeConfig(_Section):
+    """A language model behind an OpenAI-compatible server that judges predictions. base_url: up to and with "/v1"."""
+
+    base_url: str = ""
+    model: str = ""
+    api_key_env: str = Field("", description="environment variable with the key; empty = a server without keys")
+    temperature: float = Field(0.0, ge=0)
+    max_new_tokens: int = Field(512, ge=1)
+    max_concurrency: int = Field(32, ge=1)
+    timeout_s: float = Field(120.0, gt=0)
+
+
+class RewardLabConfig(_Section):
+    """What `rwml reward` looks at. policy: who plays where nothing is collected yet; "" = the collecting policy."""
+
+    policy: str = ""
+    num_tasks: int = Field(48, ge=1)
+    num_transitions: int = Field(400, ge=1, description="questions that the cheats are asked")
+    num_states: int = Field(200, ge=1, description="next states that pairs are made of")
+    num_judged: int = Field(20, ge=0, description="of either, for a judge")
+    tau_d: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 class ReportConfig(_Section):
@@ -180,35 +257,51 @@ class Recipe(_Section):
     train_wm: TrainWmConfig = TrainWmConfig()
     train_policy: TrainPolicyConfig = TrainPolicyConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    measure: MeasureConfig = MeasureConfig()
+    judge: JudgeConfig = JudgeConfig()
+    reward_lab: RewardLabConfig = RewardLabConfig()
     report: ReportConfig = ReportConfig()
+    compare: CompareConfig = CompareConfig()
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         return Path(self.out.format(name=self.name))
 
+    def with_settings(self, settings: Mapping[str, Any], source: str = "settings") -> Recipe:
+        """The same recipe, without its comparison, under other settings: {"section.key": value}."""
+        data = self.model_dump(mode="json", exclude={"compare"})
+        for key, value in settings.items():
+            _set(data, key, value, source)
+        return _validate(Recipe, data, source)
 
-def reward_name(choice: str | Mapping[str, str], kind: str) -> str:
-    """The reward of a kind of next state under `train_wm.reward`; a kind that a table leaves out has the default."""
-    return choice if isinstance(choice, str) else choice.get(kind, DEFAULT_REWARD)
+    def overridden(self, overrides: tuple[str, ...]) -> Recipe:
+        """The same recipe under `key.sub=value` overrides, as on the command line."""
+        data = self.model_dump(mode="json")
+        for override in overrides:
+            _apply(data, override)
+        return _validate(Recipe, data, "overrides") if overrides else self
 
+    @property
+    def judge_settings(self) -> tuple[str, ...]:
+        """The settings of the judge that rewards depend on, as `Run.stage` takes them: none where none is asked."""
+        settings = ("judge.model", "judge.temperature", "judge.max_new_tokens")
+        return settings if asks_judge(self.train_wm.reward) else ()
 
-def check_reward(choice: str | Mapping[str, str]) -> None:
-    """RwmlError where a value of `train_wm.reward` names a reward or a kind of next state that there is not."""
-    for kind in () if isinstance(choice, str) else choice:
-        if kind not in STATE_KINDS:
+    @model_validator(mode="after")
+    def _the_judge_is_known(self) -> Recipe:
+        check_judge(self.train_wm.reward, self.judge.base_url, self.judge.model)
+        return self
+
+    @model_validator(mode="after")
+    def _the_writer_of_reflections_is_known(self) -> Recipe:
+        if self.train_policy.asks_judge and not (self.judge.base_url and self.judge.model):
             raise RwmlError(
-                f"train_wm.reward: there is no kind of next state '{kind}'",
-                "a misspelt kind would silently have the default reward",
-                nearest(str(kind), STATE_KINDS),
+                "train_policy.episodes is 'reflections', and judge.base_url or judge.model is not set",
+                "reflections are written by a language model behind an OpenAI-compatible server; nothing says which",
+                'set base_url = "http://HOST:PORT/v1" and model = "NAME" in the section [judge]',
             )
-    for name in [choice] if isinstance(choice, str) else choice.values():
-        if name not in REWARD_NAMES:
-            raise RwmlError(
-                f"train_wm.reward: there is no reward '{name}'",
-                "nothing would say what a good prediction is",
-                nearest(str(name), REWARD_NAMES),
-            )
+        return self
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -231,8 +324,10 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def parse_recipe(data: dict[str, Any], source: str = "recipe") -> Recipe:
-    """Validate a recipe that was read elsewhere (a file, `recipe.json`)."""
-    return _validate(Recipe, data, source)
+    """Validate a recipe that was read elsewhere (a file, `recipe.json`), the arms of its comparison included."""
+    recipe = _validate(Recipe, data, source)
+    check_arms(recipe, source)
+    return recipe
 
 
 def read_settings(model: type[M], overrides: tuple[str, ...], source: str) -> M:
@@ -269,11 +364,15 @@ def _apply(data: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
         value = text
-    *parents, last = key.strip().split(".")
+    _set(data, key.strip(), value, f"override '{override}'")
+
+
+def _set(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    *parents, last = key.split(".")
     for part in parents:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise RwmlError(f"override '{override}': '{part}' is no section", "it has no keys to set", "check the key")
+            raise RwmlError(f"{source}: '{part}' is no section", "it has no keys to set", "check the key")
     data[last] = value
 
 
@@ -287,5 +386,9 @@ def _refuse_unknown(data: dict[str, Any], model: type[BaseModel], source: str, p
                 nearest(key, model.model_fields),
             )
         inner = field.annotation
-        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
-            _refuse_unknown(value, inner, source, f"{prefix}{key}.")
+        items: Iterable[Any] = [value]
+        if isinstance(value, list) and get_args(inner):
+            inner, items = get_args(inner)[0], value
+        for item in items:
+            if isinstance(item, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
+                _refuse_unknown(item, inner, source, f"{prefix}{key}.")

@@ -98,6 +98,32 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _settle(path)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file or a whole folder a second place; a copy where the file system has no hard links.
+
+    Safe because files are replaced and never changed: whoever writes one place anew leaves the other as it is.
+    """
+    if source.is_dir():
+        with atomic_folder(target) as folder:
+            shutil.copytree(source, folder, copy_function=_link_file, dirs_exist_ok=True)
+        return
+    partial = _neighbour(target, f"{os.getpid()}.partial")
+    with write_guard(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove(target)  # renaming one name of a file to another name of the same file does nothing
+        _link_file(str(source), str(partial))
+        partial.replace(target)
+        _sync_folder(target.parent)
+
+
+def _link_file(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or no hard links
+        shutil.copy2(source, target)
+
+
 def sweep(folder: str | Path) -> None:
     """Clear what killed writers left under `folder`: finish committed folders, remove unfinished writes."""
     for left in sorted(Path(folder).rglob(".*")):

@@ -21,7 +21,7 @@ from typing import IO, Any
 import rwml
 from rwml.core.config import Recipe
 from rwml.core.errors import RwmlError, nearest
-from rwml.core.files import file_hash, folder_hash, read_json, remove, sweep, write_guard, write_json
+from rwml.core.files import file_hash, folder_hash, link, read_json, remove, sweep, write_guard, write_json
 from rwml.core.store import MetricsLog
 
 # The stages in order, and what each leaves in the run folder. Those a stage did not need are not there afterwards.
@@ -88,7 +88,7 @@ class Run:
         """
         say = say or (lambda text: print(text, file=sys.stderr))
         folder = recipe.folder
-        _lock(folder)
+        lock(folder)
         manifest = read_manifest(folder)
         sweep(folder)
         run = cls(recipe, folder, manifest)
@@ -167,6 +167,30 @@ class Run:
         record["state"] = "done"
         note()
 
+    def would_repeat(self, record: dict[str, Any]) -> bool:
+        """Whether a stage of another folder (its record) is done and did what this run would do here: the same rwml
+        version, settings, seed and inputs."""
+        if record.get("state") != "done" or record["rwml"] != rwml.__version__:
+            return False
+        if record["config_hash"] != self._config_hash(record["sections"]):
+            return False
+        reads = record["inputs"]
+        return all(self._inside(path).exists() for path in reads) and self._hashes(list(reads)) == reads
+
+    def take_over(self, name: str, origin: Path, record: dict[str, Any]) -> None:
+        """Make a stage that is done in the run folder `origin` done here: its outputs are linked, its record and its
+        lines of metrics copied. Killed in the middle, the stage is stale. Later stages are stale from here on."""
+        self._mark_stale(CHAIN[CHAIN.index(name) + 1 :])
+        taken = record | {"adopted_from": os.path.relpath(origin, self.folder)}
+        self._clear(name, taken)
+        for output in record["outputs"]:
+            link(origin / output, self.folder / output)
+        for row in MetricsLog(origin / "metrics.jsonl").read():
+            if row.get("stage") == name:
+                self.metrics.append(row)
+        self._manifest["stages"][name] = taken
+        self._save()
+
     def _begin(self, name: str, reads: Sequence[str | Path], sections: Sequence[str]) -> tuple[dict[str, Any], bool]:
         for path in map(self._inside, reads):
             if not path.exists():
@@ -195,15 +219,18 @@ class Run:
             "error": "",
         }
         if not resumed:
-            # Marked stale before anything goes: killed in the middle, the next start clears the rest.
-            self._manifest["stages"][name] = record | {"state": "stale"}
-            self._save()
-            for output in OUTPUTS[name]:
-                remove(self.folder / output)
-            self.metrics.rewind(name, -1)
+            self._clear(name, record)
         self._manifest["stages"][name] = record
         self._save()
         return record, resumed
+
+    def _clear(self, name: str, record: dict[str, Any]) -> None:
+        # Marked stale before anything goes: killed in the middle, the next start clears the rest.
+        self._manifest["stages"][name] = record | {"state": "stale"}
+        self._save()
+        for output in OUTPUTS[name]:
+            remove(self.folder / output)
+        self.metrics.rewind(name, -1)
 
     def _mark_stale(self, names: Sequence[str]) -> list[str]:
         had_run = [name for name in names if name in self._manifest["stages"]]
@@ -261,7 +288,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
-def _lock(folder: Path) -> None:
+def lock(folder: Path) -> None:
+    """Keep a folder for this process until it ends; RwmlError where another process has it."""
     path = folder.resolve() / ".lock"
     if path in _LOCKS:
         return

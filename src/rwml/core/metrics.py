@@ -94,11 +94,10 @@ def success_summary(
     played = list(episodes)
     labels = [str(e.seed) for e in played] if seeds is None else [str(value) for value in seeds]
     assert len(labels) == len(played), "one seed per episode"
-    # Where every next state is a text there are no tools, and an action that cannot be read was meant as no call.
-    has_tools = any(step.kind != "text" for e in played for step in e.steps)
+    has_tools = any_tools(played)
 
     def group(rows: Sequence[int]) -> Json:
-        return _success_group([played[i] for i in rows], inefficient, has_tools, num_samples, seed)
+        return success_group([played[i] for i in rows], inefficient, has_tools, num_samples, seed)
 
     def table(names: Sequence[str]) -> Json:
         rows = _rows_by(names)
@@ -110,6 +109,11 @@ def success_summary(
         "by_task_kind": table([e.task.kind for e in played]),
         "by_seed": table(labels),
     }
+
+
+def any_tools(episodes: Iterable[Episode]) -> bool:
+    """Whether the world has tools: where every next state is a text, an action that cannot be read was no call."""
+    return any(step.kind != "text" for e in episodes for step in e.steps)
 
 
 def _yes(flag: bool) -> str:
@@ -151,19 +155,30 @@ def _marks(transition: Transition, prediction: Prediction, tau_d: float) -> tupl
     )
 
 
+def world_model_group(
+    asked: Sequence[Transition], answers: Sequence[Prediction], tau_d: float, num_samples: int, seed: int
+) -> Json:
+    """One row of a table of `world_model_summary`: answer i is to transition i."""
+    values_NM = np.array([_marks(t, p, tau_d) for t, p in zip(asked, answers, strict=True)], dtype=float).reshape(
+        -1, len(WORLD_MODEL_MEASURES)
+    )
+    return _world_model_group(values_NM, [cluster_of(t.split, t.task) for t in asked], num_samples, seed)
+
+
 def _world_model_group(values_NM: NDArray[np.float64], clusters: Sequence[str], num_samples: int, seed: int) -> Json:
     measured = column_intervals(values_NM, clusters, num_samples, seed)
     group: Json = {"n": len(clusters), "clusters": len(set(clusters))}
     return group | {name: interval.as_json() for name, interval in zip(WORLD_MODEL_MEASURES, measured, strict=True)}
 
 
-def _success_group(
+def success_group(
     episodes: Sequence[Episode],
     inefficient: Callable[[str], bool],
     has_tools: bool,
     num_samples: int,
     seed: int,
 ) -> Json:
+    """One row of a table of `success_summary`. has_tools: whether the world has tool calls at all."""
     clusters = [cluster_of(e.task.split, e.task.id) for e in episodes]
     won = [i for i, e in enumerate(episodes) if e.success]
     steps = [(step, cluster) for e, cluster in zip(episodes, clusters, strict=True) for step in e.steps]

@@ -106,14 +106,15 @@ def token_losses(
     w_pos * min(r, 1 + clip_high) + w_neg * max(r, 1 - clip_low), r = exp(logp - old_logp); where old_logp is NaN one
     update follows one sample, old is logp itself, and r is exactly 1 (its gradient is not).
     KL term (equation 4, k3): kl_weight * sum of w_kl * (exp(d) - d - 1), d = ref - logp.
-    Cross-entropy: -sum of w_ce * logp.
+    Cross-entropy: -sum of w_ce * logp; a negative weight makes a token less likely (`engine/preferences.py`), and only
+    positive ones count in the metrics.
     """
     old = torch.where(torch.isnan(fields.old_logp), logp_R.detach(), fields.old_logp)
     ratio = torch.exp(logp_R - old)
     gain = fields.w_pos * ratio.clamp(max=1.0 + clip_high) + fields.w_neg * ratio.clamp(min=1.0 - clip_low)
     loss = -(gain + fields.w_ce * logp_R).sum()
     sampled = fields.w_kl != 0
-    learnt = fields.w_ce != 0
+    learnt = fields.w_ce > 0
     with torch.no_grad():
         still = ratio.detach()
         clipped = ((fields.w_pos > 0) & (still > 1.0 + clip_high)) | ((fields.w_neg < 0) & (still < 1.0 - clip_low))

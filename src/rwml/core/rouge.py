@@ -1,8 +1,9 @@
-"""ROUGE-L: how much of two texts is the same words in the same order."""
+"""How much of two texts is the same words: in the same order (ROUGE-L), or in any order (token F1)."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 _WORD = re.compile(r"[a-z0-9]+")
 
@@ -17,6 +18,17 @@ def rouge_l(predicted: str, reference: str) -> float:
     if not ours or not theirs:
         return 0.0
     return 2 * _common(ours, theirs) / (len(ours) + len(theirs))
+
+
+def token_f1(predicted: str, reference: str) -> float:
+    """F1 of the words that both texts have, in any order, 2 C / (words of one + words of the other), within [0, 1].
+
+    C counts a word as often as both texts have it. Words as in `rouge_l`; articles stay. 0 where either has none.
+    """
+    ours, theirs = _words(predicted), _words(reference)
+    if not ours or not theirs:
+        return 0.0
+    return 2 * (Counter(ours) & Counter(theirs)).total() / (len(ours) + len(theirs))
 
 
 def _words(text: str) -> list[str]:

@@ -8,15 +8,20 @@ from itertools import groupby
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rwml.core.config import GrpoConfig
 from rwml.core.objectives import answer_coefficients, group_advantages
 from rwml.core.trees import Tree, TreeBuilder
-from rwml.core.types import Transition
+from rwml.core.types import Episode, Transition
+from rwml.engine.demonstrations import conversation
 from rwml.engine.predict import Answer, label_ids, question_ids
-from rwml.engine.rollout import Played
+from rwml.engine.rollout import Played, answered_calls
+from rwml.models.chat import ChatFormat
 from rwml.models.hf import Mind
 from rwml.worlds.base import Prompts
+
+Floats = NDArray[np.float64]
 
 
 def epochs_of(transitions: Sequence[Transition], batch_size: int, epochs: int, seed: int) -> list[list[Transition]]:
@@ -67,7 +72,6 @@ def answer_trees(
     advantages, signal = group_advantages(torch.from_numpy(rewards_PG), config.advantage_scale)
     lengths = [len(answer.ids) for group in answers for answer in group]
     weights = answer_coefficients(lengths, config.aggregation, config.max_new_tokens).reshape(rewards_PG.shape)
-    keep_old = config.updates_per_batch > 1
     trees = []
     for rows in _by_episode(transitions):
         builder = TreeBuilder()
@@ -80,37 +84,86 @@ def answer_trees(
                     len(question),
                     advantage=float(advantages[index, g]),
                     coefficient=weights[index, g],
-                    old_logp=answer.logprobs if keep_old else None,
                 )
         if useful:
             trees.append(builder.build())
     return Scored(trees, float(signal.float().mean()), float(rewards_PG.mean()))
 
 
-def episode_trees(played_PG: Sequence[Sequence[Played]], returns_PG: np.ndarray, config: GrpoConfig) -> Scored:
-    """Policy RL: GRPO on whole episodes, loss on the tokens that the model wrote (RWML, step 5)."""
+def episode_trees(
+    played_PG: Sequence[Sequence[Played]],
+    returns_PG: np.ndarray,
+    config: GrpoConfig,
+    learnt_PG: Sequence[Sequence[Floats]] | None = None,
+) -> Scored:
+    """Policy RL: GRPO on whole episodes, loss on the tokens that the model wrote (RWML, step 5).
+
+    learnt_PG: cross-entropy weights of each episode's tokens [P][G][T], see `observation_weights`. With them the
+    episodes of groups without signal stay in, for this term alone.
+    """
     advantages, signal = group_advantages(torch.from_numpy(returns_PG), config.advantage_scale)
     lengths = [max(1, sum(played.sampled)) for group in played_PG for played in group]
     weights = answer_coefficients(lengths, config.aggregation, config.max_new_tokens).reshape(returns_PG.shape)
-    keep_old = config.updates_per_batch > 1
     trees = []
     for index, group in enumerate(played_PG):
-        if not signal[index]:
-            continue
         for g, played in enumerate(group):
-            if not any(played.sampled):
+            sampled = np.asarray(played.sampled) & bool(signal[index])
+            learnt = learnt_PG[index][g] if learnt_PG else np.zeros(len(sampled))
+            if not (sampled.any() or learnt.any()):
                 continue
-            sampled = np.asarray(played.sampled)
             builder = TreeBuilder()
             builder.add(
                 played.ids,
                 0,
                 advantage=float(advantages[index, g]),
                 coefficient=np.where(sampled, weights[index, g], 0.0),
-                old_logp=np.where(sampled, played.logprobs, np.nan) if keep_old else None,
+                cross_entropy=learnt,
             )
             trees.append(builder.build())
     return Scored(trees, float(signal.float().mean()), float(returns_PG.mean()))
+
+
+def observation_weights(chat: ChatFormat, prompts: Prompts, played: Sequence[Played], weight: float) -> list[Floats]:
+    """Cross-entropy weights [T] of each episode's tokens, which sum to `weight` over all of them (ECHO, PaW).
+
+    They fall evenly on the tokens of the observations that came after the model's messages: not on the opening, nor on
+    what the chat template writes around them. An episode's last observation is in no conversation, and not learnt.
+    """
+    if not weight:
+        return [np.zeros(len(one.ids)) for one in played]
+    masks = [_observed(chat, prompts, one) for one in played]
+    total = sum(int(mask.sum()) for mask in masks)
+    return [np.where(mask, weight / max(1, total), 0.0) for mask in masks]
+
+
+def _observed(chat: ChatFormat, prompts: Prompts, played: Played) -> NDArray[np.bool_]:
+    """Which tokens of a conversation are observations after a message, [T]."""
+    mask = np.zeros(len(played.ids), dtype=bool)
+    edges = np.flatnonzero(np.diff(np.asarray(played.sampled, dtype=np.int8), append=1)) + 1
+    # Edges alternate: a message begins, a message ends. What follows a message's end lasts to the next one.
+    for step, end in zip(played.episode.steps, edges[2::2], strict=False):
+        calls = answered_calls(prompts, step)
+        shown = chat.tools.response(step.observation) if calls else step.observation
+        stop = int(end) - len(chat.ask(after_tool=bool(calls)))
+        mask[stop - len(chat.text(shown)) : stop] = True
+    return mask
+
+
+def demonstration_trees(chat: ChatFormat, prompts: Prompts, episodes: Sequence[Episode]) -> list[Tree]:
+    """SFT: whole episodes, one tree per task; mean cross-entropy over the tokens of a message, then over messages.
+
+    Each message that `conversation` says is learnt counts once in the mean over all messages of the batch. Episodes of
+    one task share what they have in common.
+    """
+    told = [(episode.task.id, *conversation(chat, prompts, episode)) for episode in episodes]
+    number = sum(len(messages) for _, _, messages in told)
+    builders: dict[str, TreeBuilder] = {}
+    for task, ids, messages in told:
+        weights = np.zeros(len(ids))
+        for message in messages:
+            weights[message.start : message.stop] = 1.0 / (len(message) * number)
+        builders.setdefault(task, TreeBuilder()).add(ids, 0, cross_entropy=weights)
+    return [builder.build() for builder in builders.values()]
 
 
 def _by_episode(transitions: Sequence[Transition]) -> Iterator[list[int]]:

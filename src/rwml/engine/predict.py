@@ -15,6 +15,8 @@ from rwml.models.hf import Mind
 from rwml.models.sampler import Sampler, SamplingParams
 from rwml.worlds.base import Prompts
 
+TOO_LONG = "longer than model.max_context_tokens"  # the reason in a transition that is left out
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

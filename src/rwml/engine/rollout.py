@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from rwml.core.prompts import parse_action
-from rwml.core.tool_calls import calls_of, parse_message
+from rwml.core.tool_calls import ToolCall, calls_of, parse_message
 from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.models.hf import Mind
 from rwml.models.sampler import Completion, Sampler, SamplingParams
@@ -46,6 +46,11 @@ def seats_for(tasks: Sequence[Task], rollouts: int, seed: int) -> list[Seat]:
         for task in tasks
         for rollout in range(rollouts)
     ]
+
+
+def answered_calls(prompts: Prompts, step: Step) -> tuple[ToolCall, ...]:
+    """The tool calls that a step's observation is the response to; () where it is told as a user's message."""
+    return calls_of(step.action) if prompts.actions == "calls" and step.kind == "tool" else ()
 
 
 @dataclass(slots=True)
@@ -121,8 +126,17 @@ class _Game:
         return Played(episode, self.ids, self.sampled, self.logprobs)
 
 
-def play_actor(world: World, seats: Sequence[Seat], actor: str, max_steps: int) -> list[Episode]:
-    """Play seats with a built-in policy, which sees the observations and the admissible actions only."""
+def play_actor(
+    world: World,
+    seats: Sequence[Seat],
+    actor: str,
+    max_steps: int,
+    write: Callable[[str, str], str] | None = None,
+) -> list[Episode]:
+    """Play seats with a built-in policy, which sees the observations and the admissible actions only.
+
+    write: makes a step's text out of the action and the policy's thought (None: the text is the action).
+    """
     episodes = []
     for seat in seats:
         game = _Game(seat, world.env(), actor)
@@ -131,7 +145,8 @@ def play_actor(world: World, seats: Sequence[Seat], actor: str, max_steps: int) 
         observation = game.opening
         while game.stop is None:
             action = policy.act(observation, game.env.admissible)
-            game.play(action, action, False, max_steps)
+            text = write(action, policy.thought()) if write else action
+            game.play(action, text, False, max_steps)
             observation = game.steps[-1].observation if game.steps else ""
         episodes.append(game.finish().episode)
     return episodes
@@ -186,7 +201,7 @@ class ModelPlayer:
         if game.stop is not None:
             return []
         step, chat = game.steps[-1], self.mind.chat
-        calls = calls_of(step.action) if self.prompts.actions == "calls" and step.kind == "tool" else ()
+        calls = answered_calls(self.prompts, step)
         told = chat.turn_after(answer.ids, step.observation, calls) + chat.ask(after_tool=bool(calls))
         game.append(told)
         return told

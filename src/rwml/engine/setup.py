@@ -12,6 +12,7 @@ from rwml.core.config import EmbeddingConfig, ModelConfig, Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.manifest import Run
+from rwml.engine.judge import Judge
 from rwml.engine.rewards import KindReward
 from rwml.engine.rollout import ModelPlayer
 from rwml.models.embed import Embedder
@@ -85,7 +86,9 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
 
 def load_reward(run: Run, tau_d: float) -> KindReward:
     """The reward that the recipe trains the world model with, under a threshold of its own."""
-    return KindReward(run.recipe.train_wm.reward, lambda: load_embedder(run.recipe.embedding, run.cache_folder), tau_d)
+    recipe, cache = run.recipe, run.cache_folder
+    embedder, judge = lambda: load_embedder(recipe.embedding, cache), lambda: Judge(recipe.judge, cache)
+    return KindReward(recipe.train_wm.reward, embedder, tau_d, judge)
 
 
 def training_tau_d(run: Run) -> float:

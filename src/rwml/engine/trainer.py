@@ -6,10 +6,11 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,10 +26,14 @@ from rwml.models.hf import Mind
 
 @dataclass(slots=True)
 class Batch:
-    """What one step trains on. trees: may be empty when no group has signal; metrics: of the sampling."""
+    """What one step trains on. trees: may be empty when no group has signal; metrics: of the sampling.
+
+    more: trees of further updates, one each after the first, by the name that stands before their metrics.
+    """
 
     trees: list[Tree]
     metrics: dict[str, float] = field(default_factory=dict)
+    more: dict[str, list[Tree]] = field(default_factory=dict)
 
 
 MakeBatch = Callable[[int, torch.Generator], Batch]
@@ -74,22 +79,26 @@ class Trainer:
                 started = time.perf_counter()
                 batch = make_batch(step, generator_for(self.seed, self.stage, step))
                 sampled = time.perf_counter()
-                figures = batch.metrics | self._update(batch.trees, step)
+                figures = batch.metrics | self._update(batch.trees, step, self.config.updates_per_batch)
+                for name, trees in batch.more.items():
+                    figures |= {f"{name}_{key}": value for key, value in self._update(trees, step).items()}
                 figures |= {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
                 self.metrics.append({"stage": self.stage, "step": step + 1} | figures)
                 if (step + 1) % self.config.checkpoint_every == 0 or step + 1 == total_steps:
                     self._checkpoint(step + 1)
                 bar.advance(1, **{k: figures[k] for k in ("reward", "success", "loss") if k in figures})
 
-    def _update(self, trees: list[Tree], step: int) -> dict[str, float]:
-        """One or several optimiser updates on one batch (`updates_per_batch`)."""
+    def _update(self, trees: list[Tree], step: int, times: int = 1) -> dict[str, float]:
+        """One or several optimiser updates on the same trees."""
         rows = pack(trees, self.config.tokens_per_pass)
         figures: dict[str, float] = {"tokens": float(sum(tree.num_tokens for tree in trees))}
         figures["tokens_unshared"] = float(sum(tree.num_dense_tokens for tree in trees))
         if not rows:
             return figures | {"loss": 0.0, "grad_norm": 0.0}
         reference = [self._reference_logprobs(row) for row in rows]
-        for _ in range(self.config.updates_per_batch):
+        if times > 1:
+            rows = [self._with_old_logprobs(row) for row in rows]
+        for _ in range(times):
             figures |= self._one_update(rows, reference, step)
         return figures
 
@@ -125,6 +134,12 @@ class Trainer:
 
     def _how(self) -> dict[str, Any]:
         return {"temperature": self.config.temperature, "autocast": self.autocast}
+
+    def _with_old_logprobs(self, row: Tree) -> Tree:
+        """The row with pi_old of its sampled tokens: of the weights before the first update, in the trainer's own
+        arithmetic, from which the sampler's may differ. With one update the ratio is exactly 1, without a pass."""
+        logp = tree_logprobs(self.mind.model, row, **self._how()).cpu().numpy()
+        return replace(row, old_logp=np.where(row.w_kl != 0, logp, np.nan).astype(np.float32))
 
     def _reference_logprobs(self, row: Tree) -> Tensor | None:
         """Log-probabilities of the frozen reference [N]; None where there is no KL term or nothing for it to hold."""

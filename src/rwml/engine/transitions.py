@@ -8,8 +8,11 @@ from rwml.core.types import Episode, Transition
 from rwml.worlds.base import World
 
 
-def transitions_of(episode: Episode, world: World, split: str, history_steps: int = 0) -> Iterator[Transition]:
-    """Rows of one episode, named as of `split`, each with the last `history_steps` exchanges (0 = all).
+def transitions_of(
+    episode: Episode, world: World, split: str, history_steps: int = 0, first: int = 0
+) -> Iterator[Transition]:
+    """Rows of one episode from step `first` on, named as of `split`, each with the last `history_steps` exchanges
+    (0 = all).
 
     The next state is what the world asks for (`World.target`); the history shows what was really observed. A step
     without a parsed action has no action to ask about, but stays in the history; a last step that nothing answered has
@@ -18,7 +21,7 @@ def transitions_of(episode: Episode, world: World, split: str, history_steps: in
     told: list[str] = []
     opening = world.world_model_opening(episode.task, episode.opening)
     for number, step in enumerate(episode.steps):
-        if step.parsed and step.observation:
+        if number >= first and step.parsed and step.observation:
             kept = told[-2 * history_steps :] if history_steps else told
             target = world.target(step.kind, step.observation)
             yield Transition(

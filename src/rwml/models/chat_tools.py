@@ -106,9 +106,16 @@ class ToolFormat:
         if rendered is not None:
             before, between, _ = rendered
             return CallPieces(before, between, before[before.rindex(self._turns.stop) :])
-        tagged = "\n".join(f"<tool_call>\n{line}\n</tool_call>" for line in text.split("\n"))
-        opening = self._probe_opening
+        tagged, opening = _tagged(text), self._probe_opening
         return CallPieces(self._turns.to_assistant + tagged + opening, self.to_assistant + tagged + opening, opening)
+
+    def message(self, calls: Sequence[ToolCall]) -> str:
+        """The text of a message that makes these calls, without what opens and closes it."""
+        pieces = self.calls(calls)
+        written = pieces.after_user.removesuffix(pieces.opening)
+        heads = sorted((self._turns.generation, self._turns.to_assistant), key=len, reverse=True)
+        head = next((head for head in heads if written.startswith(head)), None)
+        return _tagged(call_text(calls)) if head is None else written.removeprefix(head)
 
     def response(self, observation: str) -> str:
         """A response as the template writes it, which may be escaped."""
@@ -230,6 +237,11 @@ def read_tools(text: str) -> list[dict[str, Any]] | None:
             return None
         tools.append(tool)
     return tools
+
+
+def _tagged(text: str) -> str:
+    """Calls, one a line, in tags that nearly every model with tools has seen."""
+    return "\n".join(f"<tool_call>\n{line}\n</tool_call>" for line in text.split("\n"))
 
 
 def _name(tool: dict[str, Any]) -> str:

@@ -13,39 +13,42 @@ from rwml.core.config import TrainWmConfig
 from rwml.core.files import write_json
 from rwml.core.manifest import Run
 from rwml.core.progress import progress
+from rwml.core.reward_choice import asks_judge
 from rwml.core.store import Parts, read_records, write_records
 from rwml.core.types import Prediction, Transition
 from rwml.engine.batches import epochs_of, label_trees
 from rwml.engine.calibration import calibrate, training_tau_d
-from rwml.engine.predict import ask, too_long
+from rwml.engine.predict import TOO_LONG, ask, too_long
 from rwml.engine.setup import load_model, load_reward, load_world, sampler_of
 from rwml.engine.trainer import Batch, Trainer, generator_for
 from rwml.models.hf import Mind, load_chat, save_mind
 from rwml.models.sampler import SamplingParams
 
 QUESTIONS_IN_FLIGHT = 64
-TOO_LONG = "longer than model.max_context_tokens"
 
 
 def run(run: Run) -> None:
     """Train a predictor on a share of the rows, let it predict the others K times, and mark what it finds easy."""
     recipe, config = run.recipe, run.recipe.filter
     reads = [run.folder / "transitions.parquet"]
-    sections = ["world", "model", "embedding", "filter", "train_wm.reward", "train_wm.max_new_tokens"]
+    scored_by = ["train_wm.reward", *recipe.judge_settings]
+    sections = ["world", "model", "embedding", "filter", *scored_by, "train_wm.max_new_tokens"]
     with run.stage("filter", reads=reads, sections=sections) as stage:
         rows, long = _split_long(run, read_records(run.folder / "transitions.parquet", Transition))
         if not config.enabled:
-            marked, figures = rows, dict[str, object](enabled=False)
+            marked, figures, failed = rows, dict[str, object](enabled=False), 0
         else:
             own = _predictor_rows(rows, config.predictor_fraction, recipe.seed)
             judged = [row for row in rows if row.split == "train" and row.id not in own]
             mind = _predictor(run, [row for row in rows if row.id in own])
-            distances_NK = _distances(run, mind, judged)
+            distances_NK, failed = _distances(run, mind, judged)
             marked, figures = _mark(run, rows, own, judged, distances_NK)
         marked += long
         write_records(run.folder / "filtered.parquet", marked, Transition)
         write_json(run.folder / "filter.json", figures)
         stage.counts |= {"transitions": len(marked), "kept": sum(row.kept for row in marked)}
+        if asks_judge(recipe.train_wm.reward):
+            stage.counts["failed judgements"] = failed
         for reason, number in sorted(Counter(row.reason for row in marked if row.reason).items()):
             stage.counts[reason] = number
 
@@ -90,8 +93,11 @@ def _predictor(run: Run, rows: Sequence[Transition]) -> Mind:
     return mind
 
 
-def _distances(run: Run, mind: Mind, rows: Sequence[Transition]) -> np.ndarray:
-    """Sim-to-real gaps of K predictions for each row, [N, K]; parts that are done are read back."""
+def _distances(run: Run, mind: Mind, rows: Sequence[Transition]) -> tuple[np.ndarray, int]:
+    """Sim-to-real gaps of K predictions for each row, [N, K], and how many have none because the judge failed.
+
+    Parts that are done are read back.
+    """
     recipe, config = run.recipe, run.recipe.filter
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(mind, recipe.model)
@@ -113,8 +119,11 @@ def _distances(run: Run, mind: Mind, rows: Sequence[Transition]) -> np.ndarray:
                 ]
                 parts.write(index, predictions, Prediction)
             bar.advance(len(chunk))
-    read = [prediction.distance for prediction in parts.read(Prediction, len(chunks))]
-    return np.asarray(read, dtype=np.float32).reshape(len(rows), config.num_predictions)
+    read = parts.read(Prediction, len(chunks))
+    gaps_N = np.asarray([one.distance for one in read], dtype=np.float32)
+    asked = [row for row in rows for _ in range(config.num_predictions)]
+    failed = reward.failed_judgements([one.answer for one in read], asked, gaps_N)
+    return gaps_N.reshape(len(rows), config.num_predictions), failed
 
 
 def _mark(

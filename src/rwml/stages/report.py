@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rwml.core.arms import SCHEMA_VERSION
+from rwml.core.config import TrainPolicyConfig
 from rwml.core.errors import RwmlError
 from rwml.core.manifest import CHAIN, Run
 from rwml.core.store import atomic_file, read_json, read_records
 from rwml.core.types import Transition
 from rwml.stages import wording
+from rwml.stages.page import render_page
 from rwml.stages.plots import Panel, curve_svg, histogram_svg, write_png
 from rwml.stages.report_examples import Evaluation, episode_examples, examples
 from rwml.stages.report_tables import claims, losses, success_part, world_model_part
@@ -44,18 +46,7 @@ def run(run: Run) -> None:
 
 def render(page: Json) -> str:
     """The page as HTML; every text is escaped but the drawings."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("percent", "points", "decimal", "number", "duration"):
-        environment.filters[name] = getattr(wording, name)
-    return environment.get_template("report.html.jinja").render(page)
+    return render_page("report.html.jinja", page)
 
 
 def context(run: Run, panels: Mapping[str, Sequence[Panel]]) -> Json:
@@ -98,7 +89,7 @@ def facts(run: Run, stages: Mapping[str, Json]) -> list[tuple[str, str]]:
         ("model", recipe.model.path),
         ("world", recipe.world.name),
         ("embedding", recipe.embedding.path),
-        ("training", f"{recipe.train_wm.method}, then policy RL from {recipe.train_policy.start.replace('_', ' ')}"),
+        ("training", f"{recipe.train_wm.method}, then {_policy_training(recipe.train_policy)}"),
         ("seeds", f"{recipe.seed} (run), {', '.join(map(str, recipe.evaluate.seeds))} (evaluation)"),
         ("time", wording.duration(seconds)),
         ("peak memory", f"{peak / 1000:.1f} GB" if peak else wording.NOTHING),
@@ -108,6 +99,12 @@ def facts(run: Run, stages: Mapping[str, Json]) -> list[tuple[str, str]]:
         ratio = sum(row["tokens_unshared"] for row in shared) / sum(row["tokens"] for row in shared)
         result.append(("trees", f"{ratio:.1f} times fewer tokens read than as separate sequences"))
     return result
+
+
+def _policy_training(config: TrainPolicyConfig) -> str:
+    taught = {"own": "own successes", "expert": "expert episodes", "reflections": "expert episodes with reflections"}
+    method = "policy RL" if config.method == "grpo" else f"SFT on {taught[config.episodes]}"
+    return f"{method} from {config.start.replace('_', ' ')}"
 
 
 def curves(run: Run) -> dict[str, list[Panel]]:
@@ -133,6 +130,7 @@ def curves(run: Run) -> dict[str, list[Panel]]:
             ("steps_per_episode", "Steps per episode", False, ()),
             ("invalid_share", "Invalid actions", True, ()),
             ("kl", "KL to the start", False, ()),
+            ("cross_entropy", "Cross-entropy", False, ()),
         ),
     }
     titles = {"train_wm": "World model", "train_policy": "Policy"}

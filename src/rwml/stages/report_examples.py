@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,18 +50,23 @@ def examples(held_out: Evaluation | None, count: int) -> list[Json]:
     if held_out is None:
         return []
     answers = [held_out.predictions.get(arm, {}) for arm in held_out.pairs["world_model"]]
-    shared = sorted((i for i in held_out.transitions if all(i in told for told in answers)), key=_lot)
-    chosen: list[Transition] = []
-    truths: set[str] = set()
-    for row in (held_out.transitions[i] for i in shared):
-        if len(chosen) < count and row.next_state not in truths:
-            chosen.append(row)
-            truths.add(row.next_state)
+    shared = [row for i, row in held_out.transitions.items() if all(i in told for told in answers)]
     result = []
-    for row in chosen:
+    for row in chosen_rows(shared, count):
         given = [(label, told[row.id]) for label, told in zip(("before", "after"), answers, strict=True)]
         result.append({"row": row, "answers": [(label, p, *_against(p, row)) for label, p in given]})
     return result
+
+
+def chosen_rows(rows: Iterable[Transition], count: int) -> list[Transition]:
+    """`count` of them: the order of hashed ids picks them, and no truth comes twice."""
+    chosen: list[Transition] = []
+    truths: set[str] = set()
+    for row in sorted(rows, key=lambda row: _lot(row.id)):
+        if len(chosen) < count and row.next_state not in truths:
+            chosen.append(row)
+            truths.add(row.next_state)
+    return chosen
 
 
 def _against(prediction: Prediction, row: Transition) -> tuple[bool, list[tuple[str, str]]]:

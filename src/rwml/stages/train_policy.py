@@ -1,52 +1,192 @@
-"""`rwml train-policy`: multi-turn GRPO on task success from the world-model weights (RWML, step 5)."""
+"""`rwml train-policy`: multi-turn GRPO on task success (RWML, step 5), or SFT on episodes: own, expert, reflected."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 
-from rwml.core.config import TrainPolicyConfig
-from rwml.core.manifest import Run
+from rwml.core.config import Recipe, TrainPolicyConfig
+from rwml.core.manifest import Run, Stage
+from rwml.core.progress import note, progress
+from rwml.core.store import Parts, read_episodes, read_records
 from rwml.core.types import Episode, StopReason, Task
-from rwml.engine.batches import episode_trees
+from rwml.engine.batches import demonstration_trees, episode_trees, label_trees, observation_weights
+from rwml.engine.demonstrations import conversation, expert_episodes
+from rwml.engine.predict import too_long
+from rwml.engine.reflections import Reflection, reflect, reflected
 from rwml.engine.rollout import Played, seats_for
 from rwml.engine.setup import load_model, load_world, player_of
-from rwml.engine.trainer import Batch, Trainer
-from rwml.models.hf import save_mind
+from rwml.engine.trainer import Batch, MakeBatch, Trainer
+from rwml.engine.transitions import transitions_of
+from rwml.models.chat import ChatFormat
+from rwml.models.hf import Mind, save_mind
 from rwml.models.sampler import SamplingParams
+from rwml.worlds.base import Prompts
+
+TASKS_PER_PART = 16
 
 
 def run(run: Run) -> None:
-    """Play `tasks_per_step` tasks `group_size` times a step, all in one batch; the checkpoint goes to policy/."""
+    """Train by `train_policy.method`; the checkpoint goes to policy/. Where there is nothing to play or to learn from,
+    it holds the starting weights."""
     recipe, config = run.recipe, run.recipe.train_policy
+    own = config.method == "sft" and config.episodes == "own"
     start = run.folder / "world_model" / "final" if config.start == "world_model" else None
-    reads = [start] if start else []
-    with run.stage("train_policy", reads=reads, sections=["world", "model", "train_policy"]) as stage:
-        world = load_world(recipe)
-        order = _task_order(world.tasks(config.split), config, recipe.seed)
+    reads = ([start] if start else []) + ([run.folder / "episodes"] if own else [])
+    with run.stage("train_policy", reads=reads, sections=_sections(config)) as stage:
         mind = load_model(recipe.model, start, trainable=True)
-        params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-        player = player_of(recipe, mind, params, config.episode_max_steps)
-
-        def make(step: int, generator: torch.Generator) -> Batch:
-            tasks = order[step * config.tasks_per_step : (step + 1) * config.tasks_per_step]
-            seats = seats_for(tasks, config.group_size, recipe.seed + step)
-            played = player.play(world, seats, generator)
-            groups = [played[i : i + config.group_size] for i in range(0, len(played), config.group_size)]
-            returns = np.array([[episode_return(p.episode, config) for p in group] for group in groups])
-            scored = episode_trees(groups, returns, config)
-            figures = {"reward": scored.reward, "signal_share": scored.signal_share} | _figures(played)
-            return Batch(scored.trees, figures)
-
-        trainer = Trainer(
-            mind, config, run.folder / "policy", run.metrics, "train_policy", recipe.seed, recipe.model.autocast
-        )
-        total = min(config.steps, config.max_steps or config.steps)
-        trainer.fit(make, total, "train-policy")
+        make = _sft(run, mind, stage) if config.method == "sft" else _grpo(recipe, mind, stage)
+        total = min(config.steps, config.max_steps or config.steps) if make else 0
+        if make:
+            trainer = Trainer(
+                mind,
+                config.of_loss,
+                run.folder / "policy",
+                run.metrics,
+                "train_policy",
+                recipe.seed,
+                recipe.model.autocast,
+            )
+            trainer.fit(make, total, f"train-policy ({config.method})")
         save_mind(mind, run.folder / "policy" / "final")
-        stage.counts |= {"steps": total, "episodes": total * config.tasks_per_step * config.group_size}
+        stage.counts["steps"] = total
+
+
+def _sections(config: TrainPolicyConfig) -> list[str]:
+    """The settings that the outcome depends on, beside the seed."""
+    asked = ["judge.model", "judge.temperature", "judge.max_new_tokens"] if config.asks_judge else []
+    cut = ["transitions.history_steps"] if config.transition_every else []
+    return ["world", "model", "train_policy", *asked, *cut]
+
+
+def _grpo(recipe: Recipe, mind: Mind, stage: Stage) -> MakeBatch | None:
+    """Play `tasks_per_step` tasks `group_size` times a step, all in one batch; None where there are no tasks."""
+    config, world = recipe.train_policy, load_world(recipe)
+    tasks = world.tasks(config.split)
+    if not tasks:
+        _say_nothing(f"the world {world.name} has no tasks to play in the split '{config.split}'")
+        return None
+    order = _task_order(tasks, config, recipe.seed)
+    params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
+    player = player_of(recipe, mind, params, config.episode_max_steps)
+    total = min(config.steps, config.max_steps or config.steps)
+    stage.counts["episodes"] = total * config.tasks_per_step * config.group_size
+
+    def make(step: int, generator: torch.Generator) -> Batch:
+        seats = seats_for(_of_step(order, step, config), config.group_size, recipe.seed + step)
+        played = player.play(world, seats, generator)
+        weights = observation_weights(mind.chat, player.prompts, played, config.observation_weight)
+        starts = range(0, len(played), config.group_size)
+        groups = [played[i : i + config.group_size] for i in starts]
+        learnt = [weights[i : i + config.group_size] for i in starts]
+        returns = np.array([[episode_return(p.episode, config) for p in group] for group in groups])
+        scored = episode_trees(groups, returns, config, learnt)
+        batch = Batch(scored.trees, {"reward": scored.reward, "signal_share": scored.signal_share} | _figures(played))
+        if config.transition_every and (step + 1) % config.transition_every == 0:
+            _add_transitions(batch, recipe, mind, [p.episode for p in played])
+        return batch
+
+    return make
+
+
+def _add_transitions(batch: Batch, recipe: Recipe, mind: Mind, episodes: Sequence[Episode]) -> None:
+    """A further update of the batch: WM SFT on the transitions of its own rollouts (TAPO)."""
+    world, model, split = load_world(recipe), recipe.model, recipe.train_policy.split
+    prompts = world.prompts(model.prompts)
+    cut = (transitions_of(episode, world, split, recipe.transitions.history_steps) for episode in episodes)
+    rows = list(chain.from_iterable(cut))
+    long = too_long(mind.chat, prompts, rows, 0, model.max_context_tokens)
+    batch.more["transition"] = label_trees(mind, prompts, [row for row in rows if row.id not in long])
+    batch.metrics |= {"transitions": float(len(rows) - len(long)), "transitions_too_long": float(len(long))}
+
+
+def _sft(run: Run, mind: Mind, stage: Stage) -> MakeBatch | None:
+    """All demonstrations of `tasks_per_step` tasks a step, in shuffled passes; None where there are none at all."""
+    recipe, config = run.recipe, run.recipe.train_policy
+    prompts = load_world(recipe).prompts(recipe.model.prompts)
+    found = _demonstrations(run, stage, mind.chat, prompts)
+    by_task: dict[str, list[Episode]] = {}
+    for episode in found:
+        reason = _why_left_out(episode, mind.chat, prompts, recipe.model.max_context_tokens)
+        if reason:
+            stage.counts[reason] = stage.counts.get(reason, 0) + 1
+        else:
+            by_task.setdefault(episode.task.id, []).append(episode)
+    learnt = [episode for episodes in by_task.values() for episode in episodes]
+    steps = [step for episode in learnt for step in episode.steps]
+    stage.counts |= {"episodes": len(found), "demonstrations": len(learnt), "tasks demonstrated": len(by_task)}
+    stage.counts["messages"] = len(steps)
+    stage.counts["messages cut off or unreadable, not learnt"] = sum(s.truncated or not s.parsed for s in steps)
+    if not by_task:
+        _say_nothing(
+            f"there is no episode to learn from: {len(found)} found (train_policy.episodes '{config.episodes}')"
+        )
+        return None
+    order = _task_order([episodes[0].task for episodes in by_task.values()], config, recipe.seed)
+
+    def make(step: int, generator: torch.Generator) -> Batch:
+        shown = [episode for task in _of_step(order, step, config) for episode in by_task[task.id]]
+        trees = demonstration_trees(mind.chat, prompts, shown)
+        return Batch(trees, {"demonstrations": float(len(shown))})
+
+    return make
+
+
+def _why_left_out(episode: Episode, chat: ChatFormat, prompts: Prompts, max_context: int) -> str:
+    """Why an episode is no demonstration, "" where it is one."""
+    if not episode.success:
+        return "episodes without success, left out"
+    ids, messages = conversation(chat, prompts, episode)
+    if len(ids) > max_context:
+        return "episodes longer than model.max_context_tokens, left out"
+    return "" if messages else "episodes without a message to learn, left out"
+
+
+def _demonstrations(run: Run, stage: Stage, chat: ChatFormat, prompts: Prompts) -> list[Episode]:
+    """The episodes to learn from, unfit ones among them; those that this stage makes are kept in policy/."""
+    recipe, config = run.recipe, run.recipe.train_policy
+    if config.episodes == "own":
+        return read_episodes(run.folder / "episodes")
+    world, parts = load_world(recipe), Parts(run.folder / "policy" / "demonstrations")
+    tasks = list(dict.fromkeys(_task_order(world.tasks(config.split), config, recipe.seed)))
+    chunks = [tasks[i : i + TASKS_PER_PART] for i in range(0, len(tasks), TASKS_PER_PART)]
+    thoughts = Parts(run.folder / "policy" / "reflections")
+    with progress(f"train-policy ({config.episodes})", total=len(tasks), unit="episode") as bar:
+        for index, chunk in enumerate(chunks):
+            if not parts.done(index):
+                steps = recipe.world.max_steps
+                parts.write(index, expert_episodes(world, chat, prompts, chunk, recipe.seed, steps), Episode)
+            if config.asks_judge and not thoughts.done(index):
+                won = [episode for episode in read_records(parts.path(index), Episode) if episode.success]
+                written = reflect(world, chat, won, recipe.judge, config.alternatives, recipe.seed)
+                thoughts.write(index, written, Reflection)
+            bar.advance(len(chunk))
+    episodes = parts.read(Episode, len(chunks))
+    if not config.asks_judge:
+        return episodes
+    reflections = thoughts.read(Reflection, len(chunks))
+    _count_reflections(stage, reflections)
+    return reflected(chat, prompts, episodes, reflections)
+
+
+def _count_reflections(stage: Stage, reflections: Sequence[Reflection]) -> None:
+    failures = Counter(reflection.failure for reflection in reflections if reflection.error)
+    stage.counts["reflections"] = len(reflections) - failures.total()
+    stage.counts |= {f"reflections failed, {reason}": number for reason, number in sorted(failures.items())}
+    stage.counts["reflections, tokens read"] = sum(r.prompt_tokens for r in reflections)
+    stage.counts["reflections, tokens written"] = sum(r.completion_tokens for r in reflections)
+
+
+def _say_nothing(why: str) -> None:
+    note(
+        f"note: {why}\n"
+        "  why it matters: the policy is not trained; policy/final holds the weights that it would have begun with\n"
+        "  what to do: nothing, if only the world model is of interest; else see docs/train-policy.md"
+    )
 
 
 def episode_return(episode: Episode, config: TrainPolicyConfig) -> float:
@@ -60,9 +200,13 @@ def _task_order(tasks: Sequence[Task], config: TrainPolicyConfig, seed: int) -> 
     random = np.random.default_rng(seed)
     wanted = config.steps * config.tasks_per_step
     order: list[Task] = []
-    while len(order) < wanted:
+    while tasks and len(order) < wanted:
         order += [tasks[index] for index in random.permutation(len(tasks))]
     return order[:wanted]
+
+
+def _of_step(order: Sequence[Task], step: int, config: TrainPolicyConfig) -> Sequence[Task]:
+    return order[step * config.tasks_per_step : (step + 1) * config.tasks_per_step]
 
 
 def _figures(played: Sequence[Played]) -> dict[str, float]:
@@ -76,4 +220,5 @@ def _figures(played: Sequence[Played]) -> dict[str, float]:
         "truncated_share": float(np.mean([step.truncated for step in steps])),
         "failed_episodes": float(sum(episode.stop is StopReason.ERROR for episode in episodes)),
         "answer_tokens": float(np.mean([sum(p.sampled) / max(1, len(p.episode.steps)) for p in played])),
+        "sampled_tokens": float(sum(sum(p.sampled) for p in played)),
     }

@@ -1,18 +1,21 @@
-"""`rwml train-wm`: world-model training by GRPO on next-state prediction, or by SFT (RWML, step 4)."""
+"""`rwml train-wm`: world-model training by GRPO on next-state prediction (RWML, step 4), by SFT, or by SPIN."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from rwml.core.config import Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.manifest import Run
 from rwml.core.progress import note
+from rwml.core.reward_choice import asks_judge
 from rwml.core.store import read_records
 from rwml.core.types import Transition
 from rwml.engine.batches import answer_trees, epochs_of, label_trees
+from rwml.engine.branches import SECTIONS, branched_rows
+from rwml.engine.cheats import DriftWatch
 from rwml.engine.predict import ask
+from rwml.engine.preferences import Opponent, forget_opponents, pair_counts, preference_trees
 from rwml.engine.rewards import exact
 from rwml.engine.setup import load_model, load_reward, load_world, sampler_of, training_tau_d
 from rwml.engine.trainer import Batch, MakeBatch, Trainer
@@ -21,21 +24,16 @@ from rwml.models.sampler import SamplingParams
 
 
 def run(run: Run) -> None:
-    """Train on the kept transitions of split `train`; the checkpoint goes to world_model/."""
+    """Train on the kept transitions of split `train`, or on branched ones; the checkpoint goes to world_model/."""
     recipe, config = run.recipe, run.recipe.train_wm
-    reads = [run.folder / "filtered.parquet", run.folder / "filter.json"]
-    with run.stage("train_wm", reads=reads, sections=["world", "model", "embedding", "train_wm"]) as stage:
-        rows = [r for r in read_records(run.folder / "filtered.parquet", Transition) if r.kept and r.split == "train"]
-        if not rows:
-            raise RwmlError(
-                "filtered.parquet keeps no transition of split 'train'",
-                "there is nothing to learn from",
-                "collect more episodes, or loosen the [filter] section (keep_probability, target_share)",
-            )
-        batches = epochs_of(rows, config.batch_size, config.epochs, recipe.seed)
-        total = min(len(batches), config.max_steps or len(batches))
+    reads = [] if config.branches else [run.folder / "filtered.parquet", run.folder / "filter.json"]
+    sections = ["world", "model", "embedding", "train_wm", *recipe.judge_settings]
+    sections += SECTIONS if config.branches else ()
+    with run.stage("train_wm", reads=reads, sections=sections) as stage:
+        rows = branched_rows(run, stage) if config.branches else _filtered(run)
+        batches = epochs_of(rows, config.batch_size, config.epochs, recipe.seed)[: config.max_steps or None]
         mind = load_model(recipe.model, trainable=True)
-        make = _sft(recipe, mind, batches) if config.method == "sft" else _rwml(run, mind, batches, training_tau_d(run))
+        make = METHODS[config.method](run, mind, batches)
         trainer = Trainer(
             mind,
             config.of_loss,
@@ -45,22 +43,36 @@ def run(run: Run) -> None:
             recipe.seed,
             recipe.model.autocast,
         )
-        trainer.fit(make, total, f"train-wm ({config.method})")
+        trainer.fit(make, len(batches), f"train-wm ({config.method})")
         save_mind(mind, run.folder / "world_model" / "final")
-        stage.counts |= {"transitions": len(rows), "steps": total}
+        forget_opponents(run.folder / "world_model")
+        stage.counts |= {"transitions": len(rows), "steps": len(batches)}
+        stage.counts |= pair_counts(line for line in run.metrics.read() if line["stage"] == "train_wm")
 
 
-def _sft(recipe: Recipe, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
-    prompts = load_world(recipe).prompts(recipe.model.prompts)
+def _filtered(run: Run) -> list[Transition]:
+    rows = [r for r in read_records(run.folder / "filtered.parquet", Transition) if r.kept and r.split == "train"]
+    if not rows:
+        raise RwmlError(
+            "filtered.parquet keeps no transition of split 'train'",
+            "there is nothing to learn from",
+            "collect more episodes, or loosen the [filter] section (keep_probability, target_share)",
+        )
+    return rows
+
+
+def _sft(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
+    prompts = load_world(run.recipe).prompts(run.recipe.model.prompts)
     return lambda step, generator: Batch(label_trees(mind, prompts, batches[step]))
 
 
-def _rwml(run: Run, mind: Mind, batches: list[list[Transition]], tau_d: float) -> MakeBatch:
-    recipe, config = run.recipe, run.recipe.train_wm
+def _rwml(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
+    recipe, config, tau_d = run.recipe, run.recipe.train_wm, training_tau_d(run)
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(mind, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
     reward = load_reward(run, tau_d)
+    drift = DriftWatch(config.drift_share, run.metrics)
     shares: list[float] = []
 
     def make(step: int, generator: torch.Generator) -> Batch:
@@ -70,7 +82,9 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]], tau_d: float) -
         reward.expect(rows)
         answers = ask(mind, sampler, prompts, rows, config.group_size, params, generator)
         flat = [(answer, row) for row, group in zip(rows, answers, strict=True) for answer in group]
-        distances, rewards = reward.score([answer.next_state for answer, _ in flat], [row for _, row in flat])
+        texts, asked = [answer.next_state for answer, _ in flat], [row for _, row in flat]
+        distances, rewards = reward.score(texts, asked)
+        failed = reward.failed_judgements(texts, asked, distances)
         shape = (len(rows), config.group_size)
         scored = answer_trees(mind, prompts, rows, answers, rewards.reshape(shape), config)
         shares.append(scored.signal_share)
@@ -83,13 +97,54 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]], tau_d: float) -
                 "within_tau": float((distances < tau_d).mean()),
                 "mean_distance": float(distances.mean()),
                 "exact": float(np.mean([exact(a.next_state, r.next_state) for a, r in flat])),
+                "cheat_share": drift.share(texts, asked),
                 "unparsed_share": float(np.mean([answer.next_state is None for answer, _ in flat])),
                 "truncated_share": float(np.mean([answer.truncated for answer, _ in flat])),
                 "answer_tokens": float(np.mean([len(answer.ids) for answer, _ in flat])),
+                "sampled_tokens": float(sum(len(answer.ids) for answer, _ in flat)),
+            }
+            | ({"judge_failed_share": failed / len(flat)} if asks_judge(config.reward) else {}),
+        )
+
+    return make
+
+
+def _spin(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
+    recipe, config = run.recipe, run.recipe.train_wm
+    prompts = load_world(recipe).prompts(recipe.model.prompts)
+    sampler = sampler_of(mind, recipe.model)
+    params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
+    opponent = Opponent(mind, run.folder / "world_model")
+
+    def make(step: int, generator: torch.Generator) -> Batch:
+        rows = batches[step]
+        if step < config.sft_steps:
+            return Batch(label_trees(mind, prompts, rows))
+        number = (step - config.sft_steps) * config.spin_rounds // (len(batches) - config.sft_steps)
+        opponent.begin(number)
+        with opponent.playing():
+            guesses = [group[0] for group in ask(mind, sampler, prompts, rows, 1, params, generator)]
+        scored = preference_trees(mind, opponent, prompts, rows, guesses, config.spin_beta, recipe.model.autocast)
+        return Batch(
+            scored.trees,
+            {
+                "round": number + 1.0,
+                "kept_pairs": float(len(scored.margins)),
+                "equal_pairs": float(len(rows) - len(scored.margins)),
+                "preference_loss": scored.loss,
+                "margin": scored.margin,
+                "accuracy": scored.accuracy,
+                "unparsed_share": float(np.mean([guess.next_state is None for guess in guesses])),
+                "truncated_share": float(np.mean([guess.truncated for guess in guesses])),
+                "answer_tokens": float(np.mean([len(guess.ids) for guess in guesses])),
+                "sampled_tokens": float(sum(len(guess.ids) for guess in guesses)),
             },
         )
 
     return make
+
+
+METHODS = {"rwml": _rwml, "sft": _sft, "spin": _spin}
 
 
 def _warn_of_low_signal(shares: list[float], least: float, steps: int, tau_d: float) -> None:

@@ -18,6 +18,7 @@ from rwml.worlds.alfworld import policies
 from rwml.worlds.alfworld.beliefs import NOTHING, knowable, read_action
 from rwml.worlds.alfworld.cache import Games, load_games
 from rwml.worlds.alfworld.game import Game
+from rwml.worlds.alfworld.outcome import granted, told_win
 from rwml.worlds.alfworld.parse import GAME_FILE, GameSpec, parse_game
 from rwml.worlds.alfworld.pddl import generate, write_game
 from rwml.worlds.alfworld.scenes import SPLITS, GamePlan, SceneConfig, split_plans
@@ -235,6 +236,14 @@ class AlfWorld:
     def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
         """Whether the next state could be told from what was seen; see `beliefs.knowable`."""
         return knowable(opening, history, action, next_state)
+
+    def told_win(self, opening: str, told: Sequence[str]) -> bool | None:
+        """Whether told (action, observation, ...), real or imagined, says that the goal was met; see `outcome.py`."""
+        return told_win(opening, told)
+
+    def granted(self, action: str) -> str:
+        """The answer of a world that admits every action and shows nothing; see `outcome.py`."""
+        return granted(action)
 
 
 def _scene_config(options: Mapping[str, Any]) -> SceneConfig:

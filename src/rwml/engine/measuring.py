@@ -1,0 +1,184 @@
+"""The measures of a run, with everything that its checkpoints are measured on: the same for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rwml.core.config import Recipe
+from rwml.core.errors import RwmlError
+from rwml.core.measures import HeldOutWorld
+from rwml.core.progress import note
+from rwml.core.store import read_records, write_records
+from rwml.core.types import Episode, Transition
+from rwml.engine.harness import check_harness, measure_lm_eval
+from rwml.engine.imagination import WorldModel, measure_rollouts
+from rwml.engine.imported import imported_episodes
+from rwml.engine.plans import LEFT_OUT, leave_one_out, measure_plans
+from rwml.engine.retention import measure_text, measure_transitions, read_corpus
+from rwml.engine.rewards import KindReward
+from rwml.engine.rollout import play_actor, play_seats, seats_for
+from rwml.engine.setup import load_player, load_world, sampler_of
+from rwml.engine.trainer import generator_for
+from rwml.engine.transitions import transitions_of
+from rwml.models.hf import Mind
+from rwml.models.sampler import SamplingParams
+from rwml.worlds.base import World
+from rwml.worlds.registry import get_world
+
+MEASURES = ("rollouts", "plans", "held_out", "text", "lm_eval")
+"""Of one checkpoint; weight change is a measure of two."""
+
+# Scenes that a small model's context holds, for runs that name no held-out world.
+_OTHER_SIZES = ("tiny", "small", "medium")
+
+
+class Measuring:
+    """What a recipe's section [measure] asks, of one mind after another.
+
+    folder: keeps the episodes, which the model before training, the expert and others play once. reward, tau_d: the
+    training reward and its threshold, by which imagined next states count as right.
+    Raises RwmlError where lm-evaluation-harness is asked for and not installed, and for a corpus that cannot be read.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, reward: KindReward, tau_d: float) -> None:
+        self.recipe, self.config, self.folder = recipe, recipe.measure, folder
+        self.reward, self.tau_d = reward, tau_d
+        self.world = load_world(recipe)
+        self.passages = read_corpus(self.config.corpus)
+        if self.config.lm_eval:
+            check_harness()
+
+    def wanted(self) -> tuple[str, ...]:
+        """The measures of a checkpoint that this recipe asks for."""
+        return tuple(name for name in MEASURES if name != "lm_eval" or self.config.lm_eval)
+
+    def measure(self, name: str, mind: Mind) -> dict[str, Any]:
+        """One of `MEASURES` of a mind, as plain JSON; seeds do not depend on the mind."""
+        return dict(getattr(self, name)(mind))
+
+    def rollouts(self, mind: Mind) -> dict[str, Any]:
+        """Imagined courses beside real ones, step by step (`measure_rollouts`)."""
+        episodes = [e for source, group in self.episodes.items() if source != LEFT_OUT for e in group if not e.error]
+        model, generator = self._world_model(mind, self.world), generator_for(self.recipe.seed, "measure", "rollouts")
+        samples = self.config.bootstrap_samples
+        return measure_rollouts(model, self.reward, self.tau_d, episodes, self.config.depth, generator, samples)
+
+    def plans(self, mind: Mind) -> dict[str, Any]:
+        """Whole plans in imagination and in reality (`measure_plans`)."""
+        model, generator = self._world_model(mind, self.world), generator_for(self.recipe.seed, "measure", "plans")
+        return measure_plans(model, self.episodes, generator, self.config.bootstrap_samples)
+
+    def held_out(self, mind: Mind) -> dict[str, Any]:
+        """Loss and accuracy on the transitions of worlds that training did not show: {world: `measure_transitions`}."""
+        done = {}
+        for label, (world, rows) in self.held_out_rows.items():
+            model, generator = self._world_model(mind, world), generator_for(self.recipe.seed, "measure", label)
+            done[label] = measure_transitions(model, rows, generator, self.config.bootstrap_samples)
+        return done
+
+    def text(self, mind: Mind) -> dict[str, Any]:
+        """Loss on plain text (`measure_text`)."""
+        limit = self.recipe.model.max_context_tokens
+        return measure_text(mind, self.passages, limit, self.config.bootstrap_samples)
+
+    def lm_eval(self, mind: Mind) -> dict[str, Any]:
+        """Tasks of lm-evaluation-harness (`measure_lm_eval`)."""
+        return measure_lm_eval(mind, self.config.lm_eval, self.config.lm_eval_limit)
+
+    def _world_model(self, mind: Mind, world: World) -> WorldModel:
+        config, model = self.config, self.recipe.model
+        return WorldModel(
+            mind,
+            sampler_of(mind, model),
+            world,
+            model.prompts,
+            SamplingParams(config.max_new_tokens, config.temperature),
+            model.max_context_tokens,
+            self.recipe.transitions.history_steps,
+        )
+
+    @cached_property
+    def episodes(self) -> dict[str, list[Episode]]:
+        """Held-out episodes by who played them; imported ones are all that there is where the recipe has them."""
+        if self.recipe.collect.episodes:
+            return {"imported": self._imported()}
+        found: dict[str, list[Episode]] = {}
+        for policy in self.config.policies:
+            if policy != "model" and policy.partition(":")[0] not in self.world.actors():
+                known = ", ".join(self.world.actors()) or "none"
+                note(f"measure: the world {self.world.name} has no player '{policy}' ({known}); it is left out")
+                continue
+            played = [episode for split in self.config.splits for episode in self._played(split, policy)]
+            found[policy] = played
+        if self.config.leave_one_out:
+            found[LEFT_OUT] = self._kept("left-out", lambda: list(self._left_out(found)))
+        if not any(found.values()):
+            raise RwmlError(
+                f"nobody plays held-out episodes: measure.policies = {list(self.config.policies)}",
+                "a world model's imagination is compared with what really happened",
+                "name players that the world has, or model, and splits with tasks (measure.splits)",
+            )
+        return found
+
+    def _imported(self) -> list[Episode]:
+        folder, wanted = self.recipe.collect.episodes, self.config.num_episodes
+        there = [e for split in self.config.splits for e in imported_episodes(folder, split)[:wanted]]
+        return [episode for episode in there if episode.task.world == self.world.name]
+
+    def _played(self, split: str, policy: str) -> list[Episode]:
+        recipe, steps = self.recipe, self.recipe.world.max_steps
+        seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, recipe.seed)
+        # Before training: every checkpoint is asked about the same episodes.
+        player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+        generator = generator_for(recipe.seed, "measure", "play", split, policy)
+        return self._kept(
+            f"{split}-{policy.replace(':', '-')}",
+            lambda: play_seats(self.world, seats, policy, player, steps, generator),
+        )
+
+    def _left_out(self, found: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:
+        """A variant of one won episode of each task, the first one that can spare a step."""
+        generator, done = generator_for(self.recipe.seed, "measure", "left out"), set[str]()
+        for episode in (e for group in found.values() for e in group):
+            if episode.success and len([s for s in episode.steps if s.parsed]) > 1 and episode.task.id not in done:
+                done.add(episode.task.id)
+                yield leave_one_out(self.world, episode, generator)
+
+    def _kept(self, name: str, play: Any) -> list[Episode]:
+        path = self.folder / f"episodes-{name}.parquet"
+        if not path.exists():
+            write_records(path, play(), Episode)
+        return read_records(path, Episode)
+
+    @cached_property
+    def held_out_rows(self) -> dict[str, tuple[World, list[Transition]]]:
+        """The held-out worlds by label, with the transitions that are asked."""
+        chosen = self.config.held_out or self._other_sizes()
+        return {_label(one, number): self._rows(one) for number, one in enumerate(chosen)}
+
+    def _other_sizes(self) -> tuple[HeldOutWorld, ...]:
+        own = ""
+        if self.recipe.world.name == "alfworld":
+            options = self.recipe.world.options
+            own = "official" if options.get("source") == "official" else str(options.get("size", "small"))
+        few = {"num_train": 1, "num_valid_seen": 1, "num_valid_unseen": 20}
+        return tuple(HeldOutWorld(options={"size": size, **few}) for size in _OTHER_SIZES if size != own)
+
+    def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
+        world = get_world(one.name, **one.options)
+        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, self.recipe.seed)
+        history = self.recipe.transitions.history_steps
+        rows = [
+            row
+            for episode in play_actor(world, seats, one.policy, one.max_steps)
+            for row in transitions_of(episode, world, one.split, history)
+        ]
+        return world, rows[: self.config.num_transitions]
+
+
+def _label(one: HeldOutWorld, number: int) -> str:
+    size = one.options.get("size")
+    return f"{number + 1} {one.name}{f' {size}' if size else ''} {one.split}"

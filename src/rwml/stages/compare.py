@@ -1,0 +1,171 @@
+"""`rwml compare`: every arm of a recipe over every seed, what they share done once -> compare.json, compare.html, ...
+
+Every arm of every seed is an ordinary run folder, RUN/s<seed>/<arm>/; the examinations of a seed are in
+RUN/s<seed>/evaluation/. All of it goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rwml.core.adopt import adopt
+from rwml.core.comparison import ArmConfig, data_stages
+from rwml.core.config import Recipe, parse_recipe
+from rwml.core.errors import RwmlError, nearest
+from rwml.core.manifest import CHAIN, Run, lock
+from rwml.core.progress import duration, note
+from rwml.stages import VERBS
+from rwml.stages.compare_export import export
+from rwml.stages.compare_figures import figures
+from rwml.stages.compare_sittings import Examination, open_arm
+from rwml.stages.paper_table import PAPER
+from rwml.stages.run import run_stage, stage_named
+
+BASE_STAGES = ("collect", "transitions")
+"""What the base arm does: the play that training transitions, held-out ones and baselines come from."""
+
+
+def run(
+    recipe: Recipe, arms: Sequence[str] = (), seeds: Sequence[int] = (), until: str | None = None, jobs: int = 1
+) -> Path | None:
+    """Run what is not done of the named arms (default: those that are enabled) and of the seeds; then write the report
+    about every arm that was ever examined under the present recipe. Returns compare.html, None with `until`.
+
+    until: stop after this stage (the examination is `evaluate`). jobs: seeds that run at once, a process each.
+    """
+    _check(recipe, seeds)
+    last = stage_named(until) if until else "report"
+    chosen = [arm.name for arm in recipe.compare.chosen(arms)]
+    lock(recipe.folder)
+    _run_seeds(recipe, seeds or recipe.compare.seeds, chosen, last, jobs)
+    if last != "report":
+        return None
+    found = figures(recipe)
+    return export(recipe.folder, found)
+
+
+def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
+    if not recipe.compare.arms:
+        raise RwmlError(
+            f"the recipe '{recipe.name}' has no [[compare.arms]]",
+            "there is nothing to compare",
+            "take recipes/compare_alfworld.toml as a pattern, or see docs/compare.md",
+        )
+    if not (recipe.evaluate.tau_d or recipe.train_wm.tau_d):
+        raise RwmlError(
+            "neither evaluate.tau_d nor train_wm.tau_d is set",
+            "every arm and seed must be measured by the same threshold, and the filter chooses one for each seed",
+            "set evaluate.tau_d",
+        )
+    for arm in recipe.compare.arms:
+        if arm.paper and arm.paper not in PAPER:
+            raise RwmlError(
+                f"arm '{arm.name}': the paper has no row '{arm.paper}'",
+                "there would be nothing to stand beside",
+                nearest(arm.paper, PAPER),
+            )
+    for seed in seeds:
+        if seed not in recipe.compare.seeds:
+            raise RwmlError(
+                f"seed {seed} is not one of compare.seeds = {list(recipe.compare.seeds)}",
+                "the report would not show it",
+                "add it to compare.seeds",
+            )
+
+
+def read_seeds(text: str) -> list[int]:
+    """`0,2` as numbers; RwmlError where it is something else."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise RwmlError(
+            f"--seeds {text}: these are no whole numbers", "nothing would run", "write e.g. --seeds 0,1"
+        ) from None
+
+
+def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> None:
+    """All arms under one seed, in turn; a stage that an arm beside it did already is taken over."""
+    folder = recipe.folder / f"s{seed}"
+    exam = Examination(recipe, seed)
+    for arm in (recipe.compare.arm(name) for name in arms):
+        started = time.monotonic()
+        note(f"== seed {seed}, {arm.name}")
+        run = exam.base if arm.name == recipe.compare.base else open_arm(recipe, arm, seed)
+        if arm.compute:
+            cost = f"what all of {arm.compute} cost, in {recipe.compare.compute_unit}"
+            note(f"{run.recipe.train_policy.steps} steps of policy training: {cost}")
+        for stage in stages_of(run.recipe, arm):
+            if CHAIN.index(stage) <= CHAIN.index(last):
+                _do(run, stage, folder)
+        if CHAIN.index(last) >= CHAIN.index("evaluate"):
+            exam.sit(arm, run)
+        note(f"== seed {seed}, {arm.name}: {duration(time.monotonic() - started)}")
+
+
+def stages_of(recipe: Recipe, arm: ArmConfig) -> tuple[str, ...]:
+    """The stages that an arm's folder holds, in order. recipe: the arm's own."""
+    return (*data_stages(recipe, arm), *(s for s in CHAIN if s in arm.stages)) if arm.stages else BASE_STAGES
+
+
+def _do(run: Run, stage: str, folder: Path) -> None:
+    (verb,) = (verb for verb in VERBS if verb.stage == stage)
+    if not run.is_done(stage):
+        beside = adopt(run, stage, sorted(path.parent for path in folder.glob("*/manifest.json")))
+        if beside is not None:
+            note(f"{verb.name}: the same as in {beside.name}, taken over")
+            return
+    run_stage(run, verb)
+
+
+def _run_seeds(recipe: Recipe, seeds: Sequence[int], arms: Sequence[str], last: str, jobs: int) -> None:
+    if min(jobs, len(seeds)) <= 1:
+        for seed in seeds:
+            run_seed(recipe, seed, arms, last)
+        return
+    told = recipe.model_dump(mode="json")
+    jobs = min(jobs, len(seeds))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    errors: list[BaseException] = []
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (os.getpid(), threads)) as pool:
+        futures = {pool.submit(_work, told, seed, list(arms), last): seed for seed in seeds}
+        for seed in seeds:
+            note(f"seed {seed}: its progress is in {_log(recipe, seed)}")
+        for future in as_completed(futures):
+            error = future.exception()
+            note(f"seed {futures[future]}: {'done' if error is None else error}")
+            errors += [error] if error else []
+    if errors:  # the other seeds are done by now
+        raise errors[0]
+
+
+def _log(recipe: Recipe, seed: int) -> Path:
+    return recipe.folder / f"s{seed}" / "log.txt"
+
+
+def _start_worker(parent: int, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)  # the parent was killed: without it nobody would end this process
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _work(told: dict[str, Any], seed: int, arms: list[str], last: str) -> None:
+    recipe = parse_recipe(told)
+    path = _log(recipe, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", buffering=1) as handle, contextlib.redirect_stderr(handle):
+        run_seed(recipe, seed, arms, last)

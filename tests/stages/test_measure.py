@@ -1,0 +1,128 @@
+"""`rwml measure` on a small run: its figures, that they are kept, the table, and mistakes on the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rwml.cli import app
+from rwml.core.config import Recipe
+from rwml.core.errors import RwmlError
+from rwml.core.manifest import Run
+from rwml.engine.plans import LEFT_OUT
+from rwml.engine.weight_change import measure_weight_change
+from rwml.stages.measure import outcome, run
+from rwml.stages.run import run_all
+
+MEASURE = {
+    "splits": ["valid_seen"],
+    "policies": ["model", "expert", "nobody"],
+    "num_episodes": 2,
+    "depth": 2,
+    "max_new_tokens": 30,
+    "num_transitions": 4,
+    "bootstrap_samples": 100,
+    "held_out": [{"options": {"size": "tiny", "num_valid_unseen": 2}, "num_episodes": 1, "max_steps": 4}],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(mini: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is trained and measured."""
+    place = tmp_path_factory.mktemp("run") / "mini"
+    corpus = place.with_name("corpus.txt")
+    corpus.write_text("You open the drawer 1.\n\nA pen is in the drawer 2.")
+    recipe = mini(
+        place, measure={**MEASURE, "corpus": str(corpus)}, filter={"enabled": False}, train_wm={"max_steps": 2}
+    )
+    run_all(Run.open(recipe), until="train-policy")
+    run(place)
+    return place
+
+
+def test_everything_is_measured(folder: Path, mind_folder: Path) -> None:
+    result = json.loads((folder / "measures.json").read_text())
+    assert list(result["arms"]) == ["model", "policy", "world_model"]
+    for arm, figures in result["arms"].items():
+        assert sorted(figures) == ["held_out", "plans", "rollouts", "text"], arm
+        assert sorted(figures["plans"]["by_source"]) == sorted(
+            {"all", "model", "expert"} | {LEFT_OUT} & set(figures["plans"]["by_source"])
+        )
+        assert list(figures["rollouts"]["by_depth"]) == ["1", "2"]
+        assert figures["text"]["passages"] == 2
+        [held_out] = figures["held_out"].values()
+        assert held_out["n"] == 4
+        assert figures["rollouts"]["episodes"] == 4
+        assert "rows" not in json.dumps(figures)
+    [label] = result["arms"]["model"]["held_out"]
+    assert label == "1 alfworld tiny valid_unseen"
+    for arm in ("world_model", "policy"):
+        for name, measured in {"text": ["text"], "held_out": ["held_out", label]}.items():
+            before, after = result["arms"]["model"], result["arms"][arm]
+            change = result["retention"][arm]
+            for key in measured:
+                before, after, change = before[key], after[key], change[key]
+            assert change["loss"]["difference"] == pytest.approx(after["loss"]["mean"] - before["loss"]["mean"]), name
+    weights = measure_weight_change(mind_folder, folder / "world_model" / "final")
+    assert result["weight_change"]["world_model"] == json.loads(json.dumps(weights))
+    assert 0 < weights["share"] <= 1
+    assert sorted(result["weight_change"]) == ["policy", "policy, from world_model", "world_model"]
+
+
+def test_what_is_measured_is_kept(folder: Path) -> None:
+    parts = {path: path.stat().st_mtime_ns for path in (folder / "measures").rglob("*") if path.is_file()}
+    assert len(parts) >= 3 * 4 + 2
+    assert "rows" in json.loads(next(path for path in parts if path.name.startswith("text-")).read_text())
+    before = (folder / "measures.json").read_bytes()
+    lost = next(path for path in parts if path.name.startswith("text-") and path.parent.name == "policy")
+    lost.unlink()
+    run(folder)
+    assert (folder / "measures.json").read_bytes() == before
+    assert {path for path, then in parts.items() if path.stat().st_mtime_ns != then} == {lost}
+
+
+def test_another_setting_measures_what_depends_on_it_anew(folder: Path) -> None:
+    parts = {path for path in (folder / "measures").rglob("*") if path.is_file()}
+    changed = run(folder, ("measure.depth=1",))
+    assert list(changed["arms"]["policy"]["rollouts"]["by_depth"]) == ["1"]
+    new = {path for path in (folder / "measures").rglob("*") if path.is_file()} - parts
+    assert sorted(path.name.split("-")[0] for path in new) == ["rollouts"] * 3
+    assert list(run(folder, ("measure.depth=2",))["arms"]["policy"]["rollouts"]["by_depth"]) == ["1", "2"]
+
+
+def test_the_table(folder: Path) -> None:
+    result = run(folder)
+    lines = outcome(result).splitlines()
+    assert lines[0].split() == ["model", "world_model", "policy"]
+    text = next(line for line in lines if line.startswith("plain text: loss"))
+    assert text.split()[-3:] == [f"{result['arms'][arm]['text']['loss']['mean']:.3f}" for arm in lines[0].split()]
+    change = next(line for line in lines if line.startswith("world_model  "))
+    assert change.split()[1] == f"{result['weight_change']['world_model']['share']:.1%}"
+    assert all(len(line) <= 130 for line in lines)
+
+
+def test_a_run_that_was_moved_is_measured_where_it_lies(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved {here}"
+    shutil.copytree(folder, moved, ignore=shutil.ignore_patterns(".lock"))
+    (moved / "measures.json").unlink()
+    done = CliRunner().invoke(app, ["measure", str(moved)])
+    assert done.exit_code == 0, done.output
+    assert "plain text: loss" in done.output
+    assert (moved / "measures.json").read_bytes() == (folder / "measures.json").read_bytes()
+
+
+def test_mistakes_are_explained(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(RwmlError) as no_run:
+        run(tmp_path)
+    assert "is no run folder" in no_run.value.what
+    with pytest.raises(RwmlError) as other:
+        run(folder, ("train_wm.epochs=3",))
+    assert "'train_wm.epochs=3' is no setting of the section [measure]" in other.value.what
+    with pytest.raises(RwmlError) as unknown:
+        run(folder, ("measure.dept=3",))
+    assert "did you mean 'depth'?" in unknown.value.fix
