@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.core.tool_calls import ToolCall, call_text
+from rwml.core.types import Task
 from rwml.engine.rollout import play_actor, seats_for
 from rwml.engine.transitions import transitions_of
 from rwml.worlds.checker import check_world
@@ -164,6 +166,18 @@ def test_a_replayed_user_speaks_in_order_and_the_agent_cannot_end_the_dialogue(t
     assert not env.success  # nothing was done for the user
 
 
+def _replay(world: Tau2World, tasks: dict[str, Task], simulation: dict[str, Any]) -> float:
+    """The reward of a recorded agent's messages, played again."""
+    env = world.env()
+    env.reset(tasks[f"{world.domains[0]}/{simulation['task_id']}"])
+    for message in simulation["messages"][1:]:
+        if message["role"] == "assistant":
+            calls = [ToolCall(call["name"], call["arguments"]) for call in message["tool_calls"] or ()]
+            result = env.step(call_text(calls) if calls else message["content"])
+    assert result.terminated
+    return result.reward
+
+
 @official
 def test_the_recorded_agent_earns_its_recorded_reward(tau2_simulations) -> None:  # type: ignore[no-untyped-def]
     """Real simulations played again, call by call and word by word. Task 29 has other reference actions by now."""
@@ -173,14 +187,7 @@ def test_the_recorded_agent_earns_its_recorded_reward(tau2_simulations) -> None:
     rewards = {}
     simulations = json.loads(path.read_text())["simulations"]
     for simulation in simulations:
-        env = world.env()
-        env.reset(tasks[f"airline/{simulation['task_id']}"])
-        for message in simulation["messages"][1:]:
-            if message["role"] == "assistant":
-                calls = [ToolCall(call["name"], call["arguments"]) for call in message["tool_calls"] or ()]
-                result = env.step(call_text(calls) if calls else message["content"])
-        assert result.terminated
-        rewards[simulation["task_id"]] = (result.reward, simulation["reward_info"]["reward"])
+        rewards[simulation["task_id"]] = (_replay(world, tasks, simulation), simulation["reward_info"]["reward"])
     assert len(rewards) == 20
     assert {id: pair for id, pair in rewards.items() if pair[0] != pair[1]} == {"29": (0.0, 1.0)}
 
@@ -193,13 +200,6 @@ def test_recorded_telecom_dialogues_earn_their_recorded_reward(tau2_simulations)
     tasks = {task.id: task for split in world.splits() for task in world.tasks(split)}
     rewards = []
     for simulation in json.loads(path.read_text())["simulations"]:
-        env = world.env()
-        env.reset(tasks[f"telecom/{simulation['task_id']}"])
-        for message in simulation["messages"][1:]:
-            if message["role"] == "assistant":
-                calls = [ToolCall(call["name"], call["arguments"]) for call in message["tool_calls"] or ()]
-                result = env.step(call_text(calls) if calls else message["content"])
-        assert result.terminated
-        rewards.append((result.reward, simulation["reward_info"]["reward"]))
+        rewards.append((_replay(world, tasks, simulation), simulation["reward_info"]["reward"]))
     assert [pair for pair in rewards if pair[0] != pair[1]] == []
     assert sum(reward for reward, _ in rewards) == 18
