@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rwml.core.config import Recipe, load_recipe, parse_recipe
+from rwml.core.config import Recipe, TrainWmConfig, load_recipe, parse_recipe
 from rwml.core.errors import RwmlError
 from rwml.core.reward_choice import reward_name
 from rwml.stages.run import find_recipe, shipped_recipes
@@ -170,3 +170,9 @@ def test_recipes_are_frozen_and_round_trip_through_json() -> None:
         recipe.seed = 3  # type: ignore[misc]
     assert recipe.folder == Path("runs/x")
     assert Recipe(name="y", out="/data/{name}/1").folder == Path("/data/y/1")
+
+
+def test_the_rate_of_sft_before_rwml_is_its_own() -> None:
+    config = TrainWmConfig(learning_rate=1e-4, warmup_steps=4, sft_steps=3, sft_learning_rate=2e-3)
+    assert [config.rate_at(step) for step in range(5)] == pytest.approx([5e-4, 1e-3, 1.5e-3, 1e-4, 1e-4])
+    assert TrainWmConfig(learning_rate=1e-4, sft_steps=3).rate_at(0) == 1e-4

@@ -107,13 +107,14 @@ class GrpoConfig(_Section):
     checkpoint_every: int = Field(10, ge=1)
     max_steps: int = Field(0, ge=0, description="0 = as the epochs say")
 
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step (from 0): constant after the warm-up."""
+        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
+
 
 class TrainWmConfig(GrpoConfig):
     """World-model training (RWML, step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think, `spin` by
-    preferring the real next state to the model's own earlier guess (SPIN, arXiv 2401.01335).
-
-    branches: of expert episodes instead of the filter's rows (IWM); only `sft` learns from other people's actions.
-    """
+    preferring the real next state to the model's own earlier guess (SPIN, arXiv 2401.01335)."""
 
     method: Literal["rwml", "sft", "spin"] = "rwml"
     spin_rounds: int = Field(1, ge=1, description="the opponent is the model as it was when the round began")
@@ -121,6 +122,7 @@ class TrainWmConfig(GrpoConfig):
     branches: int = Field(0, ge=0, description="other actions tried at every step of expert episodes; 0 = no episodes")
     branch_tasks: int = Field(0, ge=0, description="0 = as many as collect.num_tasks")
     sft_steps: int = Field(0, ge=0, description="first steps by SFT, for a model that cannot answer in this form yet")
+    sft_learning_rate: float | None = Field(None, gt=0, description="of the sft_steps; None = learning_rate")
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(32, ge=1, description="prompts per step")
     reward: str | dict[str, str] = Field(DEFAULT_REWARD, description="one for all next states, or a table by kind")
@@ -135,6 +137,11 @@ class TrainWmConfig(GrpoConfig):
         if isinstance(choice, (str, dict)):
             check_reward(choice)
         return choice
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step (from 0); that of the SFT before RWML is its own."""
+        own = self.sft_learning_rate if step < self.sft_steps else None
+        return super().rate_at(step) * ((own or self.learning_rate) / self.learning_rate)
 
     @property
     def of_loss(self) -> TrainWmConfig:
@@ -160,10 +167,7 @@ class TrainWmConfig(GrpoConfig):
 
 
 class TrainPolicyConfig(GrpoConfig):
-    """Policy training: `grpo` on task success (RWML, step 5), or `sft` on `episodes`.
-
-    start: whose weights it begins with.
-    """
+    """Policy training: `grpo` on task success (RWML, step 5), or `sft` on `episodes`; from the weights of `start`."""
 
     method: Literal["grpo", "sft"] = "grpo"
     episodes: Literal["own", "expert", "reflections"] = "own"

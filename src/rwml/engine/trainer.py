@@ -110,7 +110,7 @@ class Trainer:
             merge_metrics(sums, tree_backward(self.mind.model, row, loss, **self._how()))
         self.mind.model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.mind.model.parameters(), config.max_grad_norm)
-        rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+        rate = config.rate_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
