@@ -74,6 +74,7 @@ def test_a_users_mistake_is_a_message_and_exit_code_2(tmp_path: Path) -> None:
         (["run", "RECIPE", "--force", "colect"], "did you mean 'collect'?"),
         (["transitions", "RECIPE"], "run the stage that writes it first"),
         (["worlds", "play", "alfwrld"], "did you mean 'alfworld'?"),
+        (["worlds", "-o", "size=tiny"], "add --only WORLD"),
         (["worlds", "play", "alfworld", "--split", "validseen"], "did you mean 'valid_seen'?"),
         (["worlds", "play", "alfworld", "--option", "size"], "write source=official"),
         (["summary", "nowhere"], "run the stage that writes it first"),
@@ -101,6 +102,14 @@ def test_an_interrupt_says_how_to_go_on() -> None:
     _, errors = game.communicate(timeout=60)
     assert game.returncode == 130
     assert errors.strip() == "stopped; the same command goes on from here: rwml worlds play alfworld"
+
+
+def test_worlds_lists_all_and_says_whose_data_are_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAU2_DATA_DIR", "/nowhere")
+    told = _rwml("worlds")
+    assert told.returncode == 0
+    assert "alfworld   train" in told.stdout
+    assert "tau2       -                   0 tasks   /nowhere has no folder tau2/domains" in told.stdout
 
 
 def test_worlds_lists_splits_tasks_and_kinds() -> None:

@@ -32,14 +32,33 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def world_rows(only: str | None = None, options: dict[str, Any] | None = None) -> list[tuple[str, str, int, str]]:
-    """World, split, number of tasks, and the numbers by kind, for one world or all, made with `options`."""
+    """World, split, number of tasks, and the numbers by kind, for one world made with `options`, or for all.
+
+    Where all are listed, one whose data are not at hand has one row, which says so.
+    """
+    if only:
+        return _rows_of(only, options or {})
+    if options:
+        raise RwmlError(
+            f"the option '{next(iter(options))}' is for one world, and none is named",
+            "worlds have different options",
+            "add --only WORLD",
+        )
     rows = []
-    for name in [only] if only else sorted(WORLDS):
-        world = get_world(name, **(options or {}))
-        for split in world.splits():
-            tasks = world.tasks(split)
-            kinds = sorted(Counter(task.kind for task in tasks).items())
-            rows.append((name, split, len(tasks), ", ".join(f"{kind} {number}" for kind, number in kinds)))
+    for name in sorted(WORLDS):
+        try:
+            rows += _rows_of(name, {})
+        except RwmlError as error:
+            rows.append((name, "-", 0, error.what))
+    return rows
+
+
+def _rows_of(name: str, options: dict[str, Any]) -> list[tuple[str, str, int, str]]:
+    world, rows = get_world(name, **options), []
+    for split in world.splits():
+        tasks = world.tasks(split)
+        kinds = sorted(Counter(task.kind for task in tasks).items())
+        rows.append((name, split, len(tasks), ", ".join(f"{kind} {number}" for kind, number in kinds)))
     return rows
 
 
