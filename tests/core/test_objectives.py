@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,7 +148,8 @@ def test_metrics_of_parts_add_up() -> None:
 
 def test_fields_of_a_tree() -> None:
     builder = TreeBuilder()
-    builder.add([1, 2, 3], 1, advantage=1.0, coefficient=0.5, old_logp=[-1.0, -2.0])
-    picked = LossFields.of(builder.build()).take(torch.tensor([2, 1]))
+    builder.add([1, 2, 3], 1, advantage=1.0, coefficient=0.5)
+    tree = replace(builder.build(), old_logp=np.float32([np.nan, -1.0, -2.0]))
+    picked = LossFields.of(tree).take(torch.tensor([2, 1]))
     assert picked.w_pos.tolist() == [0.5, 0.5]
     np.testing.assert_allclose(picked.old_logp, [-2.0, -1.0])

@@ -93,9 +93,14 @@ def tree_of(answers: list[Answer]) -> Tree:
     for answer in answers:
         builder.add(
             answer.ids, answer.start, advantage=answer.advantage, coefficient=answer.coefficient,
-            cross_entropy=answer.cross_entropy, old_logp=answer.old_logp,
+            cross_entropy=answer.cross_entropy,
         )  # fmt: skip
-    return builder.build()
+    tree = builder.build()
+    token = {tuple(tree.ids[tree.path(i)].tolist()): i for i in range(tree.num_tokens)}
+    for answer in answers:
+        for at, old in enumerate([] if answer.old_logp is None else answer.old_logp, answer.start):
+            tree.old_logp[token[tuple(answer.ids[: at + 1])]] = old
+    return tree
 
 
 def sequence_logp(model: nn.Module, answer: Answer, temperature: float) -> Tensor:

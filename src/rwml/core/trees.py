@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-# Rows of a node's table of sums: four loss weights, then the old log-probabilities and how many paths gave one.
-_W_POS, _W_NEG, _W_KL, _W_CE, _OLD_SUM, _OLD_COUNT = range(6)
+# Rows of a node's table of sums.
+_W_POS, _W_NEG, _W_KL, _W_CE = range(4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,9 +30,10 @@ class Tree:
 
     Loss fields, summed over all paths through the token, with c the path's coefficient and A its advantage:
     w_pos: sum of c * max(A, 0). w_neg: sum of c * min(A, 0). w_kl: sum of c. w_ce: sum of cross-entropy weights.
-    old_logp: mean log-probability that the sampler reported, NaN where it reported none. The clipped objective of
-    PPO is A * min(r, 1 + high) for A > 0 and A * max(r, 1 - low) for A < 0, and the ratio r is a property of the
-    token: two sums lose nothing.
+    old_logp: log-probability before the first of several updates on the same trees, which the trainer fills in; NaN
+    where one update follows one sample, and the ratio is exactly 1. The clipped objective of PPO is
+    A * min(r, 1 + high) for A > 0 and A * max(r, 1 - low) for A < 0, and the ratio r is a property of the token: two
+    sums lose nothing.
 
     num_dense_tokens: tokens that the same paths would have cost as separate sequences.
     """
@@ -83,7 +84,7 @@ class Tree:
 
 
 class _Node:
-    """A run of tokens without a fork: ids [L], sums [6, L] and the children by their first token."""
+    """A run of tokens without a fork: ids [L], sums [4, L] and the children by their first token."""
 
     __slots__ = ("children", "ids", "sums")
 
@@ -118,32 +119,25 @@ class TreeBuilder:
         advantage: float = 0.0,
         coefficient: ArrayLike = 0.0,
         cross_entropy: ArrayLike = 0.0,
-        old_logp: ArrayLike | None = None,
     ) -> None:
         """Insert one path; its losses fall on ids[start:].
 
         coefficient: aggregation weight c of each token (see `objectives.answer_coefficients`), one number or one per
         token of ids[start:]; 0 where a token carries no loss, so several spans of one path can be learnt from.
         advantage: of the whole path. cross_entropy: weight, like `coefficient`.
-        old_logp: what the sampler reported for ids[start:], NaN where nothing is known.
         """
         path = np.asarray(ids, dtype=np.int64)
         assert path.ndim == 1
         assert len(path) > 0, "a path has at least one token"
         assert 0 <= start <= len(path), f"start {start} lies outside the {len(path)} tokens of the path"
-        sums = np.zeros((6, len(path)))
+        sums = np.zeros((4, len(path)))
         span = sums[:, start:]
         c = np.asarray(coefficient, dtype=np.float64)
         span[_W_POS] = c * max(advantage, 0.0)
         span[_W_NEG] = c * min(advantage, 0.0)
         span[_W_KL] = c
         span[_W_CE] = np.asarray(cross_entropy, dtype=np.float64)
-        assert not sums[:4, 0].any(), "nothing stands before the first token of a path to predict it from"
-        if old_logp is not None:
-            old = np.asarray(old_logp, dtype=np.float64)
-            known = ~np.isnan(old)
-            span[_OLD_COUNT] = known
-            span[_OLD_SUM] = np.where(known, old, 0.0)
+        assert not sums[:, 0].any(), "nothing stands before the first token of a path to predict it from"
         self._dense += len(path)
         self._insert(path, sums, start)
 
@@ -178,11 +172,10 @@ class TreeBuilder:
             parent[at] = before
             at = stop
         ids = np.concatenate([node.ids for node, *_ in order]) if order else np.empty(0, dtype=np.int64)
-        sums = np.concatenate([node.sums for node, *_ in order], axis=1) if order else np.empty((6, 0))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            old = sums[_OLD_SUM] / sums[_OLD_COUNT]
-        w_pos, w_neg, w_kl, w_ce = sums[: _W_CE + 1].astype(np.float32)
-        return Tree(ids, end, depth, parent, w_pos, w_neg, w_kl, w_ce, old.astype(np.float32), self._dense)
+        sums = np.concatenate([node.sums for node, *_ in order], axis=1) if order else np.empty((4, 0))
+        w_pos, w_neg, w_kl, w_ce = sums.astype(np.float32)
+        old_logp = np.full(total, np.nan, dtype=np.float32)
+        return Tree(ids, end, depth, parent, w_pos, w_neg, w_kl, w_ce, old_logp, self._dense)
 
 
 def _depth_first(roots: dict[int, _Node]) -> Iterator[tuple[_Node, int, int, int]]:
