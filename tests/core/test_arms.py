@@ -5,28 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from made import answer, episode, transition
 from rwml.core.arms import Answers, Plays, evaluate_arms
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
-
-
-def transition(name: str, task: str, verb: str = "go", knowable: bool = True, split: str = "valid_seen") -> Transition:
-    return Transition(
-        id=name, episode=f"e{task}", task=task, split=split, step=0, opening="You are in a room.", history=(),
-        action=f"{verb} to desk 1", next_state="On the desk 1, you see a pen 1.", kind="text", verb=verb,
-        valid=True, knowable=knowable,
-    )  # fmt: skip
-
-
-def answer(of: str, text: str | None, distance: float, truncated: bool = False) -> Prediction:
-    return Prediction(of, text or "", text, distance, float(distance < 0.2), truncated)
-
-
-def episode(
-    task: str, success: bool, steps: tuple[Step, ...], kind: str = "pick", split: str = "valid_seen",
-    seed: int = 0,
-) -> Episode:  # fmt: skip
-    stop = StopReason.SUCCESS if success else StopReason.STEP_LIMIT
-    return Episode(f"{task}-{seed}", Task(task, "alfworld", split, kind), "model", 0, seed, "", steps, stop, success)
+from rwml.core.types import Step
 
 
 def test_evaluate_arms_assembles_the_documented_schema() -> None:

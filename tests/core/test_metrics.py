@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from made import answer, episode, transition
 from rwml.core.bootstrap import bootstrap_mean, compare, paired_difference
 from rwml.core.errors import RwmlError
 from rwml.core.metrics import (
@@ -15,27 +16,7 @@ from rwml.core.metrics import (
     within_gap,
     world_model_summary,
 )
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
-
-
-def transition(name: str, task: str, verb: str = "go", knowable: bool = True, split: str = "valid_seen") -> Transition:
-    return Transition(
-        id=name, episode=f"e{task}", task=task, split=split, step=0, opening="You are in a room.", history=(),
-        action=f"{verb} to desk 1", next_state="On the desk 1, you see a pen 1.", kind="text", verb=verb,
-        valid=True, knowable=knowable,
-    )  # fmt: skip
-
-
-def answer(of: str, text: str | None, distance: float, truncated: bool = False) -> Prediction:
-    return Prediction(of, text or "", text, distance, float(distance < 0.2), truncated)
-
-
-def episode(
-    task: str, success: bool, steps: tuple[Step, ...], kind: str = "pick", split: str = "valid_seen",
-    seed: int = 0,
-) -> Episode:  # fmt: skip
-    stop = StopReason.SUCCESS if success else StopReason.STEP_LIMIT
-    return Episode(f"{task}-{seed}", Task(task, "alfworld", split, kind), "model", 0, seed, "", steps, stop, success)
+from rwml.core.types import Prediction, Step
 
 
 def test_interval_of_two_clusters_is_worked_by_hand() -> None:

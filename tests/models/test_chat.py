@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
+from made import byte_level_tokenizer
 from rwml.core.errors import RwmlError
 from rwml.core.prompts import action_text, next_state_text
 from rwml.models.chat import ChatFormat
@@ -45,22 +44,10 @@ def corpus() -> list[str]:
 
 
 def make_tokenizer(family: str) -> Any:
-    """Byte-level BPE that cuts line ends off words, as those of Qwen and Llama 3 do."""
     if family == "tiny":
         return train_tokenizer(corpus(), 400)
     template, eos, marks = MARKS[family]
-    core = Tokenizer(models.BPE())
-    pieces = Regex(r"\s*[\r\n]+| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=marks, initial_alphabet=alphabet, show_progress=False)
-    core.train_from_iterator([*corpus() * 3, "user\n\nassistant\n\n"], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, clean_up_tokenization_spaces=False)
-    tokenizer.chat_template = template
-    return tokenizer
+    return byte_level_tokenizer(template, eos, marks, [*corpus() * 3, "user\n\nassistant\n\n"])
 
 
 @pytest.fixture(scope="module", params=["tiny", "chatml", "headers"])

@@ -7,9 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
+from made import byte_level_tokenizer
 from rwml.core.tool_calls import ToolCall, call_text, calls_of, parse_message
 from rwml.models.chat import ChatFormat
 from rwml.models.tiny import TEMPLATE
@@ -111,20 +110,9 @@ QUESTION = "\n\nNext: {action}\nWhat will happen?"
 
 
 def make_chat(family: str) -> ChatFormat:
-    """Byte-level BPE that cuts line ends off words, as those of Qwen and Llama 3 do."""
     template, end = FAMILIES[family]
-    core = Tokenizer(models.BPE())
-    pieces = Regex(r"\s*[\r\n]+| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=MARKS, initial_alphabet=alphabet, show_progress=False)
-    core.train_from_iterator([BLOCK, OPENING, *(text for pair in HISTORY for text in pair)] * 3, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=end, clean_up_tokenization_spaces=False)
-    tokenizer.chat_template = template
-    return ChatFormat(tokenizer)
+    texts = [BLOCK, OPENING, *(text for pair in HISTORY for text in pair)] * 3
+    return ChatFormat(byte_level_tokenizer(template, end, MARKS, texts))
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))

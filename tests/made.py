@@ -1,0 +1,49 @@
+"""Records and tokenizers that several test files make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+
+
+def transition(name: str, task: str, verb: str = "go", knowable: bool = True, split: str = "valid_seen") -> Transition:
+    return Transition(
+        id=name, episode=f"e{task}", task=task, split=split, step=0, opening="You are in a room.", history=(),
+        action=f"{verb} to desk 1", next_state="On the desk 1, you see a pen 1.", kind="text", verb=verb,
+        valid=True, knowable=knowable,
+    )  # fmt: skip
+
+
+def answer(of: str, text: str | None, distance: float, truncated: bool = False) -> Prediction:
+    return Prediction(of, text or "", text, distance, float(distance < 0.2), truncated)
+
+
+def episode(
+    task: str, success: bool, steps: tuple[Step, ...], kind: str = "pick", split: str = "valid_seen",
+    seed: int = 0,
+) -> Episode:  # fmt: skip
+    stop = StopReason.SUCCESS if success else StopReason.STEP_LIMIT
+    return Episode(f"{task}-{seed}", Task(task, "alfworld", split, kind), "model", 0, seed, "", steps, stop, success)
+
+
+def byte_level_tokenizer(template: str, eos: str, marks: Sequence[str], texts: Sequence[str]) -> Any:
+    """Byte-level BPE of 400 pieces that cuts line ends off words, as those of Qwen and Llama 3 do."""
+    core = Tokenizer(models.BPE())
+    pieces = Regex(r"\s*[\r\n]+| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=list(marks), initial_alphabet=alphabet, show_progress=False
+    )
+    core.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, clean_up_tokenization_spaces=False)
+    tokenizer.chat_template = template
+    return tokenizer
