@@ -55,7 +55,7 @@ def run(run: Run) -> None:
         )
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}
-        stage.counts["transitions longer than model.max_context_tokens, not asked"] = items.long
+        stage.counts["too long to ask"] = items.long
         stage.counts["unparsed answers"] = sum(p.answer is None for a in answers for p in a.predictions)
         if asks_judge(recipe.train_wm.reward):
             row_of, given = {row.id: row for row in items.rows}, [p for a in answers for p in a.predictions]
