@@ -20,7 +20,7 @@ TRAINING = ("train_wm", "train_policy")
 ARM_SECTIONS = ("collect", "transitions", "filter", "train_wm", "train_policy", "judge")
 """Sections that an arm may change. All others say what is measured, and how: they are the same for every arm."""
 
-RESERVED = ("evaluation", "baselines", "copy_last", "most_frequent")
+RESERVED = ("evaluation", "baselines", "measures", "copy_last", "most_frequent")
 
 
 class _Section(BaseModel):
@@ -60,6 +60,9 @@ class CompareConfig(_Section):
     base: str = Field("base", description="the arm that all others are compared with: no stages, no settings")
     compute_unit: Literal["tokens", "seconds"] = "tokens"
     num_examples: int = Field(8, ge=0)
+    measures: tuple[Literal["rollouts", "plans", "held_out", "text", "lm_eval"], ...] = Field(
+        (), description="what section [measure] is asked of every arm's checkpoint as well"
+    )
     arms: tuple[ArmConfig, ...] = ()
 
     def arm(self, name: str) -> ArmConfig:

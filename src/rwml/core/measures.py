@@ -6,6 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MEASURES = ("rollouts", "plans", "held_out", "text", "lm_eval")
+"""Of one checkpoint; weight change is a measure of two."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import rwml
 from rwml.core.config import Recipe
 from rwml.core.errors import RwmlError
-from rwml.core.measures import HeldOutWorld
+from rwml.core.files import read_json, write_json
+from rwml.core.manifest import Run
+from rwml.core.measures import MEASURES, HeldOutWorld
 from rwml.core.progress import note
+from rwml.core.reward_choice import DEFAULT_REWARD, asks_judge
 from rwml.core.store import read_records, write_records
 from rwml.core.types import Episode, Transition
 from rwml.engine.harness import check_harness, measure_lm_eval
@@ -20,7 +26,7 @@ from rwml.engine.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.engine.retention import measure_text, measure_transitions, read_corpus
 from rwml.engine.rewards import KindReward
 from rwml.engine.rollout import play_actor, play_seats, seats_for
-from rwml.engine.setup import load_player, load_world, sampler_of
+from rwml.engine.setup import load_model, load_player, load_world, sampler_of
 from rwml.engine.trainer import generator_for
 from rwml.engine.transitions import transitions_of
 from rwml.models.hf import Mind
@@ -28,9 +34,17 @@ from rwml.models.sampler import SamplingParams
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
 
-MEASURES = ("rollouts", "plans", "held_out", "text", "lm_eval")
-"""Of one checkpoint; weight change is a measure of two."""
-
+# Settings outside of [measure] that its figures depend on, and the settings in it that each measure depends on.
+_SECTIONS = ("seed", "world", "model", "embedding", "collect", "transitions")
+_PLAYED = ("splits", "policies", "num_episodes", "leave_one_out")
+_ASKED = ("temperature", "max_new_tokens", "bootstrap_samples")
+_READS = {
+    "rollouts": (*_PLAYED, *_ASKED, "depth"),
+    "plans": (*_PLAYED, *_ASKED),
+    "held_out": (*_ASKED, "held_out", "num_transitions"),
+    "text": ("corpus", "bootstrap_samples"),
+    "lm_eval": ("lm_eval", "lm_eval_limit"),
+}
 # Scenes that a small model's context holds, for runs that name no held-out world.
 _OTHER_SIZES = ("tiny", "small", "medium")
 
@@ -38,8 +52,8 @@ _OTHER_SIZES = ("tiny", "small", "medium")
 class Measuring:
     """What a recipe's section [measure] asks, of one mind after another.
 
-    folder: keeps the episodes, which the model before training, the expert and others play once. reward, tau_d: the
-    training reward and its threshold, by which imagined next states count as right.
+    folder: keeps what is measured, and the episodes, which the model before training, the expert and others play once.
+    reward, tau_d: the training reward and its threshold, by which imagined next states count as right.
     Raises RwmlError where lm-evaluation-harness is asked for and not installed, and for a corpus that cannot be read.
     """
 
@@ -148,7 +162,7 @@ class Measuring:
                 yield leave_one_out(self.world, episode, generator)
 
     def _kept(self, name: str, play: Any) -> list[Episode]:
-        path = self.folder / f"episodes-{name}.parquet"
+        path = self.folder / _key(_settings(self.recipe, _PLAYED)) / f"episodes-{name}.parquet"
         if not path.exists():
             write_records(path, play(), Episode)
         return read_records(path, Episode)
@@ -177,6 +191,62 @@ class Measuring:
             for row in transitions_of(episode, world, one.split, history)
         ]
         return world, rows[: self.config.num_transitions]
+
+
+class KeptMeasures:
+    """The measures of one checkpoint: each is taken once under the same settings and of the same weights, and kept in
+    the folder of `measuring`, with its rows.
+
+    path: where the checkpoint lies; None: the recipe's model. weights: its hash. name: of its folder in there.
+    """
+
+    def __init__(self, measuring: Measuring, path: Path | None, weights: str, name: str) -> None:
+        recipe = measuring.recipe
+        self.measuring, self.checkpoint, self.folder = measuring, path, measuring.folder / name
+        reward = recipe.model_dump(mode="json")["train_wm"]["reward"]
+        self.same: dict[str, Any] = {"weights": weights}
+        self.of_measure: dict[str, dict[str, Any]] = {
+            "rollouts": {"tau_d": measuring.tau_d, "reward": reward},
+            "text": {"passages": measuring.passages},
+        }
+
+    def path(self, name: str) -> Path:
+        """Where a measure lies; the name follows from all that it depends on."""
+        settings = _settings(self.measuring.recipe, _READS[name]) | self.same | self.of_measure.get(name, {})
+        return self.folder / f"{name}-{_key(settings)}.json"
+
+    def measure(self, name: str) -> dict[str, Any]:
+        """One of `MEASURES`, as it was kept or measured now."""
+        path = self.path(name)
+        if not path.exists():
+            write_json(path, self.measuring.measure(name, self._mind))
+        return dict(read_json(path))
+
+    @cached_property
+    def _mind(self) -> Mind:
+        return load_model(self.measuring.recipe.model, self.checkpoint)
+
+
+def without_judge(run: Run) -> Run:
+    """The run, with the embedding reward in the place of a judge's, who would be asked thousands of times."""
+    if not asks_judge(run.recipe.train_wm.reward):
+        return run
+    note("measure: imagined next states are scored by the embedding reward, not by the judge")
+    other = run.recipe.with_settings({"train_wm.reward": DEFAULT_REWARD})
+    return Run(other, run.folder, {"stages": {}})
+
+
+def _settings(recipe: Recipe, keys: tuple[str, ...]) -> dict[str, Any]:
+    data = recipe.model_dump(mode="json")
+    return {
+        "rwml": rwml.__version__,
+        "measure": {key: data["measure"][key] for key in keys},
+        **{name: data[name] for name in _SECTIONS},
+    }
+
+
+def _key(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _label(one: HeldOutWorld, number: int) -> str:

@@ -22,6 +22,7 @@ from rwml.core.config import Recipe, parse_recipe
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.manifest import CHAIN, Run, lock
 from rwml.core.progress import duration, note
+from rwml.engine.harness import check_harness
 from rwml.stages import VERBS
 from rwml.stages.compare_export import export
 from rwml.stages.compare_figures import figures
@@ -72,6 +73,14 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
                 "there would be nothing to stand beside",
                 nearest(arm.paper, PAPER),
             )
+    if "lm_eval" in recipe.compare.measures:
+        if not recipe.measure.lm_eval:
+            raise RwmlError(
+                "compare.measures asks for lm_eval, and measure.lm_eval names no task",
+                "there would be nothing to measure",
+                'name tasks of lm-evaluation-harness: measure.lm_eval = ["arc_easy"]',
+            )
+        check_harness()
     for seed in seeds:
         if seed not in recipe.compare.seeds:
             raise RwmlError(
@@ -107,6 +116,8 @@ def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> None:
                 _do(run, stage, folder)
         if CHAIN.index(last) >= CHAIN.index("evaluate"):
             exam.sit(arm, run)
+            if recipe.compare.measures:
+                exam.measures(arm, run)
         note(f"== seed {seed}, {arm.name}: {duration(time.monotonic() - started)}")
 
 

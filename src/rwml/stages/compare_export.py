@@ -11,6 +11,7 @@ from typing import Any
 from rwml.core.files import atomic_file, write_json
 from rwml.core.progress import duration
 from rwml.stages import wording
+from rwml.stages.compare_measures import flat, imagination_table, retention_table
 from rwml.stages.page import render_page
 from rwml.stages.plots import SERIES, BandPanel, band_of, bands_svg, write_bands_png
 
@@ -73,17 +74,6 @@ def split_name(split: str) -> str:
     return NAMES.get(split, split)
 
 
-def with_spread(measure: Json | None, kind: str = "percent") -> str:
-    """`40.1% ± 2.0`, or the mean alone where there is one seed; a dash where nothing was measured."""
-    if measure is None or measure["mean"] is None:
-        return wording.NOTHING
-    if kind == "decimal":
-        sd = "" if measure["sd"] is None else f" ± {measure['sd']:.2f}"
-        return f"{measure['mean']:.2f}{sd}"
-    sd = "" if measure["sd"] is None else f" ± {100 * measure['sd']:.1f}"
-    return f"{100 * measure['mean']:.1f}{sd}"
-
-
 def of(arm: Json, part: str, split: str, name: str) -> Json | None:
     """One measure of one arm, None where it was not measured."""
     found: Json | None = arm[part].get(split, {}).get(name)
@@ -121,8 +111,9 @@ def main_table(found: Json, arms: Mapping[str, Json]) -> tuple[list[str], list[l
             else wording.NOTHING
         )
         rows.append([
-            arm["title"], str(len(arm["seeds"])), *(with_spread(of(arm, "success", s, "success")) for s in splits),
-            bounds, with_spread(of(arm, "world_model", "all", "within")), *(paper_cell(arm, s) for s in splits),
+            arm["title"], str(len(arm["seeds"])),
+            *(wording.with_spread(of(arm, "success", s, "success")) for s in splits), bounds,
+            wording.with_spread(of(arm, "world_model", "all", "within")), *(paper_cell(arm, s) for s in splits),
         ])  # fmt: skip
     return header, rows
 
@@ -133,7 +124,7 @@ def measure_table(
     """Header and rows of several measures over all splits."""
     header = ["arm", *(title for title, _ in measures.values())]
     rows = [
-        [arm["title"], *(with_spread(of(arm, part, "all", name), kind) for name, (_, kind) in measures.items())]
+        [arm["title"], *(wording.with_spread(of(arm, part, "all", name), kind) for name, (_, kind) in measures.items())]
         for arm in arms.values()
         if arm[part]
     ]
@@ -155,7 +146,7 @@ def cost_table(found: Json) -> tuple[list[str], list[list[str]]]:
         )
         rows.append([
             arm["title"], duration(cost["seconds"]), f"{cost['sampled']:,.0f}", f"{cost['trained']:,.0f}",
-            with_spread(arm.get("weight_change", {}).get("all")), f"{cost['memory_mb'] / 1000:.1f} GB", stages,
+            wording.with_spread(arm.get("weight_change", {}).get("all")), f"{cost['memory_mb'] / 1000:.1f} GB", stages,
         ])  # fmt: skip
     return header, rows
 
@@ -179,10 +170,17 @@ def markdown(found: Json) -> str:
     lines += [CAVEAT + f" Paper: {found['paper']['source']}.", "", "## What the data support", ""]
     lines += [f"- {each['sentence']}" for each in found["contrasts"]]
     everything = _examined(found)
-    lines += ["", "## Decisions", "", *_pipes(*measure_table(everything, "success", QUALITY)), ""]
     shown = everything | {name: {"title": name, **arm} for name, arm in found["baselines"].items()}
-    lines += ["## World model", "", *_pipes(*measure_table(shown, "world_model", ANSWERS)), ""]
-    lines += ["## Cost per seed", "", *_pipes(*cost_table(found)), ""]
+    tables = {
+        "Decisions": measure_table(everything, "success", QUALITY),
+        "World model": measure_table(shown, "world_model", ANSWERS),
+        "Imagination": imagination_table(everything),
+        "Retention": retention_table(everything),
+        "Cost per seed": cost_table(found),
+    }
+    for title, (header, rows) in tables.items():
+        lines += ["", f"## {title}", "", *_pipes(header, rows)] if rows else []
+    lines += [""]
     if not_shown(found):
         lines += ["## Not shown", "", *(f"- {line}" for line in not_shown(found)), ""]
     return "\n".join(lines)
@@ -219,6 +217,12 @@ def as_csv(found: Json) -> str:
                         name, arm["title"], arm["group"], part, split, key, *map(_plain, (m["mean"], m["sd"], m["low"],
                         m["high"])), m["n"], m["clusters"], len(m["by_seed"]), seeds, _plain(paper),
                     ])  # fmt: skip
+        for part, of_what, key, m in flat(arm.get("measures", {})):
+            seeds = " ".join(f"{s}:{_plain(v)}" for s, v in m["by_seed"].items())
+            writer.writerow([
+                name, arm["title"], arm["group"], part, of_what, key, _plain(m["mean"]), _plain(m["sd"]),
+                "", "", "", "", len(m["by_seed"]), seeds, "",
+            ])  # fmt: skip
     return buffer.getvalue()
 
 
@@ -246,6 +250,7 @@ def context(found: Json, panels: Sequence[BandPanel]) -> Json:
         "contrasts": found["contrasts"], "titles": titles, "base": titles.get(found["base"], found["base"]),
         "quality": measure_table(everything, "success", QUALITY),
         "answers": measure_table(shown, "world_model", ANSWERS), "costs": cost_table(found),
+        "imagination": imagination_table(everything), "retention": retention_table(everything),
         "curves": [
             (p.title, bands_svg(p), [(b.label, c % len(SERIES)) for b, c in zip(p.bands, p.colours, strict=True)])
             for p in panels

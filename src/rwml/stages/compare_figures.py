@@ -18,6 +18,7 @@ from rwml.engine.costs import stage_costs
 from rwml.engine.setup import load_world
 from rwml.models.hf import load_chat
 from rwml.stages import wording
+from rwml.stages.compare_measures import over_seeds
 from rwml.stages.compare_sittings import Examination, measuring_tau_d, open_arm
 from rwml.stages.paper_table import MODELS, SOURCE, beside
 from rwml.stages.report_examples import chosen_rows
@@ -41,6 +42,7 @@ def figures(recipe: Recipe) -> Json:
     runs: dict[str, dict[int, Run]] = defaultdict(dict)
     missing: dict[str, dict[str, str]] = defaultdict(dict)
     changes: dict[str, dict[int, Json]] = defaultdict(dict)
+    told: dict[str, dict[int, Json]] = defaultdict(dict)
     for seed in compare.seeds:
         exam = Examination(recipe, seed)
         for arm in compare.arms:
@@ -49,7 +51,8 @@ def figures(recipe: Recipe) -> Json:
                 sat[sitting.arm].append(sitting)
             if found:
                 changes[arm.name][seed] = exam.weight_change(arm) or {}
-                runs[arm.name][seed] = exam.base if arm.name == compare.base else open_arm(recipe, arm, seed)
+                run = runs[arm.name][seed] = exam.base if arm.name == compare.base else open_arm(recipe, arm, seed)
+                told[arm.name][seed] = exam.measures(arm, run, take=False)
             else:
                 missing[arm.name][str(seed)] = reason
     if not sat[compare.base]:
@@ -67,6 +70,7 @@ def figures(recipe: Recipe) -> Json:
     }
     for name, by_seed in changes.items():
         arms[name]["weight_change"] = weight_change(by_seed)
+        arms[name]["measures"] = over_seeds(told[name], told[compare.base], recipe.measure.bootstrap_samples)
     return {
         "schema_version": SCHEMA_VERSION,
         "rwml": rwml.__version__,

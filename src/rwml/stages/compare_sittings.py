@@ -21,6 +21,7 @@ from rwml.core.store import read_records
 from rwml.core.types import Transition
 from rwml.engine.costs import price, stage_costs
 from rwml.engine.examine import Examiner, HeldOut, ask_baselines, held_out
+from rwml.engine.measuring import KeptMeasures, Measuring, without_judge
 from rwml.engine.rewards import KindReward
 from rwml.engine.setup import load_reward
 from rwml.engine.weight_change import measure_weight_change
@@ -140,6 +141,34 @@ class Examination:
         answers, plays = examiner.sit(self.items)
         found = [Sitting(arm.name, self.seed, answers, plays, self.items.rows)]
         return found + (self._baselines() if arm.name == self.whole.compare.base else []), ""
+
+    @cached_property
+    def _measuring(self) -> Measuring:
+        tau_d = measuring_tau_d(self.whole)
+        return Measuring(self.recipe, self.folder / "measures", load_reward(without_judge(self.base), tau_d), tau_d)
+
+    def measures(self, arm: ArmConfig, run: Run, take: bool = True) -> dict[str, Any]:
+        """`compare.measures` of the arm's final checkpoint, with their rows; arms of one checkpoint share them.
+
+        take: measure what was not; otherwise the result is empty where anything is missing.
+        """
+        names = self.whole.compare.measures
+        if not names:
+            return {}
+        path = run.folder / arm.final if arm.final else None
+        weights = folder_hash(path) if path else ""
+        kept = KeptMeasures(self._measuring, path, weights, weights[:12] or "model")
+        there = [name for name in names if kept.path(name).exists()]
+        if len(there) == len(names):
+            return {name: kept.measure(name) for name in names}
+        if not take:
+            return {}
+        with progress(f"measure {arm.name}", total=len(names), done=len(there), unit="measure") as bar:
+            for name in names:
+                if name not in there:
+                    kept.measure(name)
+                    bar.advance()
+        return {name: kept.measure(name) for name in names}
 
     def weight_change(self, arm: ArmConfig) -> dict[str, Any] | None:
         """How far the arm's weights are from the base model's (docs/measures.md); None for the base arm."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import rwml
 from rwml.core.config import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json, write_json
 from rwml.core.manifest import Run
-from rwml.core.progress import note, progress
-from rwml.core.reward_choice import DEFAULT_REWARD, asks_judge
-from rwml.engine.measuring import Measuring
+from rwml.core.progress import progress
+from rwml.engine.measuring import KeptMeasures, Measuring, without_judge
 from rwml.engine.retention import retention_change
-from rwml.engine.setup import load_model, load_reward, training_tau_d
+from rwml.engine.setup import load_reward, training_tau_d
 from rwml.engine.weight_change import MODULES, measure_weight_change
-from rwml.models.hf import Mind
 
 Json = dict[str, Any]
 
@@ -31,17 +26,6 @@ _PLAN_ROWS = {
     "wins": "plans that win",
     "wins_if_all_is_admitted": "    if all were admitted",
     "executable": "plans without refusal",
-}
-# Settings outside of [measure] that its figures depend on, and the settings in it that each measure depends on.
-_SECTIONS = ("seed", "world", "model", "embedding", "collect", "transitions")
-_PLAYED = ("splits", "policies", "num_episodes", "leave_one_out")
-_ASKED = ("temperature", "max_new_tokens", "bootstrap_samples")
-_READS = {
-    "rollouts": (*_PLAYED, *_ASKED, "depth"),
-    "plans": (*_PLAYED, *_ASKED),
-    "held_out": (*_ASKED, "held_out", "num_transitions"),
-    "text": ("corpus", "bootstrap_samples"),
-    "lm_eval": ("lm_eval", "lm_eval_limit"),
 }
 
 
@@ -58,21 +42,16 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     for arm, (stage, place) in TRAINED.items():
         if opened.is_done(stage):
             checkpoints[arm] = opened.folder / place / "final"
-    reward = load_reward(_without_judge(opened), tau_d)
-    measuring = Measuring(recipe, opened.folder / "measures" / _key(_settings(recipe, _PLAYED)), reward, tau_d)
+    reward = load_reward(without_judge(opened), tau_d)
+    measuring = Measuring(recipe, opened.folder / "measures", reward, tau_d)
     wanted = measuring.wanted()
-    arms = {arm: _Parts(opened, arm, tau_d, measuring.passages) for arm in checkpoints}
-    found: dict[str, Json] = {}
-    with progress("measure", total=len(arms) * len(wanted), unit="measure") as bar:
-        for arm, parts in arms.items():
-            mind: Mind | None = None
-            found[arm] = {}
+    found: dict[str, Json] = {arm: {} for arm in checkpoints}
+    with progress("measure", total=len(found) * len(wanted), unit="measure") as bar:
+        for arm, path in checkpoints.items():
+            stage, place = TRAINED.get(arm, ("", ""))
+            kept = KeptMeasures(measuring, path, opened.summary()[stage]["outputs"][place] if stage else "", arm)
             for name in wanted:
-                done = parts.read(name)
-                if done is None:
-                    mind = mind or load_model(recipe.model, checkpoints[arm])
-                    done = parts.write(name, measuring.measure(name, mind))
-                found[arm][name] = done
+                found[arm][name] = kept.measure(name)
                 bar.advance()
     result = _result(recipe, tau_d, found, checkpoints)
     write_json(opened.folder / "measures.json", result)
@@ -97,52 +76,6 @@ def _recipe(folder: Path, overrides: tuple[str, ...]) -> Recipe:
                 "give measure.key=value, or run the changed recipe first",
             )
     return recipe.overridden(overrides)
-
-
-def _without_judge(run: Run) -> Run:
-    """The run, with the embedding reward in the place of a judge's, who would be asked thousands of times."""
-    if not asks_judge(run.recipe.train_wm.reward):
-        return run
-    note("measure: imagined next states are scored by the embedding reward, not by the judge")
-    other = run.recipe.with_settings({"train_wm.reward": DEFAULT_REWARD})
-    return Run(other, run.folder, {"stages": {}})
-
-
-def _settings(recipe: Recipe, keys: tuple[str, ...]) -> Json:
-    data = recipe.model_dump(mode="json")
-    return {
-        "rwml": rwml.__version__,
-        "measure": {key: data["measure"][key] for key in keys},
-        **{name: data[name] for name in _SECTIONS},
-    }
-
-
-def _key(value: Json) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-class _Parts:
-    """What is measured of one arm already, under the same settings and of the same weights."""
-
-    def __init__(self, run: Run, arm: str, tau_d: float, passages: list[str]) -> None:
-        stage, place = TRAINED.get(arm, ("", ""))
-        self.recipe, self.folder = run.recipe, run.folder / "measures" / arm
-        reward = run.recipe.model_dump(mode="json")["train_wm"]["reward"]
-        self.same: Json = {"weights": run.summary()[stage]["outputs"][place] if stage else ""}
-        self.of_measure: Json = {"rollouts": {"tau_d": tau_d, "reward": reward}, "text": {"passages": passages}}
-
-    def path(self, name: str) -> Path:
-        """Where a measure lies; the name follows from all that it depends on."""
-        settings = _settings(self.recipe, _READS[name]) | self.same | self.of_measure.get(name, {})
-        return self.folder / f"{name}-{_key(settings)}.json"
-
-    def read(self, name: str) -> Json | None:
-        path = self.path(name)
-        return dict(read_json(path)) if path.exists() else None
-
-    def write(self, name: str, value: Json) -> Json:
-        write_json(self.path(name), value)
-        return dict(read_json(self.path(name)))
 
 
 def _result(recipe: Recipe, tau_d: float, found: dict[str, Json], checkpoints: dict[str, Path | None]) -> Json:

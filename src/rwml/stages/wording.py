@@ -41,6 +41,15 @@ def decimal(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
+def with_spread(measure: Mapping[str, Any] | None, kind: str = "percent") -> str:
+    """`40.1 ± 2.0` (in percent; or `decimal`); the mean alone for one seed, a dash for nothing."""
+    if measure is None or measure["mean"] is None:
+        return NOTHING
+    scale, digits = (1, 2) if kind == "decimal" else (100, 1)
+    sd = "" if measure["sd"] is None else f" ± {scale * measure['sd']:.{digits}f}"
+    return f"{scale * measure['mean']:.{digits}f}{sd}"
+
+
 def number(value: Any) -> str:
     """A count with thousands separators; other figures to three digits, the rest as it is."""
     if isinstance(value, bool) or value is None:
