@@ -95,6 +95,27 @@ def test_answer_trees_by_hand(mind: Mind, world: World, rows: list[Transition]) 
             assert_sums([tree], paths)
 
 
+def test_groups_without_signal_can_be_held_by_the_kl_term(
+    mind: Mind, world: World, rows: list[Transition], groups: list[list[Played]]
+) -> None:
+    """All answers then have the same KL weights, and those without signal an advantage of exactly 0."""
+    answers = [[answer_of(mind, "<think>new</think>", 3), answer_of(mind, "<next_state>a", 2)] for _ in range(2)]
+    rewards = np.array([[1, 0], [1, 1]], dtype=np.float32)
+    held = GrpoConfig(kl_groups="all", kl_weight=0.05)
+    [tree] = answer_trees(mind, world.prompts("brief"), rows[:2], answers, rewards, held).trees
+    assert tree.w_kl.sum() == pytest.approx(1.0)  # four answers, a mean over the tokens of each
+    assert np.count_nonzero(tree.w_kl) == 2 * (3 + 2)
+    assert np.count_nonzero(tree.w_pos) == 3
+    assert np.count_nonzero(tree.w_neg) == 2
+    without = GrpoConfig(kl_groups="all", kl_weight=0.0)
+    [tree] = answer_trees(mind, world.prompts("brief"), rows[:2], answers, rewards, without).trees
+    assert np.count_nonzero(tree.w_kl) == 5, "without a KL term there is nothing to hold to"
+    scored = episode_trees(groups, np.array([[0.5, 0.5, 0.5], [1.0, 0.0, 0.5]]), held)
+    assert scored.signal_share == 0.5
+    assert [bool(tree.w_kl.any()) for tree in scored.trees] == [True] * 6
+    assert not any(tree.w_pos.any() or tree.w_neg.any() for tree in scored.trees[:3])
+
+
 def replace_aggregation(name: str) -> GrpoConfig:
     return GrpoConfig.model_validate({"aggregation": name})
 

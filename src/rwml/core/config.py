@@ -100,6 +100,7 @@ class GrpoConfig(_Section):
     clip_low: float = Field(0.2, gt=0)
     clip_high: float = Field(0.2, gt=0)
     kl_weight: float = Field(0.01, ge=0)
+    kl_groups: Literal["signal", "all"] = Field("signal", description="all: groups without signal, too, at their cost")
     advantage_scale: Literal["std", "none"] = "std"
     aggregation: Literal["sequence", "token", "constant"] = "sequence"
     updates_per_batch: int = Field(1, ge=1)

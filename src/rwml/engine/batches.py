@@ -50,7 +50,7 @@ def label_trees(mind: Mind, prompts: Prompts, transitions: Sequence[Transition])
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Trees of the groups that have signal, and what the rewards say. signal_share: of all groups."""
+    """Trees of the groups that are learnt from, and what the rewards say. signal_share: of all groups."""
 
     trees: list[Tree]
     signal_share: float
@@ -65,7 +65,8 @@ def answer_trees(
     rewards_PG: np.ndarray,
     config: GrpoConfig,
 ) -> Scored:
-    """RWML: GRPO on G answers to each of P questions. Groups without signal are left out before any forward pass.
+    """RWML: GRPO on G answers to each of P questions. Groups without signal are left out before any pass, unless
+    the KL term holds to them as well (`kl_groups`).
 
     rewards_PG: sim-to-real rewards [P, G]. Aggregation counts all answers, those without signal too, as GRPO does.
     """
@@ -75,7 +76,7 @@ def answer_trees(
     trees = []
     for rows in _by_episode(transitions):
         builder = TreeBuilder()
-        useful = [index for index in rows if signal[index]]
+        useful = [index for index in rows if signal[index] or _holds_all(config)]
         for index in useful:
             question = question_ids(mind.chat, prompts, transitions[index])
             for g, answer in enumerate(answers[index]):
@@ -107,7 +108,7 @@ def episode_trees(
     trees = []
     for index, group in enumerate(played_PG):
         for g, played in enumerate(group):
-            sampled = np.asarray(played.sampled) & bool(signal[index])
+            sampled = np.asarray(played.sampled) & (bool(signal[index]) or _holds_all(config))
             learnt = learnt_PG[index][g] if learnt_PG else np.zeros(len(sampled))
             if not (sampled.any() or learnt.any()):
                 continue
@@ -121,6 +122,10 @@ def episode_trees(
             )
             trees.append(builder.build())
     return Scored(trees, float(signal.float().mean()), float(returns_PG.mean()))
+
+
+def _holds_all(config: GrpoConfig) -> bool:
+    return config.kl_groups == "all" and config.kl_weight > 0
 
 
 def observation_weights(chat: ChatFormat, prompts: Prompts, played: Sequence[Played], weight: float) -> list[Floats]:
