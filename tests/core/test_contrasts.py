@@ -20,8 +20,8 @@ def episode(task: str, split: str, won: bool, steps: int = 2, valid: bool = True
     return Episode(f"{task}/0", Task(task, "w", split, "kind"), "model", 0, 0, "hall", done, stop, won)
 
 
-def transition(name: str, task: str) -> Transition:
-    return Transition(name, f"{task}/0", task, "seen", 0, "hall", (), "go", "there", "text", "go", True, True)
+def transition(name: str, task: str, valid: bool = True) -> Transition:
+    return Transition(name, f"{task}/0", task, "seen", 0, "hall", (), "go", "there", "text", "go", valid, True)
 
 
 def sitting(arm: str, seed: int, won: str, gaps: tuple[float, ...] = ()) -> Sitting:
@@ -58,6 +58,15 @@ def test_questions_of_two_seeds_are_kept_apart_though_their_ids_are_equal() -> N
     assert within["by_seed"] == {"0": 0.25, "1": 0.75}
     assert (within["mean"], within["n"], within["clusters"]) == (0.5, 8, 4)
     assert len(within_rows([one, two], 0.1)) == 8
+
+
+def test_answers_to_refused_actions_are_told_apart() -> None:
+    rows = [transition("q0", "t1"), transition("q1", "t2", valid=False), transition("q2", "t2", valid=False)]
+    told = [Prediction(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)]
+    found = arm_figures([Sitting("a", 0, [Answers("a", "seen", 0, told)], [], rows)], 0.1, bool, 200)
+    within = {action: figures["within"]["mean"] for action, figures in found["world_model_by_action"].items()}
+    assert within == {"admitted": 1.0, "refused": 0.5}
+    assert found["world_model"]["all"]["within"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_a_paired_difference_by_hand() -> None:

@@ -50,7 +50,8 @@ class Sitting:
 def arm_figures(
     sittings: Sequence[Sitting], tau_d: float, inefficient: Callable[[str], bool], num_samples: int = 2000
 ) -> Json:
-    """{"success": {"all" | split: {measure: M}}, "world_model": ...} of one arm.
+    """{"success": {"all" | split: {measure: M}}, "world_model": ..., "world_model_by_action": ...} of one arm; the last
+    has "admitted" and "refused" in the place of splits, for a single answer to all that is refused can hide the others.
 
     M: {"mean", "low", "high", "n", "clusters", "sd", "by_seed"}: over all rows of all seeds, with the interval over
     tasks; sd is the standard deviation (n - 1) of the means of the seeds, None for fewer than two.
@@ -73,7 +74,11 @@ def arm_figures(
     return {
         "success": _by_split(played, of_episodes, SUCCESS_MEASURES, num_samples),
         "world_model": _by_split(asked, of_answers, ANSWER_MEASURES, num_samples),
-    }
+        "world_model_by_action": _by_split(
+            [(seed, "admitted" if pair[0].valid else "refused", pair) for seed, _, pair in asked],
+            of_answers, ANSWER_MEASURES, num_samples, pooled=False,
+        ),
+    }  # fmt: skip
 
 
 def _by_split(
@@ -81,9 +86,10 @@ def _by_split(
     measure: Callable[[Sequence[T], int], Json],
     names: Sequence[str],
     num_samples: int,
+    pooled: bool = True,
 ) -> Json:
     result: Json = {}
-    for split in ["all", *dict.fromkeys(split for _, split, _ in rows)] if rows else []:
+    for split in [*["all"] * pooled, *dict.fromkeys(split for _, split, _ in rows)] if rows else []:
         here = [(seed, item) for seed, of, item in rows if split in ("all", of)]
         whole = measure([item for _, item in here], num_samples)
         # One sample: of a single seed the mean alone is used.

@@ -30,15 +30,22 @@ CURVE_TITLES = {
     ("train_policy", "kl"): ("Policy: KL to the start", False),
 }
 PICTURE = (("train_wm", "within_tau"), ("train_policy", "success"))
-QUALITY = {
-    "invalid": ("invalid actions", "percent"),
-    "inefficient": ("inefficient actions", "percent"), "invalid_or_inefficient": ("invalid or inefficient", "percent"),
-    "steps_won": ("steps to success", "decimal"), "steps": ("steps", "decimal"),
-}  # fmt: skip
-ANSWERS = {
-    "within": ("within τ_d", "percent"), "exact": ("exact", "percent"), "distance": ("mean distance", "decimal"),
-    "unparsed": ("unparsed", "percent"),
-}  # fmt: skip
+# Columns: title, part, split, measure, kind of figure.
+QUALITY = (
+    ("invalid actions", "success", "all", "invalid", "percent"),
+    ("inefficient actions", "success", "all", "inefficient", "percent"),
+    ("invalid or inefficient", "success", "all", "invalid_or_inefficient", "percent"),
+    ("steps to success", "success", "all", "steps_won", "decimal"),
+    ("steps", "success", "all", "steps", "decimal"),
+)
+ANSWERS = (
+    ("within τ_d", "world_model", "all", "within", "percent"),
+    ("of admitted actions", "world_model_by_action", "admitted", "within", "percent"),
+    ("of refused actions", "world_model_by_action", "refused", "within", "percent"),
+    ("exact", "world_model", "all", "exact", "percent"),
+    ("mean distance", "world_model", "all", "distance", "decimal"),
+    ("unparsed", "world_model", "all", "unparsed", "percent"),
+)
 CAVEAT = (
     "Ours ± is the standard deviation over training seeds; brackets are 95% intervals over held-out tasks. "
     "The paper's numbers are of another model of another size on other games: they tell the order of the methods "
@@ -119,16 +126,15 @@ def main_table(found: Json, arms: Mapping[str, Json]) -> tuple[list[str], list[l
 
 
 def measure_table(
-    arms: Mapping[str, Json], part: str, measures: Mapping[str, tuple[str, str]]
+    arms: Mapping[str, Json], measures: Sequence[tuple[str, str, str, str, str]]
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of several measures over all splits."""
-    header = ["arm", *(title for title, _ in measures.values())]
+    """Header and rows of several measures (`QUALITY`, `ANSWERS`) of the arms that have the first one's part."""
     rows = [
-        [arm["title"], *(wording.with_spread(of(arm, part, "all", name), kind) for name, (_, kind) in measures.items())]
+        [arm["title"], *(wording.with_spread(of(arm, *where), kind) for _, *where, kind in measures)]
         for arm in arms.values()
-        if arm[part]
+        if arm[measures[0][1]]
     ]
-    return header, rows
+    return ["arm", *(title for title, *_ in measures)], rows
 
 
 def cost_table(found: Json) -> tuple[list[str], list[list[str]]]:
@@ -172,8 +178,8 @@ def markdown(found: Json) -> str:
     everything = _examined(found)
     shown = everything | {name: {"title": name, **arm} for name, arm in found["baselines"].items()}
     tables = {
-        "Decisions": measure_table(everything, "success", QUALITY),
-        "World model": measure_table(shown, "world_model", ANSWERS),
+        "Decisions": measure_table(everything, QUALITY),
+        "World model": measure_table(shown, ANSWERS),
         "Imagination": imagination_table(everything),
         "Retention": retention_table(everything),
         "Cost per seed": cost_table(found),
@@ -208,7 +214,7 @@ def as_csv(found: Json) -> str:
         (name, {"title": name, "group": "baseline", "paper": {}, **arm}) for name, arm in found["baselines"].items()
     ]
     for name, arm in rows:
-        for part in ("success", "world_model"):
+        for part in ("success", "world_model", "world_model_by_action"):
             for split, measures in arm[part].items():
                 for key, m in measures.items():
                     paper = arm["paper"].get(split) if key == "success" else None
@@ -248,8 +254,8 @@ def context(found: Json, panels: Sequence[BandPanel]) -> Json:
         "name": found["name"], "facts": facts(found), "caveat": CAVEAT, "paper": found["paper"],
         "groups": {group: main_table(found, arms) for group, arms in groups_of(found).items()},
         "contrasts": found["contrasts"], "titles": titles, "base": titles.get(found["base"], found["base"]),
-        "quality": measure_table(everything, "success", QUALITY),
-        "answers": measure_table(shown, "world_model", ANSWERS), "costs": cost_table(found),
+        "quality": measure_table(everything, QUALITY),
+        "answers": measure_table(shown, ANSWERS), "costs": cost_table(found),
         "imagination": imagination_table(everything), "retention": retention_table(everything),
         "curves": [
             (p.title, bands_svg(p), [(b.label, c % len(SERIES)) for b, c in zip(p.bands, p.colours, strict=True)])

@@ -113,7 +113,7 @@ def _arm(
         "missing": dict(missing),
         "costs": costs,
         "cost": _mean_cost(list(costs.values())),
-        **(measured or {"success": {}, "world_model": {}}),
+        **(measured or {"success": {}, "world_model": {}, "world_model_by_action": {}}),
     }
 
 
