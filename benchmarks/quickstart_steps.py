@@ -8,7 +8,7 @@ projected where a loss needs it. Each side samples its own answers from the same
     OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 python benchmarks/quickstart_steps.py --out quickstart_steps.json
 
 Seconds are CPU seconds with one thread, medians of --repeats for ours; the plain way runs once. The last line is
-`ratio: N`: the plain way over ours for the 36 world-model and 32 policy steps of the quickstart.
+`ratio: N`: the plain way over ours for all world-model and policy steps of the quickstart.
 """
 
 from __future__ import annotations
