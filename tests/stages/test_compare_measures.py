@@ -121,9 +121,11 @@ def test_every_form_of_the_report_tells_them(done: Recipe) -> None:
     text = (done.folder / "compare.md").read_text()
     assert "## Imagination" in text
     table = text.split("## Retention")[1].split("##")[0]
-    header, _, _, row, _ = [line for line in table.splitlines() if line.startswith("|")]
-    assert "plain text: loss" in header
-    assert f"| {loss['mean']:.2f} ({loss['change']['difference']:+.2f} [" in row
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert lines[0] == "| arm | on | loss | change | exact | change | bits per byte |"
+    (row,) = [line for line in lines if line.startswith("| wm_sft | plain text |")]
+    assert f"| {loss['mean']:.2f} | {loss['change']['difference']:+.2f} (".replace("-", "−") in row
+    assert len(lines) == 2 + 3 * 2  # a header, a rule; three arms, a held-out world and the plain text
     assert "<h2>Retention</h2>" in (done.folder / "compare.html").read_text()
     rows = list(csv.DictReader(io.StringIO((done.folder / "compare.csv").read_text())))
     (found,) = [r for r in rows if (r["arm"], r["part"], r["measure"]) == ("wm_sft", "text", "loss")]

@@ -157,31 +157,36 @@ def imagination_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[st
 
 
 def retention_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: loss and accuracy on what training did not show, with the change from the base arm."""
-    there = {name: arm for name, arm in arms.items() if {"held_out", "text", "lm_eval"} & set(arm["measures"])}
-    columns = list(dict.fromkeys(key for arm in there.values() for key in _retained(arm["measures"])))
-    if not columns:
-        return [], []
-    rows = [
-        [arm["title"], *(_retained(arm["measures"]).get(key, wording.NOTHING) for key in columns)]
-        for arm in there.values()
-    ]
-    return ["arm", *columns], rows
+    """Header and rows, one for each arm and text: loss and accuracy on what training did not show, each with its change
+    from the base arm; empty for none."""
+    told = {(on, arm["title"]): figures for arm in arms.values() for on, figures in _retained(arm["measures"]).items()}
+    texts = list(dict.fromkeys(on for on, _ in told))
+    names = list(dict.fromkeys(name for figures in told.values() for name in figures))
+    changed = {name for figures in told.values() for name, figure in figures.items() if "change" in figure}
+    header = ["arm", "on"]
+    for name in names:
+        header += [name.replace("_", " "), *["change"] * (name in changed)]
+    rows = []
+    for (on, title), figures in sorted(told.items(), key=lambda item: texts.index(item[0][0])):
+        cells = [title, on]
+        for name in names:
+            cells += [wording.with_spread(figures.get(name), "decimal")]
+            cells += [_change(figures.get(name))] * (name in changed)
+        rows.append(cells)
+    return (header, rows) if rows else ([], [])
 
 
-def _retained(measures: Json) -> dict[str, str]:
-    cells: dict[str, str] = {}
-    for label, figures in {**measures.get("held_out", {}), "plain text": measures.get("text", {})}.items():
-        cells |= {f"{label}: {name}": _changed(figures[name]) for name in ("loss", "exact") if name in figures}
-    for task, figures in measures.get("lm_eval", {}).items():
-        cells |= {f"{task}: {name}": wording.with_spread(figure, "decimal") for name, figure in figures.items()}
-    return cells
+def _retained(measures: Json) -> dict[str, Json]:
+    """{text: {figure: ...}} of everything that tells what was kept."""
+    kept = dict(measures.get("held_out", {}))
+    if "text" in measures:
+        kept["plain text"] = measures["text"]
+    return kept | measures.get("lm_eval", {})
 
 
-def _changed(figure: Json) -> str:
-    change = figure["change"]
-    told = wording.with_spread(figure, "decimal")
-    if change["difference"] is None or not change["difference"] or change["interval"][0] is None:
-        return told
+def _change(figure: Json | None) -> str:
+    change = (figure or {}).get("change")
+    if not change or not change["difference"] or change["interval"][0] is None:
+        return wording.NOTHING
     low, high = change["interval"]
-    return f"{told} ({change['difference']:+.2f} [{low:+.2f}, {high:+.2f}])"
+    return f"{change['difference']:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
