@@ -47,3 +47,16 @@ def byte_level_tokenizer(template: str, eos: str, marks: Sequence[str], texts: S
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, clean_up_tokenization_spaces=False)
     tokenizer.chat_template = template
     return tokenizer
+
+
+MEASURE = {
+    "splits": ["valid_seen"],
+    "policies": ["expert"],
+    "num_episodes": 2,
+    "depth": 2,
+    "max_new_tokens": 30,
+    "num_transitions": 4,
+    "bootstrap_samples": 100,
+    "held_out": [{"options": {"size": "tiny", "num_valid_unseen": 2}, "num_episodes": 1, "max_steps": 4}],
+}
+"""A section [measure] that is done in a second."""

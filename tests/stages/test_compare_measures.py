@@ -10,22 +10,13 @@ from typing import Any
 
 import pytest
 
+import made
 from rwml.core.config import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
 from rwml.stages import compare
 from rwml.stages.compare_measures import flat, imagination_table, over_seeds, retention_table
 from rwml.stages.measure import run as measure_run
 
-MEASURE = {
-    "splits": ["valid_seen"],
-    "policies": ["expert"],
-    "num_episodes": 2,
-    "depth": 2,
-    "max_new_tokens": 30,
-    "num_transitions": 4,
-    "bootstrap_samples": 100,
-    "held_out": [{"options": {"size": "tiny", "num_valid_unseen": 2}, "num_episodes": 1, "max_steps": 4}],
-}
 ARMS: list[dict[str, Any]] = [
     {"name": "base"},
     {"name": "wm_sft", "stages": ["train_wm"], "set": {"train_wm.method": "sft"}},
@@ -80,7 +71,11 @@ def test_a_seed_that_was_not_measured_does_not_count() -> None:
 def done(mini: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     place = tmp_path_factory.mktemp("measured") / "run"
     data = mini(
-        place, train_wm={"max_steps": 2}, evaluate={"num_transitions": 4}, measure=MEASURE, filter={"enabled": False}
+        place,
+        train_wm={"max_steps": 2},
+        evaluate={"num_transitions": 4},
+        measure=made.MEASURE,
+        filter={"enabled": False},
     ).model_dump(mode="json")
     measures = ["rollouts", "plans", "held_out", "text"]
     recipe = parse_recipe(data | {"compare": {"seeds": [0], "arms": ARMS, "measures": measures}})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import made
 from rwml.cli import app
 from rwml.core.config import Recipe
 from rwml.core.errors import RwmlError
@@ -19,16 +20,7 @@ from rwml.engine.weight_change import measure_weight_change
 from rwml.stages.measure import outcome, run
 from rwml.stages.run import run_all
 
-MEASURE = {
-    "splits": ["valid_seen"],
-    "policies": ["model", "expert", "nobody"],
-    "num_episodes": 2,
-    "depth": 2,
-    "max_new_tokens": 30,
-    "num_transitions": 4,
-    "bootstrap_samples": 100,
-    "held_out": [{"options": {"size": "tiny", "num_valid_unseen": 2}, "num_episodes": 1, "max_steps": 4}],
-}
+MEASURE = {**made.MEASURE, "policies": ["model", "expert", "nobody"]}
 
 
 @pytest.fixture(scope="module")
