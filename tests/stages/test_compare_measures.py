@@ -134,3 +134,16 @@ def test_harness_tasks_must_be_named(done: Recipe) -> None:
     data["compare"]["measures"] = ["lm_eval"]
     with pytest.raises(RwmlError, match=r"measure\.lm_eval names no task"):
         compare.run(parse_recipe(data))
+
+
+def test_what_is_not_measured_is_said(done: Recipe) -> None:
+    folder = done.folder / "s0" / "evaluation" / "measures"
+    lost = next(path for path in folder.glob("*/text-*.json") if path.parent.name != "model")
+    lost.unlink()
+    compare.run(done, arms=("base",))
+    arms = json.loads((done.folder / "compare.json").read_text())["arms"]
+    assert (arms["wm_sft"]["measures"], arms["base"]["missing"]) == ({}, {})
+    assert arms["wm_sft"]["missing"] == {"0": "examined, but compare.measures is not taken"}
+    assert "- examined, but compare.measures is not taken: wm_sft; again" in (done.folder / "compare.md").read_text()
+    compare.run(done)
+    assert lost.exists()

@@ -53,6 +53,8 @@ def figures(recipe: Recipe) -> Json:
                 changes[arm.name][seed] = exam.weight_change(arm) or {}
                 run = runs[arm.name][seed] = exam.base if arm.name == compare.base else open_arm(recipe, arm, seed)
                 told[arm.name][seed] = exam.measures(arm, run, take=False)
+                if compare.measures and not told[arm.name][seed]:
+                    missing[arm.name][str(seed)] = "examined, but compare.measures is not taken"
             else:
                 missing[arm.name][str(seed)] = reason
     if not sat[compare.base]:
