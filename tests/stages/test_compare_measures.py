@@ -57,6 +57,17 @@ def test_means_spreads_and_changes_over_seeds_by_hand() -> None:
     assert told["plans"]["wins"]["gap"] == {"mean": None, "sd": None, "by_seed": {"0": None, "1": None}}
 
 
+def test_no_change_is_not_the_same_as_nothing_to_compare_with() -> None:
+    measured = {0: {"text": text(1.0, 2.0)}}
+    arms = {
+        "base": {"title": "base", "measures": over_seeds(measured, {}, 200)},
+        "same": {"title": "same", "measures": over_seeds(measured, measured, 200)},
+    }
+    assert "change" not in arms["base"]["measures"]["text"]["loss"]
+    _, rows = retention_table(arms)
+    assert [row[3] for row in rows] == ["–", "+0.00 (+0.00 to +0.00)"]
+
+
 def test_a_seed_that_was_not_measured_does_not_count() -> None:
     base = {0: {"text": text(1.0)}, 1: {"text": text(2.0)}}
     told = over_seeds({0: {"text": text(3.0)}, 1: {}}, base, 200)

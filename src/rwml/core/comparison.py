@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.measures import Measure
 
 if TYPE_CHECKING:
     from rwml.core.config import Recipe
@@ -60,9 +61,7 @@ class CompareConfig(_Section):
     base: str = Field("base", description="the arm that all others are compared with: no stages, no settings")
     compute_unit: Literal["tokens", "seconds"] = "tokens"
     num_examples: int = Field(8, ge=0)
-    measures: tuple[Literal["rollouts", "plans", "held_out", "text", "lm_eval"], ...] = Field(
-        (), description="what section [measure] is asked of every arm's checkpoint as well"
-    )
+    measures: tuple[Measure, ...] = Field((), description="asked of every arm's checkpoint, as section [measure] says")
     arms: tuple[ArmConfig, ...] = ()
 
     def arm(self, name: str) -> ArmConfig:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MEASURES = ("rollouts", "plans", "held_out", "text", "lm_eval")
+Measure = Literal["rollouts", "plans", "held_out", "text", "lm_eval"]
 """Of one checkpoint; weight change is a measure of two."""
+
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class _Section(BaseModel):

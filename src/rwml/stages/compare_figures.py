@@ -72,7 +72,8 @@ def figures(recipe: Recipe) -> Json:
     }
     for name, by_seed in changes.items():
         arms[name]["weight_change"] = weight_change(by_seed)
-        arms[name]["measures"] = over_seeds(told[name], told[compare.base], recipe.measure.bootstrap_samples)
+        base = told[compare.base] if name != compare.base else {}
+        arms[name]["measures"] = over_seeds(told[name], base, recipe.measure.bootstrap_samples)
     return {
         "schema_version": SCHEMA_VERSION,
         "rwml": rwml.__version__,

@@ -24,8 +24,8 @@ _CONFUSION = ("precision", "recall", "false_alarm", "gap")
 def over_seeds(found: BySeed, base: BySeed, num_samples: int) -> Json:
     """What was measured of one arm: {seed: {measure: figures}} -> {measure: ...}, as means and spreads over seeds.
 
-    base: the same of the base arm, which losses and accuracies are compared with, row by row. Seeds with nothing
-    measured do not count; empty where all are.
+    base: the same of the base arm, which losses and accuracies are compared with, row by row. Empty for the base arm
+    itself: no change. Seeds with nothing measured do not count; no seed, no figures.
     """
     found, base = ({seed: each for seed, each in figures.items() if each} for figures in (found, base))
     if not found:
@@ -90,7 +90,7 @@ def _losses(found: BySeed, base: BySeed, num_samples: int) -> Json:
 
     return {
         name: _over({seed: each[name]["mean"] for seed, each in found.items()})
-        | {"change": compare(keyed(base, name), keyed(found, name), num_samples)}
+        | ({"change": compare(keyed(base, name), keyed(found, name), num_samples)} if base else {})
         for name in names
     }
 
@@ -186,7 +186,7 @@ def _retained(measures: Json) -> dict[str, Json]:
 
 def _change(figure: Json | None) -> str:
     change = (figure or {}).get("change")
-    if not change or not change["difference"] or change["interval"][0] is None:
+    if not change or change["interval"][0] is None:
         return wording.NOTHING
     low, high = change["interval"]
     return f"{change['difference']:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")

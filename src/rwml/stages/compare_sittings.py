@@ -158,14 +158,14 @@ class Examination:
         path = run.folder / arm.final if arm.final else None
         weights = folder_hash(path) if path else ""
         kept = KeptMeasures(self._measuring, path, weights, weights[:12] or "model")
-        there = [name for name in names if kept.path(name).exists()]
-        if len(there) == len(names):
-            return {name: kept.measure(name) for name in names}
-        if not take:
+        missing = [name for name in names if not kept.path(name).exists()]
+        if missing and not take:
             return {}
-        with progress(f"measure {arm.name}", total=len(names), done=len(there), unit="measure") as bar:
-            for name in names:
-                if name not in there:
+        if missing:
+            with progress(
+                f"measure {arm.name}", total=len(names), done=len(names) - len(missing), unit="measure"
+            ) as bar:
+                for name in missing:
                     kept.measure(name)
                     bar.advance()
         return {name: kept.measure(name) for name in names}
