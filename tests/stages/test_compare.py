@@ -313,8 +313,8 @@ def test_the_shipped_comparison() -> None:
     assert {arm.paper for arm in recipe.compare.arms} - {""} == set(PAPER)
     off = {arm.name for arm in recipe.compare.arms if not arm.enabled}
     assert off == {
-        "rft", "imitation", "iwm", "sr", "echo", "tapo", "no_filter", "continuous", "exact", "f1", "named", "judge",
-        "judge_graded", "spin", "policy_rl_equal",
+        "rft", "imitation", "iwm", "sr", "echo", "tapo", "no_filter", "continuous", "exact", "f1", "named", "named_policy",
+        "judge", "judge_graded", "spin", "policy_rl_equal",
     }  # fmt: skip
     compare._check(recipe, [])
 
