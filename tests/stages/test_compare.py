@@ -110,6 +110,33 @@ def test_a_second_run_changes_nothing_but_the_report(done: Recipe) -> None:
     assert (done.folder / "compare.md").read_text() == told
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from rwml.core.manifest import lock
+lock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_seeds_are_run_by_different_processes(
+    made: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A seed belongs to one process, another to another; the report waits for both."""
+    recipe = made(tmp_path / "run", ARMS[:1])
+    command = [sys.executable, "-c", HOLDER, str(recipe.folder / "s1")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert compare.run(recipe, seeds=[0]) is None
+        assert "no report yet: another process" in capsys.readouterr().err
+        with pytest.raises(RwmlError, match=f"another process .id {other.pid}. is working in '.*s1'"):
+            compare.run(recipe, seeds=[1])
+        other.communicate("")
+    assert compare.run(recipe) == recipe.folder / "compare.html"
+    assert read_json(recipe.folder / "compare.json")["arms"]["base"]["seeds"] == [0, 1]
+
+
 def test_the_figures_are_those_of_the_records(done: Recipe, found: dict[str, Any]) -> None:
     from rwml.core.store import read_records
     from rwml.core.types import Episode
@@ -313,8 +340,8 @@ def test_the_shipped_comparison() -> None:
     assert {arm.paper for arm in recipe.compare.arms} - {""} == set(PAPER)
     off = {arm.name for arm in recipe.compare.arms if not arm.enabled}
     assert off == {
-        "rft", "imitation", "iwm", "sr", "echo", "tapo", "no_filter", "continuous", "exact", "f1", "named", "named_policy",
-        "judge", "judge_graded", "spin", "policy_rl_equal",
+        "rft", "imitation", "iwm", "sr", "echo", "tapo", "no_filter", "continuous", "exact", "f1", "named",
+        "named_policy", "judge", "judge_graded", "spin", "policy_rl_equal",
     }  # fmt: skip
     compare._check(recipe, [])
 

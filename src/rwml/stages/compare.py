@@ -38,16 +38,16 @@ def run(
     recipe: Recipe, arms: Sequence[str] = (), seeds: Sequence[int] = (), until: str | None = None, jobs: int = 1
 ) -> Path | None:
     """Run what is not done of the named arms (default: those that are enabled) and of the seeds; then write the report
-    about every arm that was ever examined under the present recipe. Returns compare.html, None with `until`.
+    about every arm that was ever examined under the present recipe. Returns compare.html, None with `until` or while
+    other processes work on seeds of the same comparison.
 
     until: stop after this stage (the examination is `evaluate`). jobs: seeds that run at once, a process each.
     """
     _check(recipe, seeds)
     last = stage_named(until) if until else "report"
     chosen = [arm.name for arm in recipe.compare.chosen(arms)]
-    lock(recipe.folder)
     _run_seeds(recipe, seeds or recipe.compare.seeds, chosen, last, jobs)
-    if last != "report":
+    if last != "report" or not _alone(recipe):
         return None
     found = figures(recipe)
     return export(recipe.folder, found)
@@ -90,6 +90,17 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
             )
 
 
+def _alone(recipe: Recipe) -> bool:
+    """Whether no other process works on a seed of this comparison; until this one ends, none can begin to."""
+    try:
+        for seed in recipe.compare.seeds:
+            lock(recipe.folder / f"s{seed}")
+    except RwmlError as error:
+        note(f"no report yet: {error.what}; the same command writes it when that is done")
+        return False
+    return True
+
+
 def read_seeds(text: str) -> list[int]:
     """`0,2` as numbers; RwmlError where it is something else."""
     try:
@@ -103,6 +114,7 @@ def read_seeds(text: str) -> list[int]:
 def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> None:
     """All arms under one seed, in turn; a stage that an arm beside it did already is taken over."""
     folder = recipe.folder / f"s{seed}"
+    lock(folder)
     exam = Examination(recipe, seed)
     for arm in (recipe.compare.arm(name) for name in arms):
         started = time.monotonic()
