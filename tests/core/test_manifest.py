@@ -176,19 +176,24 @@ def test_outputs_follow_the_chain() -> None:
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
+from rwml.core import manifest
 from rwml.core.config import parse_recipe
 from rwml.core.manifest import Run
+from rwml.core.progress import progress
 from rwml.core.store import Parts
 from rwml.core.types import Prediction
 
+manifest.NOTE_EVERY_S = 0.0
 run = Run.open(parse_recipe({"name": "r", "out": sys.argv[1]}))
-with run.stage("collect", sections=["collect"]) as stage:
+with run.stage("collect", sections=["collect"]) as stage, progress("x", 4) as bar:
     parts = Parts(run.folder / "episodes")
     for i in range(4):
         if not parts.done(i):
             parts.write(i, [Prediction(f"t{i}", "text", None, i / 3, 1.0)], Prediction)
             run.metrics.append({"stage": "collect", "step": i})
+            time.sleep(0.1)
+        bar.advance()
         if i == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
     stage.counts["parts"] = 4
@@ -202,11 +207,13 @@ def test_kill_9_and_the_same_command_end_in_the_same_files(tmp_path: Path) -> No
 
     assert go("whole", -1) == 0
     assert go("cut", 0) == -9
-    assert read_manifest(tmp_path / "cut")["stages"]["collect"]["state"] == "running"
+    cut = read_manifest(tmp_path / "cut")["stages"]["collect"]
+    assert (cut["state"], cut["seconds"] >= 0.1, cut["peak_rss_mb"] > 10) == ("running", True, True)
     assert go("cut", 2) == -9
     assert go("cut", -1) == 0
     assert folder_hash(tmp_path / "cut" / "episodes") == folder_hash(tmp_path / "whole" / "episodes")
     assert file_hash(tmp_path / "cut" / "metrics.jsonl") == file_hash(tmp_path / "whole" / "metrics.jsonl")
     record = read_manifest(tmp_path / "cut")["stages"]["collect"]
     assert (record["state"], record["attempts"], record["counts"]) == ("done", 3, {"parts": 4})
+    assert record["seconds"] >= 0.4  # a tenth for each part, whichever attempt wrote it
     assert [p.transition for p in Parts(tmp_path / "cut" / "episodes").read(Prediction, 4)] == ["t0", "t1", "t2", "t3"]

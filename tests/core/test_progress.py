@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rwml.core.progress import duration, note, progress
+from rwml.core.progress import duration, note, on_advance, progress
 
 
 class _Terminal(io.StringIO):
@@ -74,6 +74,18 @@ def test_a_terminal_gets_a_bar_with_the_fields(monkeypatch: pytest.MonkeyPatch) 
     assert "collect" in shown
     assert "3/4 episodes (75%)" in shown
     assert "reward=0.5" in shown
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), _Terminal()])
+def test_listeners_hear_of_every_advance(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    heard: list[str] = []
+    with progress("x", 3, stream=stream) as bar:
+        with on_advance(lambda: heard.append("a")), on_advance(lambda: heard.append("b")):
+            bar.advance()
+            bar.advance(2)
+        bar.advance()
+    assert heard == ["a", "b", "a", "b"]
 
 
 def test_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

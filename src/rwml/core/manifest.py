@@ -22,6 +22,7 @@ import rwml
 from rwml.core.config import Recipe
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import file_hash, folder_hash, link, read_json, remove, sweep, write_guard, write_json
+from rwml.core.progress import on_advance
 from rwml.core.store import MetricsLog
 
 # The stages in order, and what each leaves in the run folder. Those a stage did not need are not there afterwards.
@@ -36,6 +37,7 @@ OUTPUTS = {
 }
 CHAIN = tuple(OUTPUTS)
 FORMAT = 1
+NOTE_EVERY_S = 5.0
 
 _LIBRARIES = (
     "torch",
@@ -63,11 +65,6 @@ class Stage:
     name: str
     resumed: bool
     counts: dict[str, Any] = field(default_factory=dict)
-    _note: Callable[[], None] = field(default=lambda: None, repr=False)
-
-    def save(self) -> None:
-        """Note counts and time so far in the manifest, as at a checkpoint: a kill does not lose them then."""
-        self._note()
 
 
 class Run:
@@ -136,25 +133,34 @@ class Run:
         reads: files or folders in the run folder (with or without it in front), or absolute. sections: parts of
         the recipe on which the outcome depends, or single settings as `section.key` (the seed always counts). An
         attempt that was cut off is resumed when these, the inputs and the rwml version are the same; else the
-        stage's `OUTPUTS` and its metrics are cleared first. Later stages are stale from here on. Raises RwmlError
-        when an input is not there.
+        stage's `OUTPUTS` and its metrics are cleared first. Seconds are those of all attempts; they and the memory
+        are noted while bars move on, so that a kill does not lose them. Later stages are stale from here on. Raises
+        RwmlError when an input is not there.
         """
         assert name in CHAIN, name
         assert {section.partition(".")[0] for section in sections} <= set(Recipe.model_fields), sections
         record, resumed = self._begin(name, reads, sections)
         before, started = float(record["seconds"]), time.monotonic()
+        noted = started
 
         def note() -> None:
+            nonlocal noted
+            noted = time.monotonic()
             record["counts"] = dict(stage.counts)
-            record["seconds"] = round(before + time.monotonic() - started, 3)
+            record["seconds"] = round(before + noted - started, 3)
             record["peak_rss_mb"] = max(record["peak_rss_mb"], _peak_memory_mb())
             record["versions"] = _versions()
             self._save()
 
-        stage = Stage(name, resumed, _note=note)
+        def note_now_and_then() -> None:
+            if time.monotonic() - noted >= NOTE_EVERY_S:
+                note()
+
+        stage = Stage(name, resumed)
         _reset_peak_memory()
         try:
-            yield stage
+            with on_advance(note_now_and_then):
+                yield stage
             artefact = self.folder / OUTPUTS[name][0]
             assert artefact.exists(), f"{name} did not write {artefact}"
             record["outputs"] = self._hashes([o for o in OUTPUTS[name] if (self.folder / o).exists()])

@@ -16,6 +16,24 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+_LISTENERS: list[Callable[[], None]] = []
+
+
+@contextmanager
+def on_advance(listener: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `listener` is called whenever a bar of this process has moved on."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
+
+
+def _tell_listeners() -> None:
+    for listener in _LISTENERS:
+        listener()
+
+
 class Bar(Protocol):
     """What `progress` gives."""
 
@@ -68,6 +86,7 @@ class _PlainBar:
         self.fields |= fields
         if self.clock() - self.shown >= PLAIN_EVERY_S:
             self.line()
+        _tell_listeners()
 
     def line(self) -> None:
         self.shown = self.clock()
@@ -122,6 +141,7 @@ def _rich_bar(description: str, total: int | None, unit: str, done: int, stream:
             self.fields |= fields
             text = " ".join(f"{key}={_value(value)}" for key, value in self.fields.items())
             self.shown.update(self.task, advance=n, count=_count(self.done, total, unit), shown=text)
+            _tell_listeners()
 
     with Progress(*columns, console=Console(file=stream), refresh_per_second=4) as shown:
         yield RichBar(shown)

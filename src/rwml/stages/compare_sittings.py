@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -113,12 +112,11 @@ class Examination:
             note(f"evaluate: the same checkpoint as in {same}")
             return
         write_json(folder / "examined.json", {"key": key, "done": False})
-        started = time.monotonic()
         total = sum(items.sizes) * len(self.recipe.evaluate.seeds)
         with progress(f"evaluate {arm.name}", total=total, unit="item") as bar:
             path = run.folder / arm.final if arm.final else None
             Examiner(self.recipe, arm.name, path, folder, self.reward, bar).sit(items)
-        done: dict[str, Any] = {"key": key, "done": True, "seconds": time.monotonic() - started}
+        done: dict[str, Any] = {"key": key, "done": True}
         if arm.final:
             done["weight_change"] = measure_weight_change(self.recipe.model.path, run.folder / arm.final)
         write_json(folder / "examined.json", done)
