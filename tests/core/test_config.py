@@ -130,6 +130,14 @@ def test_broken_toml_and_missing_file_are_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(RwmlError, match="no recipe at") as caught:
         load_recipe(tmp_path / "t.toml")
     assert "r.toml" in caught.value.fix
+    with pytest.raises(RwmlError, match="no recipe at"):
+        load_recipe(find_recipe(str(tmp_path)))
+
+
+def test_a_folder_of_a_recipe_s_name_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "quickstart").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("quickstart").name == "quickstart.toml"
 
 
 def test_a_bare_name_that_is_no_recipe_names_the_nearest() -> None:

@@ -91,6 +91,30 @@ def test_a_stage_may_depend_on_one_setting_of_a_section(tmp_path: Path) -> None:
     assert Run.open(_recipe(tmp_path, train_wm=table)).state("collect") == "stale"
 
 
+def test_a_stage_does_not_read_what_another_recipe_made(tmp_path: Path) -> None:
+    _collect(Run.open(_recipe(tmp_path)))
+    changed = Run.open(_recipe(tmp_path, collect={"rollouts_per_task": 9}))
+    with pytest.raises(RwmlError, match="transitions reads 'episodes', and collect, which writes it, is stale"):
+        with changed.stage("transitions", reads=[changed.folder / "episodes"]):
+            pass
+    assert changed.state("transitions") == "new"
+    # Files that no stage of this folder wrote are the user's own.
+    (changed.folder / "transitions.parquet").touch()
+    with changed.stage("filter", reads=["transitions.parquet"]):
+        (changed.folder / "filtered.parquet").touch()
+
+
+def test_peeking_marks_nothing(tmp_path: Path) -> None:
+    run = Run.open(_recipe(tmp_path))
+    _collect(run)
+    before = {path: path.read_bytes() for path in run.folder.glob("*.json")}
+    assert Run.peek(_recipe(tmp_path)).is_done("collect")
+    other = Run.peek(_recipe(tmp_path, collect={"rollouts_per_task": 9}))
+    assert (other.state("collect"), other.is_done("collect")) == ("stale", False)
+    assert {path: path.read_bytes() for path in run.folder.glob("*.json")} == before
+    assert not Run.peek(_recipe(tmp_path / "none")).folder.exists()
+
+
 def test_running_a_stage_again_clears_its_files_and_makes_later_ones_stale(tmp_path: Path) -> None:
     run = Run.open(_recipe(tmp_path))
     _collect(run)

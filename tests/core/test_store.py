@@ -188,7 +188,12 @@ def test_metrics_log_drops_a_torn_line_and_rewinds_one_stage(tmp_path: Path) -> 
     assert path.read_text().split("\n")[0] == '{"stage": "wm", "step": 1, "x": 0.5}'
     with path.open("ab") as handle:
         handle.write(b'{"stage": "wm", "st')
+    whole = path.read_bytes()
     log = MetricsLog(path)
+    assert len(log.read()) == 7
+    assert path.read_bytes() == whole
+    log.mend()
+    assert path.read_bytes() == whole[: whole.rfind(b"\n") + 1]
     assert len(log.read()) == 7
     log.rewind("wm", 1)
     assert log.read() == [rows[0], *rows[3:]]

@@ -52,6 +52,10 @@ def test_means_spreads_and_changes_over_seeds_by_hand() -> None:
     assert loss["change"]["difference"] == 1.0
     assert loss["change"]["interval"] == [1.0, 1.0]
     assert (loss["change"]["n"], loss["change"]["clusters"]) == (4, 2)
+    assert loss["change"]["by_seed"] == {"0": 0.5, "1": 1.5}
+    assert loss["change"]["sd"] == pytest.approx(0.5**0.5)
+    _, [row] = retention_table({"x": {"title": "x", "measures": told}})
+    assert row[3] == "+1.00 ± 0.71 (+1.00 to +1.00)"
     assert told["plans"]["executable"]["gap"]["by_seed"] == {"0": 0.0, "1": 0.8}
     assert told["plans"]["executable"]["gap"]["mean"] == pytest.approx(0.4)
     assert told["plans"]["wins"]["gap"] == {"mean": None, "sd": None, "by_seed": {"0": None, "1": None}}
@@ -128,7 +132,9 @@ def test_every_form_of_the_report_tells_them(done: Recipe) -> None:
     assert "## Imagination" in text
     table = text.split("## Retention")[1].split("##")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
-    assert lines[0] == "| arm | on | loss | change | exact | change | bits per byte |"
+    assert lines[0] == "| arm | on | loss | CHANGE | exact | CHANGE | bits per byte |".replace(
+        "CHANGE", "change ± over seeds (95% interval)"
+    )
     (row,) = [line for line in lines if line.startswith("| wm_sft | plain text |")]
     assert f"| {loss['mean']:.2f} | {loss['change']['difference']:+.2f} (".replace("-", "−") in row
     assert len(lines) == 2 + 3 * 2  # a header, a rule; three arms, a held-out world and the plain text

@@ -222,6 +222,7 @@ def test_imported_episodes_of_a_world_that_cannot_play_are_asked_about(
     run = copied(
         collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"], "num_transitions": 0}
     )
+    run_all(run, until="transitions")
     monkeypatch.setattr(examine, "load_world", lambda recipe: Unplayable(**recipe.world.options))
     evaluate.run(run)
     asked = read_records(run.folder / "evaluation/transitions-valid_unseen.parquet", Transition)
@@ -242,6 +243,7 @@ def test_imported_episodes_of_a_world_that_cannot_play_are_asked_about(
 def test_nothing_held_out_is_refused(copied: Callable[..., Run], tmp_path: Path) -> None:
     run = copied(collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"]})
     Parts(tmp_path / "logs").write(0, read_episodes(run.folder / "episodes"), Episode)
+    run_all(run, until="transitions")
     with pytest.raises(RwmlError, match="there is no held-out transition in the splits valid_unseen"):
         evaluate.run(run)
 

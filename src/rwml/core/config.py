@@ -314,7 +314,7 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     path = Path(path)
     try:
         data = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         there = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise RwmlError(
             f"no recipe at '{path}'", "a run is described by its recipe alone", nearest(path.name, there)

@@ -89,15 +89,26 @@ class Run:
         manifest = read_manifest(folder)
         sweep(folder)
         run = cls(recipe, folder, manifest)
-        changed = [name for name in CHAIN if run._changed(name)]
+        run.metrics.mend()
+        changed, stale = run._mark_changed()
         if changed:
-            stale = run.invalidate(changed[0])
             say(
                 f"{folder}: the recipe's settings for {', '.join(changed)} changed since the last run; "
                 f"these run again: {', '.join(stale)}"
             )
         write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
         run._save()
+        return run
+
+    @classmethod
+    def peek(cls, recipe: Recipe) -> Run:
+        """The recipe's folder to read from, without a lock: nothing in it is written, so that other settings than it
+        was made under leave no trace.
+
+        What `open` would mark as stale is not done here either. Raises RwmlError for a folder written by a newer rwml.
+        """
+        run = cls(recipe, recipe.folder, read_manifest(recipe.folder))
+        run._mark_changed()
         return run
 
     @property
@@ -205,6 +216,8 @@ class Run:
                     f"the stage {name} reads it",
                     "run the stage that writes it first; `rwml run RECIPE` runs all that are not done",
                 )
+        if name != "report":  # which shows what there is, and the state of each stage
+            self._refuse_unfinished(name, reads)
         same = {
             "rwml": rwml.__version__,
             "sections": list(sections),
@@ -230,6 +243,19 @@ class Run:
         self._save()
         return record, resumed
 
+    def _refuse_unfinished(self, name: str, reads: Sequence[str | Path]) -> None:
+        inside = [
+            path.relative_to(self.folder) for path in map(self._inside, reads) if path.is_relative_to(self.folder)
+        ]
+        for stage, record in self._manifest["stages"].items():
+            written = [path for path in inside if path.parts[0] in OUTPUTS[stage]]
+            if written and stage != name and record["state"] != "done":
+                raise RwmlError(
+                    f"the stage {name} reads '{written[0]}', and {stage}, which writes it, is {record['state']}",
+                    "what is there is not what this recipe makes",
+                    "run that stage first; `rwml run RECIPE` runs all that are not done",
+                )
+
     def _clear(self, name: str, record: dict[str, Any]) -> None:
         # Marked stale before anything goes: killed in the middle, the next start clears the rest.
         self._manifest["stages"][name] = record | {"state": "stale"}
@@ -237,6 +263,11 @@ class Run:
         for output in OUTPUTS[name]:
             remove(self.folder / output)
         self.metrics.rewind(name, -1)
+
+    def _mark_changed(self) -> tuple[list[str], list[str]]:
+        """Stages that ran under other settings, and those that are marked stale for it, later ones included."""
+        changed = [name for name in CHAIN if self._changed(name)]
+        return changed, self._mark_stale(CHAIN[CHAIN.index(changed[0]) :]) if changed else []
 
     def _mark_stale(self, names: Sequence[str]) -> list[str]:
         had_run = [name for name in names if name in self._manifest["stages"]]

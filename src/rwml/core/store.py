@@ -211,16 +211,18 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one JSON object a line, appended. Opening drops a last line that a kill tore."""
+    """`metrics.jsonl`: one JSON object a line, appended. A last line that a kill tore is not read."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if self.path.is_file():
-            data = self.path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole != len(data):
-                with atomic_file(self.path) as handle:
-                    handle.write(data[:whole])
+
+    def mend(self) -> None:
+        """Drop a last line that a kill tore; for the one process that writes, before it does."""
+        data = self.path.read_bytes() if self.path.is_file() else b""
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            with atomic_file(self.path) as handle:
+                handle.write(data[:whole])
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line. `stage` (str) and `step` (int) are the keys that `rewind` knows."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +44,21 @@ def run(
     about every arm that was ever examined under the present recipe. Returns compare.html, None with `until` or while
     other processes work on seeds of the same comparison.
 
-    until: stop after this stage (the examination is `evaluate`). jobs: seeds that run at once, a process each.
+    until: stop after this stage (the examination is `evaluate`). jobs: seeds that run at once, a process each. An arm
+    that fails does not stop the others, nor the report; then the first failure is raised.
     """
     _check(recipe, seeds)
     last = stage_named(until) if until else "report"
     chosen = [arm.name for arm in recipe.compare.chosen(arms)]
-    _run_seeds(recipe, seeds or recipe.compare.seeds, chosen, last, jobs)
-    if last != "report" or not _alone(recipe):
-        return None
-    found = figures(recipe)
-    return export(recipe.folder, found)
+    failures = _run_seeds(recipe, seeds or recipe.compare.seeds, chosen, last, jobs)
+    page = None
+    if last == "report" and _alone(recipe):
+        with contextlib.suppress(RwmlError) if failures else contextlib.nullcontext():  # the failure says why
+            page = export(recipe.folder, figures(recipe))
+    if failures:
+        note(f"{len(failures)} failed; the report is of the others: {page}" if page else f"{len(failures)} failed")
+        raise failures[0]
+    return page
 
 
 def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
@@ -111,26 +119,52 @@ def read_seeds(text: str) -> list[int]:
         ) from None
 
 
-def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> None:
-    """All arms under one seed, in turn; a stage that an arm beside it did already is taken over."""
-    folder = recipe.folder / f"s{seed}"
-    lock(folder)
+def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> list[RwmlError]:
+    """All arms under one seed, in turn; a stage that an arm beside it did already is taken over.
+
+    Returns the failures of arms, told when they happen; that of the base arm is raised, for all others need it.
+    """
+    lock(recipe.folder / f"s{seed}")
     exam = Examination(recipe, seed)
+    failures = []
     for arm in (recipe.compare.arm(name) for name in arms):
         started = time.monotonic()
         note(f"== seed {seed}, {arm.name}")
-        run = exam.base if arm.name == recipe.compare.base else open_arm(recipe, arm, seed)
-        if arm.compute:
-            cost = f"what all of {arm.compute} cost, in {recipe.compare.compute_unit}"
-            note(f"{run.recipe.train_policy.steps} steps of policy training: {cost}")
-        for stage in stages_of(run.recipe, arm):
-            if CHAIN.index(stage) <= CHAIN.index(last):
-                _do(run, stage, folder)
-        if CHAIN.index(last) >= CHAIN.index("evaluate"):
-            exam.sit(arm, run)
-            if recipe.compare.measures:
-                exam.measures(arm, run)
+        try:
+            _run_arm(exam, arm, last)
+        except Exception as error:
+            if arm.name == recipe.compare.base:
+                raise
+            failures.append(_failure(f"seed {seed}, {arm.name}", error))
+            note(str(failures[-1]))
         note(f"== seed {seed}, {arm.name}: {duration(time.monotonic() - started)}")
+    return failures
+
+
+def _failure(place: str, error: Exception) -> RwmlError:
+    if isinstance(error, RwmlError):
+        return RwmlError(f"{place}: {error.what}", error.why, error.fix)
+    traceback.print_exception(error)
+    what = f"{place}: {type(error).__name__}: {error}"
+    return RwmlError(what, "the arm is not done", "see the traceback above; the same command goes on where it was")
+
+
+def _run_arm(exam: Examination, arm: ArmConfig, last: str) -> None:
+    whole = exam.whole
+    if arm.compute and CHAIN.index(last) < CHAIN.index("train_policy"):
+        note(f"left for later: its number of policy steps follows from what all of {arm.compute} cost")
+        return
+    run = exam.base if arm.name == whole.compare.base else open_arm(whole, arm, exam.seed)
+    if arm.compute:
+        cost = f"what all of {arm.compute} cost, in {whole.compare.compute_unit}"
+        note(f"{run.recipe.train_policy.steps} steps of policy training: {cost}")
+    for stage in stages_of(run.recipe, arm):
+        if CHAIN.index(stage) <= CHAIN.index(last):
+            _do(run, stage, whole.folder / f"s{exam.seed}")
+    if CHAIN.index(last) >= CHAIN.index("evaluate"):
+        exam.sit(arm, run)
+        if whole.compare.measures:
+            exam.measures(arm, run)
 
 
 def stages_of(recipe: Recipe, arm: ArmConfig) -> tuple[str, ...]:
@@ -148,47 +182,62 @@ def _do(run: Run, stage: str, folder: Path) -> None:
     run_stage(run, verb)
 
 
-def _run_seeds(recipe: Recipe, seeds: Sequence[int], arms: Sequence[str], last: str, jobs: int) -> None:
+def _run_seeds(recipe: Recipe, seeds: Sequence[int], arms: Sequence[str], last: str, jobs: int) -> list[RwmlError]:
+    """What failed, by seed and arm; what did not is done."""
+    failures: list[RwmlError] = []
     if min(jobs, len(seeds)) <= 1:
         for seed in seeds:
-            run_seed(recipe, seed, arms, last)
-        return
+            failures += _tried(recipe, seed, arms, last)
+        return failures
     told = recipe.model_dump(mode="json")
     jobs = min(jobs, len(seeds))
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    errors: list[BaseException] = []
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (os.getpid(), threads)) as pool:
+    context = get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(jobs, context, _start_worker, (os.getpid(), threads, stop)) as pool:
         futures = {pool.submit(_work, told, seed, list(arms), last): seed for seed in seeds}
         for seed in seeds:
             note(f"seed {seed}: its progress is in {_log(recipe, seed)}")
-        for future in as_completed(futures):
-            error = future.exception()
-            note(f"seed {futures[future]}: {'done' if error is None else error}")
-            errors += [error] if error else []
-    if errors:  # the other seeds are done by now
-        raise errors[0]
+        try:
+            for future in as_completed(futures):
+                failed = future.result()
+                note(f"seed {futures[future]}: {f'failed: {failed[0].what}' if failed else 'done'}")
+                failures += failed
+        except BaseException:
+            stop.set()  # a worker would end its seed first, and begin the next
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failures
+
+
+def _tried(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> list[RwmlError]:
+    try:
+        return run_seed(recipe, seed, arms, last)
+    except Exception as error:
+        return [_failure(f"seed {seed}", error)]
 
 
 def _log(recipe: Recipe, seed: int) -> Path:
     return recipe.folder / f"s{seed}" / "log.txt"
 
 
-def _start_worker(parent: int, threads: int) -> None:
+def _start_worker(parent: int, threads: int, stop: Event) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and stops all
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)  # the parent was killed: without it nobody would end this process
+        while os.getppid() == parent and not stop.wait(1.0):
+            pass
+        os._exit(1)  # where the parent was killed, nobody else would end this process
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _work(told: dict[str, Any], seed: int, arms: list[str], last: str) -> None:
+def _work(told: dict[str, Any], seed: int, arms: list[str], last: str) -> list[RwmlError]:
     recipe = parse_recipe(told)
     path = _log(recipe, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", buffering=1) as handle, contextlib.redirect_stderr(handle):
-        run_seed(recipe, seed, arms, last)
+        return _tried(recipe, seed, arms, last)

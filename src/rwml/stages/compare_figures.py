@@ -44,14 +44,14 @@ def figures(recipe: Recipe) -> Json:
     changes: dict[str, dict[int, Json]] = defaultdict(dict)
     told: dict[str, dict[int, Json]] = defaultdict(dict)
     for seed in compare.seeds:
-        exam = Examination(recipe, seed)
+        exam = Examination(recipe, seed, peek=True)
         for arm in compare.arms:
             found, reason = exam.sittings(arm)
             for sitting in found:
                 sat[sitting.arm].append(sitting)
             if found:
                 changes[arm.name][seed] = exam.weight_change(arm) or {}
-                run = runs[arm.name][seed] = exam.base if arm.name == compare.base else open_arm(recipe, arm, seed)
+                run = runs[arm.name][seed] = open_arm(recipe, arm, seed, peek=True)
                 told[arm.name][seed] = exam.measures(arm, run, take=False)
                 if compare.measures and not told[arm.name][seed]:
                     missing[arm.name][str(seed)] = "examined, but compare.measures is not taken"
@@ -114,6 +114,8 @@ def _arm(
         "paper": beside(arm.paper, recipe.world.name, recipe.world.options),
         "seeds": list(runs),
         "missing": dict(missing),
+        "weight_change": {},
+        "measures": {},
         "costs": costs,
         "cost": _mean_cost(list(costs.values())),
         **(measured or {"success": {}, "world_model": {}, "world_model_by_action": {}}),
@@ -211,16 +213,19 @@ def sentence(difference: Json, arm: str, other: str, subject: str, unit: str) ->
 def curves(runs: Mapping[str, Mapping[int, Run]]) -> list[Json]:
     """One line of a figure of training: {"stage", "metric", "arm", "seeds": {seed: {"steps", "values"}}}.
 
-    A stage that several arms share is drawn for the first of them.
+    A stage that several arms share (the same outputs under the same seeds) is drawn for the first of them.
     """
     lines: list[Json] = []
-    seen: list[Json] = []
+    seen: list[tuple[str, dict[int, Any]]] = []
     for arm, by_seed in runs.items():
         for stage, metrics in CURVES.items():
+            there_is = {seed: run for seed, run in by_seed.items() if run.is_done(stage)}
+            made = stage, {seed: run.summary()[stage]["outputs"] for seed, run in there_is.items()}
+            if made in seen:
+                continue
+            seen.append(made)
             rows = {
-                seed: [row for row in run.metrics.read() if row.get("stage") == stage]
-                for seed, run in by_seed.items()
-                if run.is_done(stage)
+                seed: [row for row in run.metrics.read() if row.get("stage") == stage] for seed, run in there_is.items()
             }
             for metric in metrics:
                 there = {
@@ -230,8 +235,7 @@ def curves(runs: Mapping[str, Mapping[int, Run]]) -> list[Json]:
                 line = {
                     str(s): {"steps": [a for a, _ in xy], "values": [b for _, b in xy]} for s, xy in there.items() if xy
                 }
-                if line and line not in seen:
-                    seen.append(line)
+                if line:
                     lines.append({"stage": stage, "metric": metric, "arm": arm, "seeds": line})
     return lines
 

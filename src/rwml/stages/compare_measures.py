@@ -83,14 +83,21 @@ def _text(found: BySeed, base: BySeed, num_samples: int) -> Json:
 
 
 def _losses(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    """base: of those seeds of `found` that have it."""
     names = [name for name in ("loss", "exact") if name in next(iter(found.values()))]
 
     def keyed(figures: BySeed, name: str) -> dict[tuple[int, str], tuple[float, str]]:
         return {(s, key): (row[name], row["cluster"]) for s, f in figures.items() for key, row in f["rows"].items()}
 
+    def change(name: str) -> Json:
+        before, after = keyed(base, name), keyed(found, name)
+        gaps = {s: [after[key][0] - before[key][0] for key in before if key in after and key[0] == s] for s in base}
+        by_seed = {seed: statistics.fmean(gap) if gap else None for seed, gap in gaps.items()}
+        return compare(before, after, num_samples) | spread(by_seed)
+
     return {
         name: _over({seed: each[name]["mean"] for seed, each in found.items()})
-        | ({"change": compare(keyed(base, name), keyed(found, name), num_samples)} if base else {})
+        | ({"change": change(name)} if base else {})
         for name in names
     }
 
@@ -136,7 +143,7 @@ def imagination_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[st
     if not there:
         return [], []
     first = next((a["measures"]["rollouts"] for a in there.values() if "rollouts" in a["measures"]), None)
-    last = list(first["by_depth"])[-1] if first else ""
+    last = max(first["by_depth"], key=int) if first else ""
     header = ["arm"]
     if first:
         header += [f"steps right, of {first['depth']}", "step 1 within τ_d, %", f"step {last} within τ_d, %"]
@@ -165,7 +172,7 @@ def retention_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]
     changed = {name for figures in told.values() for name, figure in figures.items() if "change" in figure}
     header = ["arm", "on"]
     for name in names:
-        header += [name.replace("_", " "), *["change"] * (name in changed)]
+        header += [name.replace("_", " "), *["change ± over seeds (95% interval)"] * (name in changed)]
     rows = []
     for (on, title), figures in sorted(told.items(), key=lambda item: texts.index(item[0][0])):
         cells = [title, on]
@@ -189,4 +196,5 @@ def _change(figure: Json | None) -> str:
     if not change or change["interval"][0] is None:
         return wording.NOTHING
     low, high = change["interval"]
-    return f"{change['difference']:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
+    sd = "" if change["sd"] is None else f" ± {change['sd']:.2f}"
+    return f"{change['difference']:+.2f}{sd} ({low:+.2f} to {high:+.2f})".replace("-", "−")

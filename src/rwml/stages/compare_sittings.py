@@ -27,24 +27,33 @@ from rwml.engine.weight_change import measure_weight_change
 from rwml.models.hf import load_chat
 
 SECTIONS = ("world", "model", "embedding", "collect", "transitions", "evaluate", "judge")
+MEASURES = "measures"
 
 
-def open_arm(recipe: Recipe, arm: ArmConfig, seed: int) -> Run:
-    """The run folder of an arm under one seed. RwmlError where the arm whose cost it may spend is not done."""
+def open_arm(recipe: Recipe, arm: ArmConfig, seed: int, peek: bool = False) -> Run:
+    """The run folder of an arm under one seed; peek: to read from (`Run.peek`). RwmlError where the arm whose cost it
+    may spend is not done."""
     steps = 0
     if arm.compute:
-        reference = recipe.compare.arm(arm.compute)
-        other = open_arm(recipe, reference, seed)
-        stages = (*data_stages(other.recipe, reference), *reference.stages)
-        costs = stage_costs(other, stages, load_chat(recipe.model.path, recipe.model.trust_remote_code))
-        if set(costs) < set(stages):
+        steps = _steps_to_spend(recipe, recipe.compare.arm(arm.compute), seed)
+        if not steps:
             raise RwmlError(
                 f"seed {seed}: the arm '{arm.name}' may spend what '{arm.compute}' costs, which is not done",
                 "its number of steps follows from that cost",
                 f"run it first: --arms {arm.compute}",
             )
-        steps = equal_steps(price(costs, recipe.compare.compute_unit), round(costs["train_policy"]["steps"]))
-    return Run.open(arm_recipe(recipe, arm, seed, steps), note)
+    own = arm_recipe(recipe, arm, seed, steps)
+    return Run.peek(own) if peek else Run.open(own, note)
+
+
+def _steps_to_spend(recipe: Recipe, reference: ArmConfig, seed: int) -> int:
+    """Policy steps for what all of the reference arm cost; 0 where it is not done."""
+    other = open_arm(recipe, reference, seed, peek=True)
+    stages = (*data_stages(other.recipe, reference), *reference.stages)
+    if not all(map(other.is_done, stages)):
+        return 0
+    costs = stage_costs(other, stages, load_chat(recipe.model.path, recipe.model.trust_remote_code))
+    return equal_steps(price(costs, recipe.compare.compute_unit), round(costs["train_policy"]["steps"]))
 
 
 def measuring_tau_d(recipe: Recipe) -> float:
@@ -63,14 +72,15 @@ class Examination:
     """One seed: the same questions and games for the final checkpoint of every arm, in s<seed>/evaluation/.
 
     The questions come from the play of the base model under this seed; the games are the same in all seeds. What was
-    examined under another version, recipe or checkpoint is examined again.
+    examined under another version, recipe or checkpoint is examined again. peek: only to read what was found.
     """
 
-    def __init__(self, recipe: Recipe, seed: int) -> None:
+    def __init__(self, recipe: Recipe, seed: int, peek: bool = False) -> None:
         self.whole, self.seed = recipe, seed
         self.folder = recipe.folder / f"s{seed}" / "evaluation"
-        self.base = open_arm(recipe, recipe.compare.arm(recipe.compare.base), seed)
-        sweep(self.folder)
+        self.base = open_arm(recipe, recipe.compare.arm(recipe.compare.base), seed, peek)
+        if not peek:
+            sweep(self.folder)
 
     @property
     def recipe(self) -> Recipe:
@@ -82,8 +92,10 @@ class Examination:
         """The held-out questions and games; those cut under another recipe, and all answers to them, are removed."""
         note_path = self.folder / "questions.json"
         if not note_path.exists() or read_json(note_path) != self._questions():
-            remove(self.folder)
-            self.folder.mkdir(parents=True)
+            for path in self.folder.glob("*"):
+                if path.name != MEASURES:  # whose names say what they were made under
+                    remove(path)
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_json(note_path, self._questions())
         return held_out(self.recipe, self.folder, draw=self.whole.seed)
 
@@ -95,6 +107,7 @@ class Examination:
     def _questions(self) -> dict[str, str]:
         dumped = self.recipe.model_dump(mode="json")
         told: list[Any] = [dumped[section] for section in SECTIONS]
+        del dumped["evaluate"]["bootstrap_samples"]  # read when the figures are drawn together
         told += [dumped["train_wm"]["reward"], measuring_tau_d(self.whole), self.seed, self.whole.seed]
         return {"rwml": rwml.__version__, "recipe": hashlib.sha256(json.dumps(told).encode()).hexdigest()}
 
@@ -125,9 +138,9 @@ class Examination:
         """What was examined of an arm, with the baselines for the base arm; or none, and the reason why."""
         if not (self.folder.parent / arm.name / "manifest.json").exists():
             return [], "not run"
-        if arm.compute and not (self.folder.parent / arm.compute / "manifest.json").exists():
-            return [], f"{arm.compute} is not run"
-        run = open_arm(self.whole, arm, self.seed)
+        if arm.compute and not _steps_to_spend(self.whole, self.whole.compare.arm(arm.compute), self.seed):
+            return [], f"{arm.compute} is not done"
+        run = open_arm(self.whole, arm, self.seed, peek=True)
         open_stages = [stage for stage in arm.stages if not run.is_done(stage)]
         if open_stages:
             return [], f"{open_stages[0]} is not done"
@@ -143,7 +156,7 @@ class Examination:
     @cached_property
     def _measuring(self) -> Measuring:
         tau_d = measuring_tau_d(self.whole)
-        return Measuring(self.recipe, self.folder / "measures", load_reward(without_judge(self.base), tau_d), tau_d)
+        return Measuring(self.recipe, self.folder / MEASURES, load_reward(without_judge(self.base), tau_d), tau_d)
 
     def measures(self, arm: ArmConfig, run: Run, take: bool = True) -> dict[str, Any]:
         """`compare.measures` of the arm's final checkpoint, with their rows; arms of one checkpoint share them.

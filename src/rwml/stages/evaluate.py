@@ -29,6 +29,8 @@ def run(run: Run) -> None:
     done = {arm: run.folder / path for arm, (stage, path) in TRAINED.items() if run.is_done(stage)}
     arms: dict[str, Path | None] = {"model": None, **done}
     reads = [run.folder / "transitions.parquet", *done.values()]
+    if not (config.tau_d or recipe.train_wm.tau_d) and (run.folder / "filter.json").exists():
+        reads.append(run.folder / "filter.json")
     if recipe.collect.episodes:
         reads.append(Path(recipe.collect.episodes).expanduser().resolve())
     scored_by = ["train_wm.reward", "train_wm.tau_d", *recipe.judge_settings]

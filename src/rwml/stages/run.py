@@ -16,7 +16,7 @@ from rwml.stages import VERBS, Verb
 def find_recipe(name: str) -> Path:
     """A recipe by path, or by the bare name of one that ships with rwml; RwmlError names the nearest one."""
     path = Path(name)
-    if path.exists() or len(path.parts) > 1:
+    if path.is_file() or len(path.parts) > 1:
         return path
     shipped = shipped_recipes()
     if path.stem in shipped:
