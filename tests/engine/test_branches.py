@@ -13,7 +13,7 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.core.types import Task, Transition
-from rwml.engine.branches import branched_transitions, is_branch
+from rwml.engine.branches import branched_transitions, is_branch, other_steps
 from rwml.engine.rollout import play_actor, seats_for
 from rwml.engine.transitions import transitions_of
 from rwml.worlds.base import Actor, Env, Prompts, StepResult, World
@@ -206,6 +206,16 @@ def test_an_action_at_which_the_world_fails_is_left_out() -> None:
 def test_a_world_that_answers_a_replay_otherwise_is_refused() -> None:
     with pytest.raises(RwmlError, match=r"'open 1' at step 0 was answered 'open 1 now\. 1', and 'open 1 now\. \d'"):
         corridor_rows(Corridor(broken=True))
+
+
+def test_without_other_actions_no_world_is_replayed_or_refused() -> None:
+    world = Corridor(broken=True)
+    [episode] = play_actor(world, seats_for(world.tasks("train"), 1, 0), "expert", MAX_STEPS)
+    before = list(world.resets)
+    assert other_steps(world, episode, 0, 0) == [[], [], []]
+    assert world.resets == before
+    with pytest.raises(RwmlError, match=r"train_policy\.alternatives = 0"):
+        other_steps(world, episode, 1, 0)
 
 
 def test_a_world_without_an_expert_is_refused() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +86,39 @@ def test_another_setting_measures_what_depends_on_it_anew(folder: Path) -> None:
     assert list(changed["arms"]["policy"]["rollouts"]["by_depth"]) == ["1"]
     new = {path for path in (folder / "measures").rglob("*") if path.is_file()} - parts
     assert sorted(path.name.split("-")[0] for path in new) == ["rollouts"] * 3
-    assert list(run(folder, ("measure.depth=2",))["arms"]["policy"]["rollouts"]["by_depth"]) == ["1", "2"]
+    assert list(run(folder)["arms"]["policy"]["rollouts"]["by_depth"]) == ["1", "2"]
+
+
+def test_the_run_itself_is_left_as_it_is(folder: Path) -> None:
+    def contents() -> dict[Path, tuple[int, bytes]]:
+        own = {folder / "measures.json", folder / ".lock"}
+        files = {path for path in folder.rglob("*") if path.is_file()} - own
+        inside = {path for place in ("measures", "cache") for path in (folder / place).rglob("*")}
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files - inside}
+
+    killed = folder / "measures" / "model" / ".text-0.json.1.partial"
+    killed.write_text("{")
+    before = contents()
+    assert {folder / "recipe.json", folder / "manifest.json", folder / "metrics.jsonl"} <= set(before)
+    run(folder, ("measure.depth=1",))
+    assert contents() == before
+    assert not killed.exists()
+
+
+def test_a_run_that_another_process_works_in_is_refused(folder: Path, tmp_path: Path) -> None:
+    busy = tmp_path / "busy"
+    shutil.copytree(folder, busy, ignore=shutil.ignore_patterns(".lock"))
+    holds = (
+        "import pathlib, sys; from rwml.core.manifest import lock; lock(pathlib.Path(sys.argv[1])); print(); input()"
+    )
+    command = [sys.executable, "-c", holds, str(busy)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(RwmlError, match="another process") as error:
+            run(busy)
+        other.communicate(b"\n")
+    assert str(other.pid) in error.value.what
 
 
 def test_the_table(folder: Path) -> None:
@@ -102,10 +136,12 @@ def test_a_run_that_was_moved_is_measured_where_it_lies(folder: Path, tmp_path: 
     moved = tmp_path / "moved {here}"
     shutil.copytree(folder, moved, ignore=shutil.ignore_patterns(".lock"))
     (moved / "measures.json").unlink()
+    recipe = (moved / "recipe.json").read_bytes()
     done = CliRunner().invoke(app, ["measure", str(moved)])
     assert done.exit_code == 0, done.output
     assert "plain text: loss" in done.output
     assert (moved / "measures.json").read_bytes() == (folder / "measures.json").read_bytes()
+    assert (moved / "recipe.json").read_bytes() == recipe
 
 
 def test_mistakes_are_explained(folder: Path, tmp_path: Path) -> None:

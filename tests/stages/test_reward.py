@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,17 @@ from rwml.stages.reward_page import outcome, table
 from rwml.stages.run import run_all
 
 SMALL: dict[str, Any] = {"num_tasks": 8, "num_transitions": 24, "num_states": 12, "tau_d": [0.1, 0.4]}
+
+
+OWN: dict[str, dict[str, Any]] = {"reward_lab": SMALL, "train_wm": {"tau_d": None}}
+
+
+@pytest.fixture(scope="module")
+def filtered(mini: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A recipe whose run is done up to and with the filter, which chose tau_d."""
+    recipe = mini(tmp_path_factory.mktemp("filtered"), **OWN)
+    run_all(Run.open(recipe), until="filter")
+    return recipe
 
 
 @pytest.fixture(scope="module")
@@ -115,21 +127,40 @@ def test_the_answers_are_scored_like_any_other(lab: tuple[Recipe, dict[str, Any]
     assert found["unearned"] == pytest.approx(float(rewards_N[wrong].mean()))
 
 
-def test_the_run_s_own_transitions_come_first(mini: Callable[..., Recipe], tmp_path: Path) -> None:
-    recipe = mini(tmp_path, reward_lab=SMALL, train_wm={"tau_d": None})
-    run = Run.open(recipe)
-    run_all(run, until="filter")
-    before = (tmp_path / "manifest.json").read_bytes()
-    figures = reward.run(recipe)
-    rows = read_records(tmp_path / "transitions.parquet", Transition)
+def test_the_run_s_own_transitions_come_first(filtered: Recipe) -> None:
+    folder = filtered.folder
+    before = (folder / "manifest.json").read_bytes()
+    figures = reward.run(filtered)
+    rows = read_records(folder / "transitions.parquet", Transition)
     assert (figures["source"], figures["transitions"]) == ("of the run", len(rows))
-    chosen = json.loads((tmp_path / "filter.json").read_text())
+    chosen = json.loads((folder / "filter.json").read_text())
     assert (figures["tau_d"], figures["tau_source"]) == (chosen["training_tau_d"], "the rule, from filter.json")
     assert figures["rule"]["filter"]["data_tau_d"] == chosen["tau_d"]
-    assert (tmp_path / "manifest.json").read_bytes() == before
-    other = mini(tmp_path, reward_lab=SMALL, train_wm={"tau_d": None}, world={"max_steps": 7})
-    assert reward.run(other)["source"] == "played by 'noisy'"
-    assert reward.run(other)["tau_source"] == "the rule, from most_frequent"
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("setting", ["embedding.prefix=query: ", "filter.target_share=0.5", "train_wm.reward=named"])
+def test_a_filter_of_other_settings_chooses_nothing(filtered: Recipe, setting: str) -> None:
+    figures = reward.run(filtered.overridden((setting,)))
+    assert (figures["source"], figures["tau_source"]) == ("of the run", "the rule, from most_frequent")
+    assert "filter" not in figures["rule"]
+
+
+@pytest.mark.parametrize("setting", ["world.max_steps=7", "seed=7", "model.max_context_tokens=380"])
+def test_transitions_of_other_settings_are_not_the_run_s(filtered: Recipe, setting: str) -> None:
+    other = filtered.overridden((setting,))
+    assert reward.lab_rows(other, load_world(other))[1] == "played by 'noisy'"
+    assert reward.lab_rows(filtered, load_world(filtered))[1] == "of the run"
+
+
+def test_a_run_that_was_opened_under_other_settings_has_nothing_yet(filtered: Recipe, tmp_path: Path) -> None:
+    """Its recipe.json is new, and the files beside it are those of before."""
+    folder = tmp_path / "copy"
+    shutil.copytree(filtered.folder, folder, ignore=shutil.ignore_patterns(".lock"))
+    other = filtered.overridden((f"out={folder}", "collect.rollouts_per_task=3"))
+    Run.open(other)
+    figures = reward.run(other)
+    assert (figures["source"], figures["tau_source"]) == ("played by 'noisy'", "the rule, from most_frequent")
 
 
 def test_training_logs_the_share_of_cheats(

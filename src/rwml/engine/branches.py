@@ -62,7 +62,10 @@ def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[l
     """At each step of an expert's episode, what up to `count` other actions led to when they were tried there instead.
 
     Which actions they are, and what raises: see `branched_transitions`. An observation is "" where none came.
+    With count 0 nothing is played, so that no world is refused.
     """
+    if not count:
+        return [[] for _ in episode.steps]
     if not episode.steps:
         return []
     walk, aside = world.env(), world.env()

@@ -12,11 +12,11 @@ from typing import Any
 import rwml
 from rwml.core.config import Recipe
 from rwml.core.errors import RwmlError
-from rwml.core.files import read_json, write_json
+from rwml.core.files import folder_hash, read_json, write_json
 from rwml.core.manifest import Run
 from rwml.core.measures import MEASURES, HeldOutWorld
 from rwml.core.progress import note
-from rwml.core.reward_choice import DEFAULT_REWARD, asks_judge
+from rwml.core.reward_choice import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge
 from rwml.core.store import read_records, write_records
 from rwml.core.types import Episode, Transition
 from rwml.engine.harness import check_harness, measure_lm_eval
@@ -116,7 +116,10 @@ class Measuring:
 
     @cached_property
     def episodes(self) -> dict[str, list[Episode]]:
-        """Held-out episodes by who played them; imported ones are all that there is where the recipe has them."""
+        """Held-out episodes by who played them; imported ones are all that there is where the recipe has them.
+
+        RwmlError where there are none.
+        """
         if self.recipe.collect.episodes:
             return {"imported": self._imported()}
         found: dict[str, list[Episode]] = {}
@@ -138,9 +141,26 @@ class Measuring:
         return found
 
     def _imported(self) -> list[Episode]:
-        folder, wanted = self.recipe.collect.episodes, self.config.num_episodes
-        there = [e for split in self.config.splits for e in imported_episodes(folder, split)[:wanted]]
-        return [episode for episode in there if episode.task.world == self.world.name]
+        folder, name, splits = self.recipe.collect.episodes, self.world.name, self.config.splits
+        found = imported_episodes(folder)
+        groups = {split: [e for e in found if (e.task.world, e.task.split) == (name, split)] for split in splits}
+        if not any(groups.values()):
+            there = ", ".join(sorted({f"{episode.task.world}/{episode.task.split}" for episode in found}))
+            raise RwmlError(
+                f"'{folder}' holds no episodes of the world {name} in the splits {', '.join(splits)} (measure.splits)",
+                "a world model's imagination is compared with what really happened",
+                f"it holds {there}: set measure.splits to splits of the world {name}, or hold some of its tasks out "
+                "(`rwml import --hold-out`)",
+            )
+        for split in (split for split, group in groups.items() if not group):
+            note(f"measure: '{folder}' holds no episodes of the world {name} in the split '{split}'")
+        return [episode for group in groups.values() for episode in group[: self.config.num_episodes]]
+
+    @cached_property
+    def imported(self) -> dict[str, str]:
+        """What tells one import from another in the same folder; empty where episodes are played."""
+        folder = self.recipe.collect.episodes
+        return {"imported": folder_hash(Path(folder).expanduser())} if folder else {}
 
     def _played(self, split: str, policy: str) -> list[Episode]:
         recipe, steps = self.recipe, self.recipe.world.max_steps
@@ -201,12 +221,11 @@ class KeptMeasures:
     """
 
     def __init__(self, measuring: Measuring, path: Path | None, weights: str, name: str) -> None:
-        recipe = measuring.recipe
         self.measuring, self.checkpoint, self.folder = measuring, path, measuring.folder / name
-        reward = recipe.model_dump(mode="json")["train_wm"]["reward"]
         self.same: dict[str, Any] = {"weights": weights}
         self.of_measure: dict[str, dict[str, Any]] = {
-            "rollouts": {"tau_d": measuring.tau_d, "reward": reward},
+            "rollouts": {"tau_d": measuring.tau_d, "reward": measuring.reward.choice, **measuring.imported},
+            "plans": measuring.imported,
             "text": {"passages": measuring.passages},
         }
 
@@ -228,12 +247,17 @@ class KeptMeasures:
 
 
 def without_judge(run: Run) -> Run:
-    """The run, with the embedding reward in the place of a judge's, who would be asked thousands of times."""
-    if not asks_judge(run.recipe.train_wm.reward):
+    """The run, with the embedding reward in the place of a judge's, who would be asked thousands of times; in a table
+    the kinds that have another reward keep it."""
+    choice, of = run.recipe.train_wm.reward, ""
+    if not asks_judge(choice):
         return run
-    note("measure: imagined next states are scored by the embedding reward, not by the judge")
-    other = run.recipe.with_settings({"train_wm.reward": DEFAULT_REWARD})
-    return Run(other, run.folder, {"stages": {}})
+    other: str | dict[str, str] = DEFAULT_REWARD
+    if not isinstance(choice, str):
+        judged = [kind for kind, name in choice.items() if name in JUDGE_REWARDS]
+        other, of = choice | dict.fromkeys(judged, DEFAULT_REWARD), f" of kind {', '.join(judged)}"
+    note(f"measure: imagined next states{of} are scored by the embedding reward, not by the judge")
+    return Run(run.recipe.with_settings({"train_wm.reward": other}), run.folder, {"stages": {}})
 
 
 def _settings(recipe: Recipe, keys: tuple[str, ...]) -> dict[str, Any]:

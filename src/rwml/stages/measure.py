@@ -8,8 +8,8 @@ from typing import Any
 
 from rwml.core.config import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.files import read_json, write_json
-from rwml.core.manifest import Run
+from rwml.core.files import read_json, sweep, write_json
+from rwml.core.manifest import Run, lock
 from rwml.core.progress import progress
 from rwml.engine.measuring import KeptMeasures, Measuring, without_judge
 from rwml.engine.retention import retention_change
@@ -33,10 +33,13 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     """Measure every checkpoint of a run folder beside the model that it started from; returns measures.json.
 
     overrides: settings of the section [measure], `measure.key=value`. What was measured before under the same settings
-    and of the same weights is not measured again. RwmlError for a folder without a run, and for other settings.
+    and of the same weights is not measured again. The run stays as it is, recipe.json included. RwmlError for a folder
+    without a run, for one that another process is working in, and for other settings.
     """
-    opened = Run.open(_recipe(Path(folder), overrides))
-    recipe = opened.recipe
+    recipe = _recipe(Path(folder), overrides)
+    lock(recipe.folder)
+    sweep(recipe.folder / "measures")
+    opened = Run.peek(recipe)
     tau_d = recipe.evaluate.tau_d or training_tau_d(opened)
     checkpoints: dict[str, Path | None] = {START: None}
     for arm, (stage, place) in TRAINED.items():

@@ -18,6 +18,7 @@ import numpy as np
 from rwml.core.config import Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file, read_json, write_json
+from rwml.core.manifest import Run
 from rwml.core.progress import note, progress
 from rwml.core.reward_choice import JUDGE_REWARDS, REWARD_NAMES, asks_judge
 from rwml.core.store import read_records
@@ -95,14 +96,14 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 
 def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
-    """The transitions to look at, and where they are from: the run's own where there are any, imported episodes, or
-    episodes that a built-in policy plays now.
+    """The transitions to look at, and where they are from: the run's own where they were made under the settings that
+    the recipe has now, imported episodes, or episodes that a built-in policy plays now.
 
     RwmlError where the world has no policy to play with, or the episodes give no transition.
     """
-    file, config = recipe.folder / "transitions.parquet", recipe.reward_lab
-    if file.is_file() and _same_data(recipe):
-        rows, source = read_records(file, Transition), "of the run"
+    config = recipe.reward_lab
+    if Run.peek(recipe).is_done("transitions"):
+        rows, source = read_records(recipe.folder / "transitions.parquet", Transition), "of the run"
     else:
         if recipe.collect.episodes:
             found = imported_episodes(recipe.collect.episodes, recipe.collect.split)
@@ -124,16 +125,6 @@ def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
     return rows, source
 
 
-def _same_data(recipe: Recipe) -> bool:
-    """Whether the run's files were made of this world, collected and cut as the recipe says."""
-    file = recipe.folder / "recipe.json"
-    told = read_json(file) if file.is_file() else {}
-    here = recipe.model_dump(mode="json")
-    sections = ("world", "collect", "transitions")
-    # A setting that the run's rwml did not know has no part in what it collected.
-    return all(here[section].get(key) == value for section in sections for key, value in told.get(section, {}).items())
-
-
 def _policy(recipe: Recipe, world: World) -> str:
     chosen = recipe.reward_lab.policy or ("" if recipe.collect.policy == "model" else recipe.collect.policy)
     names = world.actors()
@@ -153,10 +144,12 @@ def _rule(
     asked: Sequence[Transition],
     embedder: Callable[[], Embedder],
 ) -> dict[str, Any]:
-    """The paper's rule: by the run's filter where it has run, and by each baseline in the place of its predictor."""
-    config, file = recipe.filter, recipe.folder / "filter.json"
+    """The paper's rule: by the run's filter where it has run under the settings that the recipe has now, and by each
+    baseline in the place of its predictor."""
+    config = recipe.filter
     rule: dict[str, Any] = {"target_share": config.target_share}
-    if file.is_file() and _same_data(recipe) and "training_tau_d" in (found := read_json(file)):
+    found = read_json(recipe.folder / "filter.json") if Run.peek(recipe).is_done("filter") else {}
+    if "training_tau_d" in found:
         rule["filter"] = {
             "data_tau_d": found["tau_d"],
             "easy_share": found["easy_share"],
