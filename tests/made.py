@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -47,6 +48,20 @@ def byte_level_tokenizer(template: str, eos: str, marks: Sequence[str], texts: S
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, clean_up_tokenization_spaces=False)
     tokenizer.chat_template = template
     return tokenizer
+
+
+def teach(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], steps: int = 60) -> None:
+    """Train a small model until it answers each prompt with its answer: (ids of the prompt, ids of the answer)."""
+    longest = max(len(prompt) + len(answer) for prompt, answer in rows)
+    ids = torch.tensor([[*prompt, *answer] + [0] * (longest - len(prompt) - len(answer)) for prompt, answer in rows])
+    labels = torch.full_like(ids, -100)
+    for row, (prompt, answer) in enumerate(rows):
+        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        model(ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 MEASURE = {

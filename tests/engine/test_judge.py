@@ -159,6 +159,7 @@ def test_what_the_judge_reads(rows: list[Transition]) -> None:
         ('First {"score": 1.0}, but then {"score": 0.0}.', 0.0, 0.0),
         ('{"score": 1.0} {"note": 1}', 1.0, 1.0),
         ('<think>{"score": 1.0}</think>', None, None),
+        ('<think>Perhaps {"score": 1.0}, but', None, None),
         ('{{"score": 1.0}', 1.0, 1.0),
         ('{"analysis": "cut off at the', None, None),
         ("1.0", None, None),

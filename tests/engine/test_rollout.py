@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from made import teach
 from rwml.core.prompts import parse_action
 from rwml.core.tool_calls import ToolCall, call_text, calls_of, parse_message
 from rwml.core.types import Episode, StopReason, Task
@@ -327,16 +328,7 @@ def caller() -> Mind:
                 (chat.opening("Help.", DESK) + start + chat.ask(after_tool=tool), chat.text(said) + chat.to_user[:1])
             )
         rows.append((chat.opening("Help.", DESK) + chat.ask(), chat.text(said) + chat.to_user[:1]))
-    longest = max(len(start) + len(said) for start, said in rows)
-    ids = torch.tensor([start + said + [0] * (longest - len(start) - len(said)) for start, said in rows])
-    labels = torch.full_like(ids, -100)
-    for row, (prompt, answer) in enumerate(rows):
-        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-    optimizer = torch.optim.AdamW(mind.model.parameters(), lr=1e-2)
-    for _ in range(60):
-        mind.model(ids, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    teach(mind.model, rows)
     return mind
 
 

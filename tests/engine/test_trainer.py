@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -165,7 +166,7 @@ def test_further_trees_are_updates_of_their_own(start: Path, tmp_path: Path) -> 
     mind, twice = load(start), load(start)
 
     def make(step: int, _: torch.Generator) -> Batch:
-        more = {"extra": [tree_of(mind, 2)]} if step == 1 else {}
+        more = {"extra": Batch([tree_of(mind, 2)], {"rows": 3.0})} if step == 1 else {}
         return Batch([tree_of(mind, step)], more=more)
 
     trainer_of(mind, tmp_path / "one").fit(make, 2, "fit")
@@ -176,9 +177,45 @@ def test_further_trees_are_updates_of_their_own(start: Path, tmp_path: Path) -> 
     assert same(weights(mind), weights(twice))
     first, second = lines(tmp_path / "one")
     assert not any(key.startswith("extra_") for key in first)
-    assert {key.removeprefix("extra_"): second[key] for key in second if key.startswith("extra_")} == figures[2]
+    extra = {key.removeprefix("extra_"): second[key] for key in second if key.startswith("extra_")}
+    assert extra == figures[2] | {"rows": 3.0}
     assert second["loss"] == figures[1]["loss"] != second["extra_loss"]
     assert (second["extra_policy_tokens"], second["policy_tokens"]) == (0, figures[1]["policy_tokens"])
+
+
+def token_logps(mind: Mind, temperature: float) -> list[dict[tuple[int, ...], float]]:
+    """Of the tokens of step 0 with a policy loss, and of those with cross-entropy, by their path."""
+    found: list[dict[tuple[int, ...], float]] = [{}, {}]
+    for ids, begin, _, _, cross_entropy in paths_of(mind, 0):
+        with torch.no_grad():
+            logp = (mind.model(torch.tensor([ids])).logits[0] / temperature).log_softmax(-1)
+        of_path = {tuple(ids[: at + 1]): float(logp[at - 1, ids[at]]) for at in range(begin, len(ids))}
+        found[cross_entropy > 0].update(of_path)
+    return found
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_logits_are_divided_by_the_temperature_of_the_batch(start: Path, tmp_path: Path, updates: int) -> None:
+    """Log-probabilities, KL and cross-entropy of each batch against plain passes of the model and the reference."""
+    mind, reference = load(start), load(start)
+    still = {"learning_rate": 1e-30, "weight_decay": 0.0, "temperature": 0.7, "updates_per_batch": updates}
+    trainer = trainer_of(mind, tmp_path, CONFIG.model_copy(update=still))
+    with torch.no_grad():
+        for parameter in mind.model.parameters():
+            parameter.mul_(1.5)
+    tree = tree_of(mind, 0)
+    more = {"sure": Batch([tree]), "bold": Batch([tree], temperature=0.25)}
+    trainer.fit(lambda step, _: Batch([tree], temperature=0.5, more=more), 1, "fit")
+    [line] = lines(tmp_path)
+    for prefix, temperature in (("", 0.5), ("sure_", 1.0), ("bold_", 0.25)):
+        sampled, learnt = token_logps(mind, temperature)
+        held, _ = token_logps(reference, temperature)
+        gaps = [held[path] - sampled[path] for path in sampled]
+        assert line[f"{prefix}policy_tokens"] == len(sampled)
+        assert line[f"{prefix}ratio_max"] == pytest.approx(1.0, abs=1e-5)
+        assert line[f"{prefix}logp"] == pytest.approx(np.mean(list(sampled.values())), abs=1e-4)
+        assert line[f"{prefix}kl"] == pytest.approx(np.mean([np.expm1(gap) - gap for gap in gaps]), rel=1e-3)
+        assert line[f"{prefix}cross_entropy"] == pytest.approx(-np.mean(list(learnt.values())), abs=1e-4)
 
 
 def test_golden_trace(start: Path, tmp_path: Path) -> None:

@@ -143,6 +143,26 @@ def test_a_thinking_block_of_the_generation_prompt_is_not_put_into_the_history()
     assert ids == rendered(chat, messages, True)
 
 
+def test_a_thought_that_the_prompt_opens_is_no_part_of_the_completion() -> None:
+    """What the prompt and a completion make together is the message, whatever the template's prompt ends in."""
+    tokenizer = make_tokenizer("chatml")
+    messages = [next_state_text("A desk."), action_text("look", "hm"), "<think>\nhm\n</think>\n\nHello.", "<think>hm"]
+    for template in (CHATML, THINKING):
+        tokenizer.chat_template = template
+        chat = ChatFormat(tokenizer)
+        assert [chat.completion_of(text) for text in messages] == messages
+        assert [chat.message_of(text) for text in messages] == messages
+        assert chat.completion_of("Hello.") == "Hello."
+    tokenizer.chat_template = THINKING.replace("<think>\\n\\n</think>\\n\\n", "<think>\\n")
+    chat = ChatFormat(tokenizer)
+    assert tokenizer.decode(chat.to_assistant).endswith("assistant\n<think>\n")
+    assert chat.completion_of(messages[0]) == "</think><next_state>A desk.</next_state>"
+    assert chat.completion_of(messages[1]) == "hm</think><action>look</action>"
+    assert [chat.message_of(chat.completion_of(text)) for text in messages] == messages
+    assert chat.completion_of("Hello.") == "</think>Hello."
+    assert chat.completion_of("hm</think>Hello.") == "hm</think>Hello.", "a completion is one already"
+
+
 @pytest.mark.parametrize(
     ("template", "what"),
     [

@@ -146,9 +146,8 @@ class TrainWmConfig(GrpoConfig):
 
     @property
     def of_loss(self) -> TrainWmConfig:
-        """As the loss needs them: `sft` and `spin` learn from real next states, which are no samples of a temperature,
-        and have no KL term (the loss of `spin` has a reference of its own)."""
-        return self if self.method == "rwml" else self.model_copy(update={"temperature": 1.0, "kl_weight": 0.0})
+        """As the loss needs them: `sft` and `spin` have no KL term (the loss of `spin` has a reference of its own)."""
+        return self if self.method == "rwml" else self.model_copy(update={"kl_weight": 0.0})
 
     @model_validator(mode="after")
     def _settings_fit_the_method(self) -> TrainWmConfig:
@@ -201,8 +200,8 @@ class TrainPolicyConfig(GrpoConfig):
 
     @property
     def of_loss(self) -> TrainPolicyConfig:
-        """As the loss needs them: the messages of `sft` are no samples, so no temperature and no KL apply to them."""
-        return self.model_copy(update={"temperature": 1.0, "kl_weight": 0.0}) if self.method == "sft" else self
+        """As the loss needs them: `sft` has no KL term."""
+        return self.model_copy(update={"kl_weight": 0.0}) if self.method == "sft" else self
 
 
 class EvaluateConfig(_Section):

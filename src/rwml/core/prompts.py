@@ -6,7 +6,9 @@ import re
 
 ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 NEXT_STATE = re.compile(r"<next_state>(.*?)</next_state>", re.DOTALL)
-THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
+# A thought that nothing closes lasts to the end: what it drafts is no answer.
+THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_CLOSED_THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 def action_text(action: str, thought: str | None = None) -> str:
@@ -20,14 +22,25 @@ def next_state_text(next_state: str, thought: str = "") -> str:
     return f"<think>{thought}</think><next_state>{next_state}</next_state>"
 
 
-def parse_action(text: str) -> str | None:
-    """The action after the thinking, or None where the tags are missing, empty or given more than once."""
-    return _only(ACTION, THINK.sub("", text, count=1))
+def parse_action(text: str, truncated: bool = False) -> str | None:
+    """The action outside the first thought, or None where the tags are missing, empty or given more than once.
+
+    truncated: the answer was cut off; a thought that is still open then has no action yet, while a finished answer that
+    left out `</think>` is read as it stands.
+    """
+    return _only(ACTION, _after_thought(text, truncated))
 
 
-def parse_next_state(text: str) -> str | None:
-    """The predicted next state, or None where the tags are missing, empty or given more than once (scored 0)."""
-    return _only(NEXT_STATE, THINK.sub("", text, count=1))
+def parse_next_state(text: str, truncated: bool = False) -> str | None:
+    """The next state outside the first thought, or None where the tags are missing, empty or given more than once.
+
+    truncated: as in `parse_action`.
+    """
+    return _only(NEXT_STATE, _after_thought(text, truncated))
+
+
+def _after_thought(text: str, truncated: bool) -> str:
+    return (THINK if truncated else _CLOSED_THINK).sub("", text, count=1)
 
 
 def _only(pattern: re.Pattern[str], text: str) -> str | None:

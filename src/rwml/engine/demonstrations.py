@@ -57,8 +57,9 @@ def conversation(chat: ChatFormat, prompts: Prompts, episode: Episode) -> tuple[
     ids = chat.opening(prompts.agent, episode.opening) + chat.ask()
     messages = []
     for number, step in enumerate(episode.steps, start=1):
-        said = chat.text(_opened(chat, _assistant_text(chat, prompts, step)))
-        said += [] if step.truncated else chat.to_user[:1]
+        text = _assistant_text(chat, prompts, step)
+        # A message that was cut off may have ended inside its thought, which nothing closed then.
+        said = chat.text(text) if step.truncated else chat.text(chat.completion_of(text)) + chat.to_user[:1]
         if step.parsed and not step.truncated:
             messages.append(range(len(ids), len(ids) + len(said)))
         ids += said
@@ -77,10 +78,3 @@ def _assistant_text(chat: ChatFormat, prompts: Prompts, step: Step) -> str:
         return step.text if parse_action(step.text) == step.action else before + action_text(step.action)
     calls = calls_of(step.action)
     return before + (chat.tools.message(calls) if calls else step.action)
-
-
-def _opened(chat: ChatFormat, text: str) -> str:
-    """A message as it goes on after a generation prompt, which may have opened its thinking block."""
-    if not chat.thought_open or text.startswith(chat.thought_open):
-        return text.removeprefix(chat.thought_open)
-    return text if "</think>" in text else "</think>" + text

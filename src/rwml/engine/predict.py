@@ -20,7 +20,7 @@ TOO_LONG = "longer than model.max_context_tokens"  # the reason in a transition 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One sampled answer. ids: with the stop token; next_state: None where tags are missing or malformed."""
+    """One sampled answer. ids: with the stop token; text: without; next_state: None where it cannot be read."""
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -50,7 +50,7 @@ def question_ids(chat: ChatFormat, prompts: Prompts, transition: Transition) -> 
 
 def label_ids(chat: ChatFormat, transition: Transition) -> list[int]:
     """The WM SFT label: empty think, the real next state, the closing of the message (as in RWML)."""
-    return chat.text(next_state_text(transition.next_state)) + chat.to_user[:1]
+    return chat.text(chat.completion_of(next_state_text(transition.next_state))) + chat.to_user[:1]
 
 
 def too_long(
@@ -81,7 +81,7 @@ def ask(
         texts = [mind.chat.decode(completion.ids) for completion in group]
         answers.append(
             [
-                Answer(c.ids, c.logprobs, text, parse_next_state(text), c.truncated)
+                Answer(c.ids, c.logprobs, text, parse_next_state(mind.chat.message_of(text), c.truncated), c.truncated)
                 for c, text in zip(group, texts, strict=True)
             ]
         )

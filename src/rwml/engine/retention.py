@@ -165,7 +165,7 @@ def path_losses(mind: Mind, paths: Sequence[Span], budget_tokens: int = BUDGET_T
 def _state_span(chat: ChatFormat, label: Sequence[int]) -> tuple[int, int]:
     """[start, stop) of a label's tokens that are the next state itself; tokens that also hold a part of the tags count
     with it."""
-    before, after = next_state_text("\0").split("\0")
+    before, after = chat.completion_of(next_state_text("\0")).split("\0")
     opening, closing = chat.text(before), chat.text(after) + chat.to_user[:1]
     start = next((n for n, (a, b) in enumerate(zip(label, opening, strict=False)) if a != b), len(opening))
     behind = zip(reversed(label[start:]), reversed(closing), strict=False)

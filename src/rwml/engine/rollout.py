@@ -211,9 +211,10 @@ class ModelPlayer:
 
         A message has no closing tag that would be missed: one that was cut off is never read as a whole one.
         """
+        message = self.mind.chat.message_of(text)
         if self.prompts.actions == "tags":
-            return parse_action(text)
-        return None if truncated else parse_message(self.mind.chat.thought_open + text)
+            return parse_action(message, truncated)
+        return None if truncated else parse_message(message)
 
     def _still_live(self, games: list[_Game], rows: Sequence[int], drop: Callable[[list[int]], None]) -> list[int]:
         for row in rows:

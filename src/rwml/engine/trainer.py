@@ -28,12 +28,14 @@ from rwml.models.hf import Mind
 class Batch:
     """What one step trains on. trees: may be empty when no group has signal; metrics: of the sampling.
 
-    more: trees of further updates, one each after the first, by the name that stands before their metrics.
+    temperature: that the trees' answers were sampled at, and that logits are divided by; 1 where they are no samples.
+    more: further batches of one update each, by the name that stands before their metrics.
     """
 
     trees: list[Tree]
     metrics: dict[str, float] = field(default_factory=dict)
-    more: dict[str, list[Tree]] = field(default_factory=dict)
+    temperature: float = 1.0
+    more: dict[str, Batch] = field(default_factory=dict)
 
 
 MakeBatch = Callable[[int, torch.Generator], Batch]
@@ -79,35 +81,39 @@ class Trainer:
                 started = time.perf_counter()
                 batch = make_batch(step, generator_for(self.seed, self.stage, step))
                 sampled = time.perf_counter()
-                figures = batch.metrics | self._update(batch.trees, step, self.config.updates_per_batch)
-                for name, trees in batch.more.items():
-                    figures |= {f"{name}_{key}": value for key, value in self._update(trees, step).items()}
+                times = self.config.updates_per_batch
+                figures = batch.metrics | self._update(batch.trees, step, times, batch.temperature)
+                for name, more in batch.more.items():
+                    found = more.metrics | self._update(more.trees, step, 1, more.temperature)
+                    figures |= {f"{name}_{key}": value for key, value in found.items()}
                 figures |= {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
                 self.metrics.append({"stage": self.stage, "step": step + 1} | figures)
                 if (step + 1) % self.config.checkpoint_every == 0 or step + 1 == total_steps:
                     self._checkpoint(step + 1)
                 bar.advance(1, **{k: figures[k] for k in ("reward", "success", "loss") if k in figures})
 
-    def _update(self, trees: list[Tree], step: int, times: int = 1) -> dict[str, float]:
+    def _update(self, trees: list[Tree], step: int, times: int = 1, temperature: float = 1.0) -> dict[str, float]:
         """One or several optimiser updates on the same trees."""
         rows = pack(trees, self.config.tokens_per_pass)
         figures: dict[str, float] = {"tokens": float(sum(tree.num_tokens for tree in trees))}
         figures["tokens_unshared"] = float(sum(tree.num_dense_tokens for tree in trees))
         if not rows:
             return figures | {"loss": 0.0, "grad_norm": 0.0}
-        reference = [self._reference_logprobs(row) for row in rows]
+        reference = [self._reference_logprobs(row, temperature) for row in rows]
         if times > 1:
-            rows = [self._with_old_logprobs(row) for row in rows]
+            rows = [self._with_old_logprobs(row, temperature) for row in rows]
         for _ in range(times):
-            figures |= self._one_update(rows, reference, step)
+            figures |= self._one_update(rows, reference, step, temperature)
         return figures
 
-    def _one_update(self, rows: list[Tree], reference: list[Tensor | None], step: int) -> dict[str, float]:
+    def _one_update(
+        self, rows: list[Tree], reference: list[Tensor | None], step: int, temperature: float
+    ) -> dict[str, float]:
         config, sums = self.config, dict[str, float]()
         self.mind.model.train()
         for row, ref_logp in zip(rows, reference, strict=True):
             loss = self._loss(row, ref_logp)
-            merge_metrics(sums, tree_backward(self.mind.model, row, loss, **self._how()))
+            merge_metrics(sums, tree_backward(self.mind.model, row, loss, **self._how(temperature)))
         self.mind.model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.mind.model.parameters(), config.max_grad_norm)
         rate = config.rate_at(step)
@@ -132,23 +138,23 @@ class Trainer:
 
         return loss
 
-    def _how(self) -> dict[str, Any]:
-        return {"temperature": self.config.temperature, "autocast": self.autocast}
+    def _how(self, temperature: float) -> dict[str, Any]:
+        return {"temperature": temperature, "autocast": self.autocast}
 
-    def _with_old_logprobs(self, row: Tree) -> Tree:
+    def _with_old_logprobs(self, row: Tree, temperature: float) -> Tree:
         """The row with pi_old of its sampled tokens: of the weights before the first update, in the trainer's own
         arithmetic, from which the sampler's may differ. With one update the ratio is exactly 1, without a pass."""
-        logp = tree_logprobs(self.mind.model, row, **self._how()).cpu().numpy()
+        logp = tree_logprobs(self.mind.model, row, **self._how(temperature)).cpu().numpy()
         return replace(row, old_logp=np.where(row.w_kl != 0, logp, np.nan).astype(np.float32))
 
-    def _reference_logprobs(self, row: Tree) -> Tensor | None:
+    def _reference_logprobs(self, row: Tree, temperature: float) -> Tensor | None:
         """Log-probabilities of the frozen reference [N]; None where there is no KL term or nothing for it to hold."""
         if self.config.kl_weight == 0 or not row.w_kl.any():
             return None
         if self.reference is not None:
-            return tree_logprobs(self.reference, row, **self._how())
+            return tree_logprobs(self.reference, row, **self._how(temperature))
         with self.mind.model.disable_adapter():
-            return tree_logprobs(self.mind.model, row, **self._how())
+            return tree_logprobs(self.mind.model, row, **self._how(temperature))
 
     def _frozen_copy(self) -> Any | None:
         """A frozen copy of the weights; None with LoRA, where the model without its adapter is the reference."""

@@ -44,7 +44,7 @@ class ChatFormat:
         self.history_to_assistant = self.text(to_assistant)
         self.to_user = self.text(to_user)
         self.stop_ids = self._stop_ids()
-        # A message that begins inside a thinking block shows its end only.
+        # What of a message stands in the prompt already: a completion shows the end of such a thinking block only.
         self.thought_open = "<think>" if generation.rstrip().endswith("<think>") else ""
         self._turns = Turns(to_assistant, to_user, generation, self._stop_text(to_user))
         # An opening with a policy may be long, and begins all questions about its episode.
@@ -77,6 +77,17 @@ class ChatFormat:
         """Text of sampled ids, without the stop token; tags that are special tokens are kept."""
         kept = [i for i in ids if i not in self.stop_ids]
         return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def message_of(self, completion: str) -> str:
+        """The whole message that a completion ends, with the thinking block that the generation prompt opened."""
+        return self.thought_open + completion
+
+    def completion_of(self, message: str) -> str:
+        """What is left to write of a message after the generation prompt, which may have opened its thinking block; a
+        message without a thought then begins by closing it."""
+        if not self.thought_open or message.startswith(self.thought_open):
+            return message.removeprefix(self.thought_open)
+        return message if "</think>" in message else "</think>" + message
 
     def _head_with(self, tools: str) -> list[int] | None:
         """Ids before the first user message where these tools are given; None where the template renders none."""

@@ -85,7 +85,8 @@ def _grpo(recipe: Recipe, mind: Mind, stage: Stage) -> MakeBatch | None:
         learnt = [weights[i : i + config.group_size] for i in starts]
         returns = np.array([[episode_return(p.episode, config) for p in group] for group in groups])
         scored = episode_trees(groups, returns, config, learnt)
-        batch = Batch(scored.trees, {"reward": scored.reward, "signal_share": scored.signal_share} | _figures(played))
+        figures = {"reward": scored.reward, "signal_share": scored.signal_share} | _figures(played)
+        batch = Batch(scored.trees, figures, config.temperature)
         if config.transition_every and (step + 1) % config.transition_every == 0:
             _add_transitions(batch, recipe, mind, [p.episode for p in played])
         return batch
@@ -100,7 +101,7 @@ def _add_transitions(batch: Batch, recipe: Recipe, mind: Mind, episodes: Sequenc
     cut = (transitions_of(episode, world, split, recipe.transitions.history_steps) for episode in episodes)
     rows = list(chain.from_iterable(cut))
     long = too_long(mind.chat, prompts, rows, 0, model.max_context_tokens)
-    batch.more["transition"] = label_trees(mind, prompts, [row for row in rows if row.id not in long])
+    batch.more["transition"] = Batch(label_trees(mind, prompts, [row for row in rows if row.id not in long]))
     batch.metrics |= {"transitions": float(len(rows) - len(long)), "transitions_too_long": float(len(long))}
 
 

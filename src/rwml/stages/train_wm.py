@@ -104,6 +104,7 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
                 "sampled_tokens": float(sum(len(answer.ids) for answer, _ in flat)),
             }
             | ({"judge_failed_share": failed / len(flat)} if asks_judge(config.reward) else {}),
+            config.temperature,
         )
 
     return make
