@@ -101,5 +101,6 @@ def _lot(text: str) -> str:
 
 
 def _thought(text: str) -> str:
-    found = THINK.search(text)
+    # A chat template may have opened the thought before what is kept of the message begins.
+    found = THINK.search(text if "<think>" in text or "</think>" not in text else f"<think>{text}")
     return found[0].removeprefix("<think>").removesuffix("</think>").strip() if found else ""
