@@ -19,7 +19,7 @@ from rwml.engine.setup import load_world
 from rwml.models.hf import load_chat
 from rwml.stages import wording
 from rwml.stages.compare_measures import over_seeds
-from rwml.stages.compare_sittings import Examination, measuring_tau_d, open_arm
+from rwml.stages.compare_sittings import Examination, measuring_tau_d, peek_arm
 from rwml.stages.paper_table import MODELS, SOURCE, beside
 from rwml.stages.report_examples import chosen_rows
 
@@ -46,12 +46,12 @@ def figures(recipe: Recipe) -> Json:
     for seed in compare.seeds:
         exam = Examination(recipe, seed, peek=True)
         for arm in compare.arms:
-            found, reason = exam.sittings(arm)
+            found, reason = exam.sittings(arm, run := peek_arm(recipe, arm, seed))
             for sitting in found:
                 sat[sitting.arm].append(sitting)
-            if found:
+            if run and found:
                 changes[arm.name][seed] = exam.weight_change(arm) or {}
-                run = runs[arm.name][seed] = open_arm(recipe, arm, seed, peek=True)
+                runs[arm.name][seed] = run
                 told[arm.name][seed] = exam.measures(arm, run, take=False)
                 if compare.measures and not told[arm.name][seed]:
                     missing[arm.name][str(seed)] = "examined, but compare.measures is not taken"

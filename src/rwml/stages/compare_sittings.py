@@ -27,30 +27,32 @@ from rwml.engine.weight_change import measure_weight_change
 from rwml.models.hf import load_chat
 
 SECTIONS = ("world", "model", "embedding", "collect", "transitions", "evaluate", "judge")
-MEASURES = "measures"
+MEASURES_IN = "measures"
 
 
-def open_arm(recipe: Recipe, arm: ArmConfig, seed: int, peek: bool = False) -> Run:
-    """The run folder of an arm under one seed; peek: to read from (`Run.peek`). RwmlError where the arm whose cost it
-    may spend is not done."""
-    steps = 0
-    if arm.compute:
-        steps = _steps_to_spend(recipe, recipe.compare.arm(arm.compute), seed)
-        if not steps:
-            raise RwmlError(
-                f"seed {seed}: the arm '{arm.name}' may spend what '{arm.compute}' costs, which is not done",
-                "its number of steps follows from that cost",
-                f"run it first: --arms {arm.compute}",
-            )
-    own = arm_recipe(recipe, arm, seed, steps)
-    return Run.peek(own) if peek else Run.open(own, note)
+def open_arm(recipe: Recipe, arm: ArmConfig, seed: int) -> Run:
+    """The run folder of an arm under one seed. RwmlError where the arm whose cost it may spend is not done."""
+    found = peek_arm(recipe, arm, seed)
+    if found is None:
+        raise RwmlError(
+            f"seed {seed}: the arm '{arm.name}' may spend what '{arm.compute}' costs, which is not done",
+            "its number of steps follows from that cost",
+            f"run it first: --arms {arm.compute}",
+        )
+    return Run.open(found.recipe, note)
+
+
+def peek_arm(recipe: Recipe, arm: ArmConfig, seed: int) -> Run | None:
+    """The same to read from (`Run.peek`); None where the arm whose cost it may spend is not done."""
+    steps = _steps_to_spend(recipe, recipe.compare.arm(arm.compute), seed) if arm.compute else 0
+    return Run.peek(arm_recipe(recipe, arm, seed, steps)) if steps or not arm.compute else None
 
 
 def _steps_to_spend(recipe: Recipe, reference: ArmConfig, seed: int) -> int:
     """Policy steps for what all of the reference arm cost; 0 where it is not done."""
-    other = open_arm(recipe, reference, seed, peek=True)
-    stages = (*data_stages(other.recipe, reference), *reference.stages)
-    if not all(map(other.is_done, stages)):
+    other = peek_arm(recipe, reference, seed)
+    stages = (*data_stages(other.recipe, reference), *reference.stages) if other else ()
+    if other is None or not all(map(other.is_done, stages)):
         return 0
     costs = stage_costs(other, stages, load_chat(recipe.model.path, recipe.model.trust_remote_code))
     return equal_steps(price(costs, recipe.compare.compute_unit), round(costs["train_policy"]["steps"]))
@@ -78,7 +80,9 @@ class Examination:
     def __init__(self, recipe: Recipe, seed: int, peek: bool = False) -> None:
         self.whole, self.seed = recipe, seed
         self.folder = recipe.folder / f"s{seed}" / "evaluation"
-        self.base = open_arm(recipe, recipe.compare.arm(recipe.compare.base), seed, peek)
+        base = peek_arm(recipe, recipe.compare.arm(recipe.compare.base), seed)
+        assert base is not None, "the base arm spends nothing"
+        self.base = base if peek else Run.open(base.recipe, note)
         if not peek:
             sweep(self.folder)
 
@@ -93,7 +97,7 @@ class Examination:
         note_path = self.folder / "questions.json"
         if not note_path.exists() or read_json(note_path) != self._questions():
             for path in self.folder.glob("*"):
-                if path.name != MEASURES:  # whose names say what they were made under
+                if path.name != MEASURES_IN:  # whose names say what they were made under
                     remove(path)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(note_path, self._questions())
@@ -134,13 +138,15 @@ class Examination:
             done["weight_change"] = measure_weight_change(self.recipe.model.path, run.folder / arm.final)
         write_json(folder / "examined.json", done)
 
-    def sittings(self, arm: ArmConfig) -> tuple[list[Sitting], str]:
-        """What was examined of an arm, with the baselines for the base arm; or none, and the reason why."""
+    def sittings(self, arm: ArmConfig, run: Run | None) -> tuple[list[Sitting], str]:
+        """What was examined of an arm, with the baselines for the base arm; or none, and the reason why.
+
+        run: the arm's (`peek_arm`).
+        """
         if not (self.folder.parent / arm.name / "manifest.json").exists():
             return [], "not run"
-        if arm.compute and not _steps_to_spend(self.whole, self.whole.compare.arm(arm.compute), self.seed):
+        if run is None:
             return [], f"{arm.compute} is not done"
-        run = open_arm(self.whole, arm, self.seed, peek=True)
         open_stages = [stage for stage in arm.stages if not run.is_done(stage)]
         if open_stages:
             return [], f"{open_stages[0]} is not done"
@@ -156,7 +162,7 @@ class Examination:
     @cached_property
     def _measuring(self) -> Measuring:
         tau_d = measuring_tau_d(self.whole)
-        return Measuring(self.recipe, self.folder / MEASURES, load_reward(without_judge(self.base), tau_d), tau_d)
+        return Measuring(self.recipe, self.folder / MEASURES_IN, load_reward(without_judge(self.base), tau_d), tau_d)
 
     def measures(self, arm: ArmConfig, run: Run, take: bool = True) -> dict[str, Any]:
         """`compare.measures` of the arm's final checkpoint, with their rows; arms of one checkpoint share them.
