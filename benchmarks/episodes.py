@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from rwml.core.objectives import group_advantages
+from rwml.trees.objectives import group_advantages
 from rwml.core.prompts import next_state_text
 from rwml.core.types import Episode, Transition
-from rwml.engine.predict import Answer, question_ids
-from rwml.engine.rollout import play_actor, seats_for
-from rwml.engine.transitions import transitions_of
-from rwml.models.hf import Mind, load_mind, save_mind
+from rwml.world_models.questions import Answer, question_ids
+from rwml.play.rollout import play_actor, seats_for
+from rwml.worlds.transitions import transitions_of
+from rwml.models.language_model import Mind, load_mind, save_mind
 from rwml.models.tiny import TinyShape, new_model
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world

@@ -81,12 +81,15 @@ class Clock:
 @contextmanager
 def clocks(clock: Clock) -> Iterator[None]:
     """The parts, as they are named in docs/performance.md."""
-    from rwml.engine import predict, trainer
-    from rwml.models import forward, sampler, tree_attention
+    from rwml.world_models import questions as predict
+from rwml.train import trainer
+    from rwml.trees import forward
+from rwml.models.sampling import sampler
+from rwml.trees import attention as tree_attention
     from rwml.models.chat import ChatFormat
-    from rwml.models.kv import SharedPrefixCache
-    from rwml.models.minilm import MiniLM
-    from rwml.models.prefix_attention import RowsPass, TrunkPass
+    from rwml.models.sampling.kv import SharedPrefixCache
+    from rwml.models.embedding.minilm import MiniLM
+    from rwml.models.sampling.prefix_attention import RowsPass, TrunkPass
 
     reference = "update: reference pass"
 
@@ -129,17 +132,17 @@ def clocks(clock: Clock) -> Iterator[None]:
 
 def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], dict[str, float]]:
     """A step, as `stages/train_wm.py` makes it."""
-    from rwml.core.config import TrainWmConfig
-    from rwml.core.store import MetricsLog
-    from rwml.engine.batches import answer_trees
-    from rwml.engine.predict import ask
-    from rwml.engine.rewards import EmbeddingReward
-    from rwml.engine.rollout import play_actor, seats_for
-    from rwml.engine.trainer import Trainer, generator_for
-    from rwml.engine.transitions import transitions_of
-    from rwml.models.embed import Embedder
-    from rwml.models.hf import load_mind
-    from rwml.models.sampler import Sampler, SamplingParams
+    from rwml.core.recipe.recipe import TrainWmConfig
+    from rwml.core.records import MetricsLog
+    from rwml.train.batches import answer_trees
+    from rwml.world_models.questions import ask
+    from rwml.rewards.rewards import EmbeddingReward
+    from rwml.play.rollout import play_actor, seats_for
+    from rwml.train.trainer import Trainer, generator_for
+    from rwml.worlds.transitions import transitions_of
+    from rwml.models.embedding.embedder import Embedder
+    from rwml.models.language_model import load_mind
+    from rwml.models.sampling.sampler import Sampler, SamplingParams
     from rwml.worlds.registry import get_world
 
     world = get_world("alfworld", source="scenes", size=args.size, num_train=64)

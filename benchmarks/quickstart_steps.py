@@ -26,20 +26,20 @@ import numpy as np
 import torch
 
 from reward import naive_scorer
-from rwml.core.config import Recipe, load_recipe
-from rwml.core.objectives import group_advantages
-from rwml.core.store import MetricsLog
+from rwml.core.recipe.recipe import Recipe, load_recipe
+from rwml.trees.objectives import group_advantages
+from rwml.core.records import MetricsLog
 from rwml.core.types import Transition
-from rwml.engine.batches import answer_trees, episode_trees
-from rwml.engine.predict import Answer, ask, question_ids
-from rwml.engine.rewards import EmbeddingReward
-from rwml.engine.rollout import ModelPlayer, Played, seats_for
-from rwml.engine.setup import load_embedder, load_model, load_world, player_of, sampler_of
-from rwml.engine.trainer import Trainer, generator_for
-from rwml.engine.transitions import transitions_of
-from rwml.models.hf import Mind
-from rwml.models.sampler import Completion, SamplingParams
-from rwml.stages.run import find_recipe
+from rwml.train.batches import answer_trees, episode_trees
+from rwml.world_models.questions import Answer, ask, question_ids
+from rwml.rewards.rewards import EmbeddingReward
+from rwml.play.rollout import ModelPlayer, Played, seats_for
+from rwml.loading import load_embedder, load_model, load_world, player_of, sampler_of
+from rwml.train.trainer import Trainer, generator_for
+from rwml.worlds.transitions import transitions_of
+from rwml.models.language_model import Mind
+from rwml.models.sampling.sampler import Completion, SamplingParams
+from rwml.stages.pipeline import find_recipe
 
 PLAIN_ROWS = 16
 Parts = dict[str, float]

@@ -37,9 +37,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rwml.engine.rewards import EmbeddingReward, exact
-from rwml.models.embed import Embedder
-from rwml.models.minilm import installed_folder
+from rwml.rewards.rewards import EmbeddingReward, exact
+from rwml.models.embedding.embedder import Embedder
+from rwml.models.embedding.minilm import installed_folder
 from rwml.worlds.alfworld import load_game
 
 Group = tuple[str, list[str | None]]
@@ -184,12 +184,12 @@ def measure(steps: Sequence[Sequence[Group]]) -> dict[str, Any]:
 
 def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
     """Groups of the shipped model's answers to its own play, in the quickstart's scenes and shapes."""
-    from rwml.engine.predict import ask
-    from rwml.engine.rollout import ModelPlayer, seats_for
-    from rwml.engine.trainer import generator_for
-    from rwml.engine.transitions import transitions_of
-    from rwml.models.hf import load_mind
-    from rwml.models.sampler import Sampler, SamplingParams
+    from rwml.world_models.questions import ask
+    from rwml.play.rollout import ModelPlayer, seats_for
+    from rwml.train.trainer import generator_for
+    from rwml.worlds.transitions import transitions_of
+    from rwml.models.language_model import load_mind
+    from rwml.models.sampling.sampler import Sampler, SamplingParams
     from rwml.worlds.registry import get_world
 
     world = get_world("alfworld", source="scenes", size="tiny", num_train=64)

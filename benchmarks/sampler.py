@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from rwml.models.sampler import Sampler, SamplingParams
+from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.models.tiny import TinyShape, new_model
 
 VOCAB = 1024

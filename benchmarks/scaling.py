@@ -43,7 +43,7 @@ ROWS = 1024
 
 def make_tree(size: Mapping[str, int]) -> Any:
     """One episode: trunk, questions, and answers that share no token."""
-    from rwml.core.trees import TreeBuilder
+    from rwml.trees.tree import TreeBuilder
 
     rng = np.random.default_rng(0)
     trunk = rng.integers(1, VOCAB, OPENING + size["steps"] * size["step_tokens"])
@@ -118,8 +118,8 @@ def run_one(size: dict[str, int]) -> dict[str, Any]:
     """One size, in this process."""
     import torch
 
-    from rwml.core.objectives import LossFields, token_losses
-    from rwml.models.forward import tree_backward
+    from rwml.trees.objectives import LossFields, token_losses
+    from rwml.trees.forward import tree_backward
 
     torch.set_num_threads(size["threads"])
     clock = "cpu_s" if size["threads"] == 1 else "wall_s"

@@ -149,7 +149,7 @@ def print_step(found: Mapping[str, Mapping[str, float]]) -> None:
 def make_works(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of each part, and the sizes of what they work on."""
     from episodes import describe, make_mind, single_prompts, whole_episodes
-    from rwml.models.hf import TINY_FOLDER, load_mind
+    from rwml.models.language_model import TINY_FOLDER, load_mind
     from rwml.models.tiny import TinyShape
     from workers import Options
 

@@ -32,8 +32,8 @@ from trl.experimental.async_grpo.packing import TREE_ATTENTION
 
 from episodes import Work
 from rwml.core.prompts import action_text, parse_next_state
-from rwml.models.hf import Mind, load_mind
-from rwml.models.minilm import installed_folder
+from rwml.models.language_model import Mind, load_mind
+from rwml.models.embedding.minilm import installed_folder
 from rwml.worlds.registry import get_world
 from workers import Channel, Meter, Options, key_of, perturb, save_gradients
 

@@ -181,10 +181,10 @@ class RwmlSide:
         import torch
 
         from episodes import Work
-        from rwml.core.config import TrainWmConfig
-        from rwml.core.store import MetricsLog
-        from rwml.engine.trainer import Trainer
-        from rwml.models.hf import load_mind
+        from rwml.core.recipe.recipe import TrainWmConfig
+        from rwml.core.records import MetricsLog
+        from rwml.train.trainer import Trainer
+        from rwml.models.language_model import load_mind
         from rwml.worlds.registry import get_world
 
         torch.set_num_threads(options.threads)
@@ -210,7 +210,7 @@ class RwmlSide:
 
     def update(self, path: str) -> dict[str, Any]:
         """One update; `path`: where to save gradients, "" for nowhere."""
-        from rwml.engine.batches import answer_trees
+        from rwml.train.batches import answer_trees
 
         self.path = path
         if self.step is not None:
@@ -222,12 +222,12 @@ class RwmlSide:
         return {"loss": figures["loss"], "tokens": figures["tokens"], "tokens_unshared": figures["tokens_unshared"]}
 
     def _prepare_step(self) -> Callable[[], dict[str, Any]]:
-        from rwml.engine.batches import answer_trees
-        from rwml.engine.predict import ask
-        from rwml.engine.rewards import EmbeddingReward
-        from rwml.engine.trainer import generator_for
-        from rwml.models.embed import Embedder
-        from rwml.models.sampler import Sampler, SamplingParams
+        from rwml.train.batches import answer_trees
+        from rwml.world_models.questions import ask
+        from rwml.rewards.rewards import EmbeddingReward
+        from rwml.train.trainer import generator_for
+        from rwml.models.embedding.embedder import Embedder
+        from rwml.models.sampling.sampler import Sampler, SamplingParams
 
         sampler = Sampler(self.mind.model, self.mind.chat.stop_ids)
         params = SamplingParams(max_new_tokens=self.options.max_new_tokens)
@@ -260,7 +260,7 @@ class RwmlSide:
     def _save(self) -> None:
         if not self.path:
             return
-        from rwml.models.forward import tree_logprobs
+        from rwml.trees.forward import tree_logprobs
 
         logprobs = {}
         questions = self.work.questions(self.mind)

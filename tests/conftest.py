@@ -64,7 +64,7 @@ def tau2_official(tau2_data: Path) -> Path:
 @pytest.fixture(scope="session")
 def mind_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny model after a few steps: its answers parse now and then, and are mostly wrong."""
-    from rwml.models.hf import save_mind
+    from rwml.models.language_model import save_mind
     from rwml.models.tiny import TinyShape, new_mind
     from rwml.stages.tiny import TinyConfig, fit, texts_for_tokenizer
 

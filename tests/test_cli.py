@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rwml.core.config import load_recipe
+from rwml.core.recipe.recipe import load_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.manifest import Run
-from rwml.core.store import write_json
+from rwml.core.run import Run
+from rwml.core.records import write_json
 from rwml.stages import VERBS
-from rwml.stages.run import run_all
+from rwml.stages.pipeline import run_all
 from rwml.stages.worlds import find_task, parse_options, play
 from rwml.worlds.registry import get_world
 

@@ -16,10 +16,10 @@ import pytest
 import typer
 
 from rwml.cli import app
-from rwml.core.config import Recipe, load_recipe, parse_recipe
-from rwml.core.objectives import finish_metrics
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
+from rwml.trees.objectives import finish_metrics
 from rwml.stages import VERBS
-from rwml.stages.run import shipped_recipes
+from rwml.stages.pipeline import shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -171,13 +171,13 @@ def test_every_metric_is_defined(stage: str) -> None:
     documented = {name for cell in rows for name in re.findall(r"`(\w+)`", cell)}
     sums = ("loss", "policy_tokens", "ce_tokens", "kl_sum", "ratio_sum", "clipped_sum", "policy_logp_sum", "ce_sum")
     figures = set(finish_metrics(dict.fromkeys((*sums, "ratio_max"), 1.0)))
-    logged = _literal_keys("src/rwml/engine/trainer.py", TRAINER_FUNCTIONS) - {"lr"}
+    logged = _literal_keys("src/rwml/train/trainer.py", TRAINER_FUNCTIONS) - {"lr"}
     assert documented == figures | logged | _literal_keys(f"src/rwml/stages/{stage}.py")
 
 
 @pytest.mark.parametrize("page", ["filter", "rewards"])
 def test_the_grid_of_thresholds_is_the_one_in_use(page: str) -> None:
-    from rwml.engine.calibration import TAU_D_GRID
+    from rwml.rewards.thresholds import TAU_D_GRID
 
     first, second, *_, last = (f"{value:.2f}" for value in TAU_D_GRID)
     assert f"{first}, {second}, ... {last}" in _text(f"docs/{page}.md")

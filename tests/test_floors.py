@@ -18,21 +18,21 @@ EVERYTHING = sorted(p for folder in ("src", "tests", "benchmarks") for p in (ROO
 
 # Each is named in one file, so that replacing it is a matter of that file.
 ONE_FILE = {
-    "jinja2": "stages/page.py",
-    "matplotlib": "stages/plots.py",
-    "peft": "engine/setup.py",
-    "pyarrow": "core/store.py",
+    "jinja2": "reports/page.py",
+    "matplotlib": "reports/plots.py",
+    "peft": "loading.py",
+    "pyarrow": "core/records.py",
     "rich": "core/progress.py",
-    "sentence_transformers": "models/embed.py",
+    "sentence_transformers": "models/embedding/embedder.py",
     "typer": "cli.py",
 }
 CORE_LIBRARIES = {"numpy", "torch", "pydantic"}
 WM_STEP = (
     "stages/train_wm.py",
-    "engine/trainer.py",
-    "engine/rewards.py",
-    "core/objectives.py",
-    "core/trees.py",
+    "train/trainer.py",
+    "rewards/rewards.py",
+    "trees/objectives.py",
+    "trees/tree.py",
 )
 
 

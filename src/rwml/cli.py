@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rwml.stages import VERBS, Verb
+from rwml.stages import VERBS
+from rwml.stages import Verb
 
 if TYPE_CHECKING:
-    from rwml.core.manifest import Run
+    from rwml.core.run import Run
 
 # Read when torch starts its threads: waiting threads that spin take the cores from the ones that work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -60,9 +61,9 @@ def _errors(debug: bool) -> Iterator[None]:
 
 
 def _open(recipe: str, overrides: list[str] | None) -> Run:
-    from rwml.core.config import load_recipe
-    from rwml.core.manifest import Run
-    from rwml.stages.run import find_recipe
+    from rwml.core.recipe.recipe import load_recipe
+    from rwml.core.run import Run
+    from rwml.stages.pipeline import find_recipe
 
     return Run.open(load_recipe(find_recipe(recipe), tuple(overrides or ())))
 
@@ -70,7 +71,7 @@ def _open(recipe: str, overrides: list[str] | None) -> Run:
 def _stage_command(verb: Verb) -> Callable[..., None]:
     def command(recipe: RecipeName, overrides: Overrides = None, force: Force = False, debug: Debug = False) -> None:
         with _errors(debug):
-            from rwml.stages.run import run_stage
+            from rwml.stages.pipeline import run_stage
 
             run = _open(recipe, overrides)
             if force:
@@ -94,7 +95,7 @@ def run_command(
 ) -> None:
     """Run all stages of a recipe that are not done yet."""
     with _errors(debug):
-        from rwml.stages.run import run_all
+        from rwml.stages.pipeline import run_all
 
         run = _open(recipe, overrides)
         run_all(run, until, force)
@@ -114,10 +115,10 @@ def compare_command(
 ) -> None:
     """Run every arm of a recipe over every seed, and write the table with intervals. Goes on where it was cut off."""
     with _errors(debug):
-        from rwml.core.config import load_recipe
+        from rwml.core.recipe.recipe import load_recipe
         from rwml.stages.compare import read_seeds
         from rwml.stages.compare import run as compare
-        from rwml.stages.run import find_recipe
+        from rwml.stages.pipeline import find_recipe
 
         chosen = load_recipe(find_recipe(recipe), tuple(overrides or ()))
         names = [name.strip() for name in arms.split(",") if name.strip()]
@@ -138,8 +139,8 @@ def import_command(
 ) -> None:
     """Make episodes and transitions of other programs' logs, to train a world model on."""
     with _errors(debug):
-        from rwml.stages.import_ import outcome
-        from rwml.stages.import_ import run as import_logs
+        from rwml.stages.import_logs import outcome
+        from rwml.stages.import_logs import run as import_logs
 
         typer.echo(outcome(import_logs(files, out, briefing, hold_out), out))
 
@@ -148,10 +149,10 @@ def import_command(
 def reward_command(recipe: RecipeName, overrides: Overrides = None, debug: Debug = False) -> None:
     """Try the rewards on real next states before any training: what they tell apart, what they pay for nothing."""
     with _errors(debug):
-        from rwml.core.config import load_recipe
-        from rwml.stages.reward import run as try_rewards
-        from rwml.stages.reward_page import outcome
-        from rwml.stages.run import find_recipe
+        from rwml.core.recipe.recipe import load_recipe
+        from rwml.stages.reward_lab import run as try_rewards
+        from rwml.reports.reward_page import outcome
+        from rwml.stages.pipeline import find_recipe
 
         chosen = load_recipe(find_recipe(recipe), tuple(overrides or ()))
         typer.echo(outcome(try_rewards(chosen), chosen.folder))
@@ -180,7 +181,7 @@ def summary(
 ) -> None:
     """Print a run's outcome in one line: before -> after [95% interval of the difference], minutes, report."""
     with _errors(debug):
-        from rwml.stages.run import summary_line
+        from rwml.stages.pipeline import summary_line
 
         typer.echo(summary_line(folder, label, None if started is None else time.time() - started))
 

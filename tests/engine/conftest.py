@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rwml.core.types import Transition
-from rwml.engine.rollout import play_actor, seats_for
-from rwml.engine.transitions import transitions_of
-from rwml.models.hf import Mind, load_mind
+from rwml.play.rollout import play_actor, seats_for
+from rwml.worlds.transitions import transitions_of
+from rwml.models.language_model import Mind, load_mind
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from rwml.models.hf import TINY_FOLDER, Mind, load_mind
+from rwml.models.language_model import TINY_FOLDER, Mind, load_mind
 from rwml.models.tiny import PAD, TAGS, TURNS, TinyShape, new_mind, new_model, train_tokenizer
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
@@ -96,8 +96,8 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made(shipped: Mind)
 
 def test_the_shipped_model_answers_in_its_format(shipped: Mind) -> None:
     """Greedy, at the opening of scenes that it never saw: a thought and an action that the world admits."""
-    from rwml.engine.rollout import ModelPlayer, seats_for
-    from rwml.models.sampler import Sampler, SamplingParams
+    from rwml.play.rollout import ModelPlayer, seats_for
+    from rwml.models.sampling.sampler import Sampler, SamplingParams
 
     world: World = get_world("alfworld", size="tiny", num_train=0, num_valid_seen=0, num_valid_unseen=12)
     sampler = Sampler(shipped.model, shipped.chat.stop_ids)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rwml.core.config import Recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 
 MINI: dict[str, Any] = {
     "name": "mini",

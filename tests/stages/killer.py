@@ -21,12 +21,13 @@ import sentence_transformers  # noqa: F401
 import torch  # noqa: F401
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
-from rwml.core.config import Recipe, load_recipe
-from rwml.core.manifest import Run
-from rwml.engine import examine
-from rwml.stages import VERBS, train_policy
+from rwml.core.recipe.recipe import Recipe, load_recipe
+from rwml.core.run import Run
+from rwml.measure import examiner as examine
+from rwml.stages import VERBS
+from rwml.stages import train_policy
 from rwml.stages import filter as filter_stage
-from rwml.stages.run import run_all, run_stage
+from rwml.stages.pipeline import run_all, run_stage
 
 for verb in VERBS:
     import_module(verb.module)

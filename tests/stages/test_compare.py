@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rwml.core.config import Recipe, load_recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.store import read_json
-from rwml.stages import compare, compare_export, compare_figures
-from rwml.stages.compare_sittings import Examination, open_arm
-from rwml.stages.paper_table import PAPER, beside
-from rwml.stages.plots import band_of
-from rwml.stages.run import find_recipe
-from rwml.stages.wording import recipe_toml
+from rwml.core.records import read_json
+from rwml.stages import compare
+from rwml.reports import compare_page as compare_export
+from rwml.measure.compare import results as compare_figures
+from rwml.measure.compare.arm_evaluations import Examination, open_arm
+from rwml.measure.compare.paper_table import PAPER, beside
+from rwml.reports.plots import band_of
+from rwml.stages.pipeline import find_recipe
+from rwml.reports.formats import recipe_toml
 
 ARMS: list[dict[str, Any]] = [
     {"name": "base", "label": "Base model", "paper": "base"},
@@ -113,7 +115,7 @@ def test_a_second_run_changes_nothing_but_the_report(done: Recipe) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from rwml.core.manifest import lock
+from rwml.core.run import lock
 lock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -138,7 +140,7 @@ def test_seeds_are_run_by_different_processes(
 
 
 def test_the_figures_are_those_of_the_records(done: Recipe, found: dict[str, Any]) -> None:
-    from rwml.core.store import read_records
+    from rwml.core.records import read_records
     from rwml.core.types import Episode
 
     for arm in ("base", "both"):
@@ -178,7 +180,7 @@ def test_costs_count_what_an_arm_needs(done: Recipe, found: dict[str, Any]) -> N
 
 
 def test_the_weights_that_changed(done: Recipe, found: dict[str, Any]) -> None:
-    from rwml.engine.weight_change import measure_weight_change
+    from rwml.measure.weight_change import measure_weight_change
 
     changed = found["arms"]["both"]["weight_change"]
     final = done.folder / "s1/both/policy/final"
@@ -245,7 +247,7 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(
     path.write_text(recipe_toml(recipe.model_dump(mode="json")))
     script = (
         "import os, signal, sys\n"
-        "from rwml.core.config import load_recipe\nfrom rwml.stages import compare\n"
+        "from rwml.core.recipe.recipe import load_recipe\nfrom rwml.stages import compare\n"
         "part, number, seen = sys.argv[2], int(sys.argv[3]), 0\n"
         "def hook(event, arguments):\n"
         "    global seen\n"

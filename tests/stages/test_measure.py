@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 import made
 from rwml.cli import app
-from rwml.core.config import Recipe
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError
-from rwml.core.manifest import Run
-from rwml.engine.plans import LEFT_OUT
-from rwml.engine.weight_change import measure_weight_change
+from rwml.core.run import Run
+from rwml.measure.plans import LEFT_OUT
+from rwml.measure.weight_change import measure_weight_change
 from rwml.stages.measure import outcome, run
-from rwml.stages.run import run_all
+from rwml.stages.pipeline import run_all
 
 MEASURE = {**made.MEASURE, "policies": ["model", "expert", "nobody"]}
 
@@ -109,7 +109,7 @@ def test_a_run_that_another_process_works_in_is_refused(folder: Path, tmp_path: 
     busy = tmp_path / "busy"
     shutil.copytree(folder, busy, ignore=shutil.ignore_patterns(".lock"))
     holds = (
-        "import pathlib, sys; from rwml.core.manifest import lock; lock(pathlib.Path(sys.argv[1])); print(); input()"
+        "import pathlib, sys; from rwml.core.run import lock; lock(pathlib.Path(sys.argv[1])); print(); input()"
     )
     command = [sys.executable, "-c", holds, str(busy)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -17,19 +17,22 @@ import numpy as np
 import pytest
 import torch
 
-from rwml.core.config import Recipe, TrainPolicyConfig
+from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
 from rwml.core.errors import RwmlError
-from rwml.core.manifest import CHAIN, OUTPUTS, Run
-from rwml.core.store import Parts, read_episodes, read_json, read_records, write_json, write_records
+from rwml.core.run import CHAIN, OUTPUTS, Run
+from rwml.core.records import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
-from rwml.engine import examine
-from rwml.engine.baselines import BASELINES, MostFrequent
-from rwml.engine.rewards import exact
-from rwml.engine.setup import training_tau_d
-from rwml.models.hf import load_mind
-from rwml.stages import evaluate, report, train_policy, train_wm
+from rwml.measure import examiner as examine
+from rwml.world_models.baselines import BASELINES, MostFrequent
+from rwml.rewards.rewards import exact
+from rwml.loading import training_tau_d
+from rwml.models.language_model import load_mind
+from rwml.stages import evaluate
+from rwml.stages import report
+from rwml.stages import train_policy
+from rwml.stages import train_wm
 from rwml.stages import filter as filter_stage
-from rwml.stages.run import run_all, summary_line
+from rwml.stages.pipeline import run_all, summary_line
 from rwml.worlds.alfworld.world import AlfWorld
 
 Mini = Callable[..., Recipe]
@@ -262,7 +265,7 @@ def test_a_second_run_on_the_command_line_does_nothing(done: Run, tmp_path: Path
 
 
 def _toml(recipe: dict[str, Any]) -> str:
-    from rwml.stages.wording import recipe_toml
+    from rwml.reports.formats import recipe_toml
 
     return recipe_toml(recipe)
 

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 import torch
 
-from rwml.core.config import Recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.manifest import Run
-from rwml.core.store import Parts, read_records, write_records
+from rwml.core.run import Run
+from rwml.core.records import Parts, read_records, write_records
 from rwml.core.types import Episode, Step, StopReason, Task
-from rwml.engine.reflections import Reflection
-from rwml.engine.rollout import play_actor, seats_for
-from rwml.engine.setup import load_world
-from rwml.models.hf import load_mind
+from rwml.play.reflections import Reflection
+from rwml.play.rollout import play_actor, seats_for
+from rwml.loading import load_world
+from rwml.models.language_model import load_mind
 from rwml.stages import train_policy
-from rwml.stages.wording import recipe_toml
+from rwml.reports.formats import recipe_toml
 
 Mini = Callable[..., Recipe]
 SFT = {"method": "sft", "start": "model", "steps": 3, "tasks_per_step": 2, "learning_rate": 1e-3}

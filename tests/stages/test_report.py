@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from rwml.core.arms import Answers, Plays, evaluate_arms
-from rwml.core.config import Recipe, parse_recipe
-from rwml.core.manifest import OUTPUTS, Run
-from rwml.core.store import Parts, read_json, read_records, write_json, write_records
+from rwml.measure.figures.evaluation import Answers, Plays, evaluate_arms
+from rwml.core.recipe.recipe import Recipe, parse_recipe
+from rwml.core.run import OUTPUTS, Run
+from rwml.core.records import Parts, read_json, read_records, write_json, write_records
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
-from rwml.engine.baselines import BASELINES, baseline_answers
-from rwml.engine.transitions import transitions_of
-from rwml.stages import report, wording
-from rwml.stages.plots import Panel, curve_svg, moving_average, write_png
-from rwml.stages.report_examples import Evaluation
+from rwml.world_models.baselines import BASELINES, baseline_answers
+from rwml.worlds.transitions import transitions_of
+from rwml.stages import report
+from rwml.reports import formats as wording
+from rwml.reports.plots import Panel, curve_svg, moving_average, write_png
+from rwml.reports.run_examples import Evaluation
 from rwml.worlds.registry import get_world
 
 SKILL = {"model": (0.25, "noisy:0.8"), "world_model": (0.6, "noisy:0.8"), "policy": (0.6, "noisy:0.1")}

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rwml.core.config import Recipe
-from rwml.core.manifest import Run
-from rwml.core.trees import Tree, pack
-from rwml.engine.setup import load_model
-from rwml.engine.trainer import Trainer
-from rwml.models.forward import tree_logprobs
-from rwml.models.hf import Mind
-from rwml.stages import train_policy, train_wm
-from rwml.stages.run import run_all
+from rwml.core.recipe.recipe import Recipe
+from rwml.core.run import Run
+from rwml.trees.tree import Tree, pack
+from rwml.loading import load_model
+from rwml.train.trainer import Trainer
+from rwml.trees.forward import tree_logprobs
+from rwml.models.language_model import Mind
+from rwml.stages import train_policy
+from rwml.stages import train_wm
+from rwml.stages.pipeline import run_all
 
 Mini = Callable[..., Recipe]
 # Weights that stay as they are, so that each step's figures are those of the model at the start.

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from rwml.core.config import read_settings
+from rwml.core.recipe.recipe import read_settings
 from rwml.core.errors import RwmlError
-from rwml.models.hf import Mind, load_mind
+from rwml.models.language_model import Mind, load_mind
 from rwml.models.tiny import TinyShape, new_mind
 from rwml.stages import tiny
 from rwml.stages.tiny import Lesson, TinyConfig, lesson_trees, make, play_lesson

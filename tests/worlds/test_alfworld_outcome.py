@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rwml.engine.rollout import play_actor, seats_for
+from rwml.play.rollout import play_actor, seats_for
 from rwml.worlds.alfworld.outcome import granted, told_win
 from rwml.worlds.registry import get_world
 

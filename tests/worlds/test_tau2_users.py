@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rwml.core.types import StopReason
-from rwml.engine.rollout import _Game, seats_for
+from rwml.play.rollout import _Game, seats_for
 from rwml.worlds.tau2 import package
 from rwml.worlds.tau2.world import Tau2World
 

@@ -10,8 +10,8 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.tool_calls import ToolCall, call_text
 from rwml.core.types import Task
-from rwml.engine.rollout import play_actor, seats_for
-from rwml.engine.transitions import transitions_of
+from rwml.play.rollout import play_actor, seats_for
+from rwml.worlds.transitions import transitions_of
 from rwml.worlds.checker import check_world
 from rwml.worlds.registry import get_world
 from rwml.worlds.tau2 import package

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rwml.core.files import file_hash, folder_hash
-from rwml.core.manifest import Run, read_manifest
+from rwml.core.run import Run, read_manifest
 
 
 def adopt(run: Run, name: str, folders: Sequence[Path]) -> Path | None:

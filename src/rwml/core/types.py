@@ -1,4 +1,4 @@
-"""The records that flow from stage to stage. Frozen; `core/store.py` writes and reads them."""
+"""The records that flow from stage to stage. Frozen; `core/records.py` writes and reads them."""
 
 from __future__ import annotations
 

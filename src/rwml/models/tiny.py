@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rwml.models.chat import ChatFormat
-from rwml.models.hf import Mind
+from rwml.models.language_model import Mind
 
 TAGS = ("<think>", "</think>", "<action>", "</action>", "<next_state>", "</next_state>")
 TURNS = ("<|user|>", "<|assistant|>", "<|end|>")

@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 from rwml.core.errors import RwmlError
-from rwml.core.manifest import Run, Stage
+from rwml.core.run import Run, Stage
 from rwml.core.progress import progress
-from rwml.core.store import Parts
+from rwml.core.records import Parts
 from rwml.core.types import Episode
-from rwml.engine.imported import imported_episodes
-from rwml.engine.rollout import play_seats, seats_for
-from rwml.engine.setup import load_player, load_world
-from rwml.engine.trainer import generator_for
+from rwml.exchange.imported import imported_episodes
+from rwml.play.rollout import play_seats, seats_for
+from rwml.loading import load_player, load_world
+from rwml.train.trainer import generator_for
 
 
 def run(run: Run) -> None:

@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from rwml.core.adopt import adopt
-from rwml.core.comparison import ArmConfig, data_stages
-from rwml.core.config import Recipe, parse_recipe
+from rwml.core.recipe.compare import ArmConfig, data_stages
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError, nearest
-from rwml.core.manifest import CHAIN, Run, lock
+from rwml.core.run import CHAIN, Run, lock
 from rwml.core.progress import duration, note
-from rwml.engine.harness import check_harness
+from rwml.measure.harness import check_harness
 from rwml.stages import VERBS
-from rwml.stages.compare_export import export
-from rwml.stages.compare_figures import figures
-from rwml.stages.compare_sittings import Examination, open_arm
-from rwml.stages.paper_table import PAPER
-from rwml.stages.run import run_stage, stage_named
+from rwml.reports.compare_page import export
+from rwml.measure.compare.results import figures
+from rwml.measure.compare.arm_evaluations import Examination, open_arm
+from rwml.measure.compare.paper_table import PAPER
+from rwml.stages.pipeline import run_stage, stage_named
 
 BASE_STAGES = ("collect", "transitions")
 """What the base arm does: the play that training transitions, held-out ones and baselines come from."""

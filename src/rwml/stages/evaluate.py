@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rwml.core.arms import Answers, Plays, evaluate_arms
+from rwml.measure.figures.evaluation import Answers, Plays, evaluate_arms
 from rwml.core.files import write_json
-from rwml.core.manifest import Run
+from rwml.core.run import Run
 from rwml.core.progress import progress
-from rwml.core.reward_choice import asks_judge
-from rwml.core.store import read_records
+from rwml.core.recipe.reward_names import asks_judge
+from rwml.core.records import read_records
 from rwml.core.types import Transition
-from rwml.engine.baselines import BASELINES
-from rwml.engine.examine import Examiner, ask_baselines, held_out
-from rwml.engine.setup import load_reward, load_world, training_tau_d
+from rwml.world_models.baselines import BASELINES
+from rwml.measure.examiner import Examiner, ask_baselines, held_out
+from rwml.loading import load_reward, load_world, training_tau_d
 
 # arm: the stage that makes it, and where its checkpoint lies.
 TRAINED = {"world_model": ("train_wm", "world_model/final"), "policy": ("train_policy", "policy/final")}

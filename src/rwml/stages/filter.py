@@ -9,20 +9,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from rwml.core.config import TrainWmConfig
+from rwml.core.recipe.recipe import TrainWmConfig
 from rwml.core.files import write_json
-from rwml.core.manifest import Run
+from rwml.core.run import Run
 from rwml.core.progress import progress
-from rwml.core.reward_choice import asks_judge
-from rwml.core.store import Parts, read_records, write_records
+from rwml.core.recipe.reward_names import asks_judge
+from rwml.core.records import Parts, read_records, write_records
 from rwml.core.types import Prediction, Transition
-from rwml.engine.batches import epochs_of, label_trees
-from rwml.engine.calibration import calibrate, training_tau_d
-from rwml.engine.predict import TOO_LONG, ask, too_long
-from rwml.engine.setup import load_model, load_reward, load_world, sampler_of
-from rwml.engine.trainer import Batch, Trainer, generator_for
-from rwml.models.hf import Mind, load_chat, save_mind
-from rwml.models.sampler import SamplingParams
+from rwml.train.batches import epochs_of, label_trees
+from rwml.rewards.thresholds import calibrate, training_tau_d
+from rwml.world_models.questions import TOO_LONG, ask, too_long
+from rwml.loading import load_model, load_reward, load_world, sampler_of
+from rwml.train.trainer import Batch, Trainer, generator_for
+from rwml.models.language_model import Mind, load_chat, save_mind
+from rwml.models.sampling.sampler import SamplingParams
 
 QUESTIONS_IN_FLIGHT = 64
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rwml.core.config import Recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json, sweep, write_json
-from rwml.core.manifest import Run, lock
+from rwml.core.run import Run, lock
 from rwml.core.progress import progress
-from rwml.engine.measuring import KeptMeasures, Measuring, without_judge
-from rwml.engine.retention import retention_change
-from rwml.engine.setup import load_reward, training_tau_d
-from rwml.engine.weight_change import MODULES, measure_weight_change
+from rwml.measure.suite import KeptMeasures, Measuring, without_judge
+from rwml.measure.retention import retention_change
+from rwml.loading import load_reward, training_tau_d
+from rwml.measure.weight_change import MODULES, measure_weight_change
 
 Json = dict[str, Any]
 

@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rwml.core.arms import SCHEMA_VERSION
-from rwml.core.config import TrainPolicyConfig
+from rwml.measure.figures.evaluation import SCHEMA_VERSION
+from rwml.core.recipe.recipe import TrainPolicyConfig
 from rwml.core.errors import RwmlError
-from rwml.core.manifest import CHAIN, Run
-from rwml.core.store import atomic_file, read_json, read_records
+from rwml.core.run import CHAIN, Run
+from rwml.core.records import atomic_file, read_json, read_records
 from rwml.core.types import Transition
-from rwml.stages import wording
-from rwml.stages.page import render_page
-from rwml.stages.plots import Panel, curve_svg, histogram_svg, write_png
-from rwml.stages.report_examples import Evaluation, episode_examples, examples
-from rwml.stages.report_tables import claims, losses, success_part, world_model_part
+from rwml.reports import formats as wording
+from rwml.reports.page import render_page
+from rwml.reports.plots import Panel, curve_svg, histogram_svg, write_png
+from rwml.reports.run_examples import Evaluation, episode_examples, examples
+from rwml.reports.run_tables import claims, losses, success_part, world_model_part
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from rwml.core.config import read_settings
+from rwml.core.recipe.recipe import read_settings
 from rwml.core.files import write_json
-from rwml.core.objectives import LossFields, finish_metrics, merge_metrics, token_losses
+from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.core.progress import note, progress
 from rwml.core.prompts import action_text, next_state_text
-from rwml.core.trees import Tree, TreeBuilder, pack
-from rwml.models.forward import LossFn, tree_backward
-from rwml.models.hf import Mind, save_mind
+from rwml.trees.tree import Tree, TreeBuilder, pack
+from rwml.trees.forward import LossFn, tree_backward
+from rwml.models.language_model import Mind, save_mind
 from rwml.models.tiny import TinyShape, new_mind
 from rwml.worlds.alfworld.beliefs import knowable
 from rwml.worlds.alfworld.game import Game

@@ -9,22 +9,22 @@ from itertools import chain
 import numpy as np
 import torch
 
-from rwml.core.config import Recipe, TrainPolicyConfig
-from rwml.core.manifest import Run, Stage
+from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
+from rwml.core.run import Run, Stage
 from rwml.core.progress import note, progress
-from rwml.core.store import Parts, read_episodes, read_records
+from rwml.core.records import Parts, read_episodes, read_records
 from rwml.core.types import Episode, StopReason, Task
-from rwml.engine.batches import demonstration_trees, episode_trees, label_trees, observation_weights
-from rwml.engine.demonstrations import conversation, expert_episodes
-from rwml.engine.predict import too_long
-from rwml.engine.reflections import Reflection, reflect, reflected
-from rwml.engine.rollout import Played, seats_for
-from rwml.engine.setup import load_model, load_world, player_of
-from rwml.engine.trainer import Batch, MakeBatch, Trainer
-from rwml.engine.transitions import transitions_of
+from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
+from rwml.play.demonstrations import conversation, expert_episodes
+from rwml.world_models.questions import too_long
+from rwml.play.reflections import Reflection, reflect, reflected
+from rwml.play.rollout import Played, seats_for
+from rwml.loading import load_model, load_world, player_of
+from rwml.train.trainer import Batch, MakeBatch, Trainer
+from rwml.worlds.transitions import transitions_of
 from rwml.models.chat import ChatFormat
-from rwml.models.hf import Mind, save_mind
-from rwml.models.sampler import SamplingParams
+from rwml.models.language_model import Mind, save_mind
+from rwml.models.sampling.sampler import SamplingParams
 from rwml.worlds.base import Prompts
 
 TASKS_PER_PART = 16

@@ -6,21 +6,21 @@ import numpy as np
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.core.manifest import Run
+from rwml.core.run import Run
 from rwml.core.progress import note
-from rwml.core.reward_choice import asks_judge
-from rwml.core.store import read_records
+from rwml.core.recipe.reward_names import asks_judge
+from rwml.core.records import read_records
 from rwml.core.types import Transition
-from rwml.engine.batches import answer_trees, epochs_of, label_trees
-from rwml.engine.branches import SECTIONS, branched_rows
-from rwml.engine.cheats import DriftWatch
-from rwml.engine.predict import ask
-from rwml.engine.preferences import Opponent, forget_opponents, pair_counts, preference_trees
-from rwml.engine.rewards import exact
-from rwml.engine.setup import load_model, load_reward, load_world, sampler_of, training_tau_d
-from rwml.engine.trainer import Batch, MakeBatch, Trainer
-from rwml.models.hf import Mind, save_mind
-from rwml.models.sampler import SamplingParams
+from rwml.train.batches import answer_trees, epochs_of, label_trees
+from rwml.play.branches import SECTIONS, branched_rows
+from rwml.train.drift import DriftWatch
+from rwml.world_models.questions import ask
+from rwml.train.preferences import Opponent, forget_opponents, pair_counts, preference_trees
+from rwml.rewards.rewards import exact
+from rwml.loading import load_model, load_reward, load_world, sampler_of, training_tau_d
+from rwml.train.trainer import Batch, MakeBatch, Trainer
+from rwml.models.language_model import Mind, save_mind
+from rwml.models.sampling.sampler import SamplingParams
 
 
 def run(run: Run) -> None:

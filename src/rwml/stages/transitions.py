@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 
-from rwml.core.manifest import Run
+from rwml.core.run import Run
 from rwml.core.progress import progress
-from rwml.core.store import read_episodes, write_records
+from rwml.core.records import read_episodes, write_records
 from rwml.core.types import Transition
-from rwml.engine.setup import load_world
-from rwml.engine.transitions import transitions_of
+from rwml.loading import load_world
+from rwml.worlds.transitions import transitions_of
 
 
 def run(run: Run) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from rwml.core.schema import mask_response
+from rwml.worlds.schema import mask_response
 from rwml.core.tool_calls import ToolCall, calls_of
 
 # Every step of an episode looks at all the steps before it.

@@ -1,0 +1,377 @@
+"""A run: its folder, its recipe, and what became of each stage (`manifest.json`)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import rwml
+from rwml.core.recipe.recipe import Recipe
+from rwml.core.errors import RwmlError, nearest
+from rwml.core.files import file_hash, folder_hash, link, read_json, remove, sweep, write_guard, write_json
+from rwml.core.progress import on_advance
+from rwml.core.records import MetricsLog
+
+# The stages in order, and what each leaves in the run folder. Those a stage did not need are not there afterwards.
+OUTPUTS = {
+    "collect": ("episodes",),
+    "transitions": ("transitions.parquet",),
+    "filter": ("filtered.parquet", "filter.json", "predictor"),
+    "train_wm": ("world_model",),
+    "train_policy": ("policy",),
+    "evaluate": ("eval.json", "evaluation"),
+    "report": ("report.html", "report.png"),
+}
+CHAIN = tuple(OUTPUTS)
+FORMAT = 1
+NOTE_EVERY_S = 5.0
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "numpy",
+    "pyarrow",
+    "tokenizers",
+    "peft",
+    "accelerate",
+)
+
+# Kept open for the life of the process: closing any handle of a file gives up a POSIX lock on it.
+_LOCKS: dict[Path, IO[str]] = {}
+
+
+@dataclass
+class Stage:
+    """One stage under way.
+
+    resumed: an earlier attempt with the same settings and inputs was cut off, and its files are still here.
+    counts: what the report shows; set them from the data, so that a resumed stage counts nothing twice.
+    """
+
+    name: str
+    resumed: bool
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+class Run:
+    """A run folder that is open. Make it with `Run.open`; `recipe`, `folder` and `metrics` are its parts."""
+
+    def __init__(self, recipe: Recipe, folder: Path, manifest: dict[str, Any]) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.metrics = MetricsLog(folder / "metrics.jsonl")
+        self._manifest = manifest
+
+    @classmethod
+    def open(cls, recipe: Recipe, say: Callable[[str], None] | None = None) -> Run:
+        """Create or reopen the recipe's folder, clear what a killed process left, and mark what is stale.
+
+        A stage is stale when the sections that it reads changed since it ran; it and all later ones run
+        afresh. say: is told of that (default: a line on stderr). Raises RwmlError for a folder written by a
+        newer rwml, or one that another process is working in.
+        """
+        say = say or (lambda text: print(text, file=sys.stderr))
+        folder = recipe.folder
+        lock(folder)
+        manifest = read_manifest(folder)
+        sweep(folder)
+        run = cls(recipe, folder, manifest)
+        run.metrics.mend()
+        changed, stale = run._mark_changed()
+        if changed:
+            say(
+                f"{folder}: the recipe's settings for {', '.join(changed)} changed since the last run; "
+                f"these run again: {', '.join(stale)}"
+            )
+        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
+        run._save()
+        return run
+
+    @classmethod
+    def peek(cls, recipe: Recipe) -> Run:
+        """The recipe's folder to read from, without a lock: nothing in it is written, so that other settings than it
+        was made under leave no trace.
+
+        What `open` would mark as stale is not done here either. Raises RwmlError for a folder written by a newer rwml.
+        """
+        run = cls(recipe, recipe.folder, read_manifest(recipe.folder))
+        run._mark_changed()
+        return run
+
+    @property
+    def cache_folder(self) -> Path:
+        """For what can be computed again at any time; no stage's outcome depends on it."""
+        return self.folder / "cache"
+
+    def state(self, name: str) -> str:
+        """`new`, `running` (or cut off), `failed`, `stale` or `done`."""
+        return str(self._record(name).get("state", "new"))
+
+    def is_done(self, name: str) -> bool:
+        """Whether a stage is done with the present settings and its outputs are still there."""
+        outputs = self._record(name).get("outputs", {})
+        return self.state(name) == "done" and all((self.folder / output).exists() for output in outputs)
+
+    def invalidate(self, name: str) -> list[str]:
+        """Mark a stage and every later one as stale, so that they run afresh; returns those that had run."""
+        if name not in CHAIN:
+            raise RwmlError(f"there is no stage '{name}'", "nothing would run", nearest(name, CHAIN))
+        had_run = self._mark_stale(CHAIN[CHAIN.index(name) :])
+        self._save()
+        return had_run
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """The manifest's stages in order: state, counts, seconds, peak_rss_mb, versions, and so on."""
+        return {name: dict(self._manifest["stages"][name]) for name in CHAIN if name in self._manifest["stages"]}
+
+    @contextlib.contextmanager
+    def stage(self, name: str, reads: Sequence[str | Path] = (), sections: Sequence[str] = ()) -> Iterator[Stage]:
+        """Run a stage: `running` -> `done`, or `failed` with the message when the block raises.
+
+        reads: files or folders in the run folder (with or without it in front), or absolute. sections: parts of
+        the recipe on which the outcome depends, or single settings as `section.key` (the seed always counts). An
+        attempt that was cut off is resumed when these, the inputs and the rwml version are the same; else the
+        stage's `OUTPUTS` and its metrics are cleared first. Seconds are those of all attempts; they and the memory
+        are noted while bars move on, so that a kill does not lose them. Later stages are stale from here on. Raises
+        RwmlError when an input is not there.
+        """
+        assert name in CHAIN, name
+        assert {section.partition(".")[0] for section in sections} <= set(Recipe.model_fields), sections
+        record, resumed = self._begin(name, reads, sections)
+        before, started = float(record["seconds"]), time.monotonic()
+        noted = started
+
+        def note() -> None:
+            nonlocal noted
+            noted = time.monotonic()
+            record["counts"] = dict(stage.counts)
+            record["seconds"] = round(before + noted - started, 3)
+            record["peak_rss_mb"] = max(record["peak_rss_mb"], _peak_memory_mb())
+            record["versions"] = _versions()
+            self._save()
+
+        def note_now_and_then() -> None:
+            if time.monotonic() - noted >= NOTE_EVERY_S:
+                note()
+
+        stage = Stage(name, resumed)
+        _reset_peak_memory()
+        try:
+            with on_advance(note_now_and_then):
+                yield stage
+            artefact = self.folder / OUTPUTS[name][0]
+            assert artefact.exists(), f"{name} did not write {artefact}"
+            record["outputs"] = self._hashes([o for o in OUTPUTS[name] if (self.folder / o).exists()])
+        except BaseException as error:
+            if isinstance(error, Exception):
+                record["state"], record["error"] = "failed", str(error) or type(error).__name__
+            with contextlib.suppress(RwmlError):  # a full disk: the error that brought us here says so
+                note()
+            raise
+        record["state"] = "done"
+        note()
+
+    def would_repeat(self, record: dict[str, Any]) -> bool:
+        """Whether a stage of another folder (its record) is done and did what this run would do here: the same rwml
+        version, settings, seed and inputs."""
+        if record.get("state") != "done" or record["rwml"] != rwml.__version__:
+            return False
+        if record["config_hash"] != self._config_hash(record["sections"]):
+            return False
+        reads = record["inputs"]
+        return all(self._inside(path).exists() for path in reads) and self._hashes(list(reads)) == reads
+
+    def take_over(self, name: str, origin: Path, record: dict[str, Any]) -> None:
+        """Make a stage that is done in the run folder `origin` done here: its outputs are linked, its record and its
+        lines of metrics copied. Killed in the middle, the stage is stale. Later stages are stale from here on."""
+        self._mark_stale(CHAIN[CHAIN.index(name) + 1 :])
+        taken = record | {"adopted_from": os.path.relpath(origin, self.folder)}
+        self._clear(name, taken)
+        for output in record["outputs"]:
+            link(origin / output, self.folder / output)
+        for row in MetricsLog(origin / "metrics.jsonl").read():
+            if row.get("stage") == name:
+                self.metrics.append(row)
+        self._manifest["stages"][name] = taken
+        self._save()
+
+    def _begin(self, name: str, reads: Sequence[str | Path], sections: Sequence[str]) -> tuple[dict[str, Any], bool]:
+        for path in map(self._inside, reads):
+            if not path.exists():
+                raise RwmlError(
+                    f"'{path}' is not there",
+                    f"the stage {name} reads it",
+                    "run the stage that writes it first; `rwml run RECIPE` runs all that are not done",
+                )
+        if name != "report":  # which shows what there is, and the state of each stage
+            self._refuse_unfinished(name, reads)
+        same = {
+            "rwml": rwml.__version__,
+            "sections": list(sections),
+            "config_hash": self._config_hash(sections),
+            "inputs": self._hashes(reads),
+        }
+        old = self._record(name)
+        resumed = old.get("state") in ("running", "failed") and all(old.get(k) == v for k, v in same.items())
+        self._mark_stale(CHAIN[CHAIN.index(name) + 1 :])
+        record: dict[str, Any] = same | {
+            "state": "running",
+            "outputs": {},
+            "seed": self.recipe.seed,
+            "counts": {},
+            "seconds": old["seconds"] if resumed else 0.0,
+            "peak_rss_mb": old["peak_rss_mb"] if resumed else 0,
+            "attempts": old["attempts"] + 1 if resumed else 1,
+            "error": "",
+        }
+        if not resumed:
+            self._clear(name, record)
+        self._manifest["stages"][name] = record
+        self._save()
+        return record, resumed
+
+    def _refuse_unfinished(self, name: str, reads: Sequence[str | Path]) -> None:
+        inside = [
+            path.relative_to(self.folder) for path in map(self._inside, reads) if path.is_relative_to(self.folder)
+        ]
+        for stage, record in self._manifest["stages"].items():
+            written = [path for path in inside if path.parts[0] in OUTPUTS[stage]]
+            if written and stage != name and record["state"] != "done":
+                raise RwmlError(
+                    f"the stage {name} reads '{written[0]}', and {stage}, which writes it, is {record['state']}",
+                    "what is there is not what this recipe makes",
+                    "run that stage first; `rwml run RECIPE` runs all that are not done",
+                )
+
+    def _clear(self, name: str, record: dict[str, Any]) -> None:
+        # Marked stale before anything goes: killed in the middle, the next start clears the rest.
+        self._manifest["stages"][name] = record | {"state": "stale"}
+        self._save()
+        for output in OUTPUTS[name]:
+            remove(self.folder / output)
+        self.metrics.rewind(name, -1)
+
+    def _mark_changed(self) -> tuple[list[str], list[str]]:
+        """Stages that ran under other settings, and those that are marked stale for it, later ones included."""
+        changed = [name for name in CHAIN if self._changed(name)]
+        return changed, self._mark_stale(CHAIN[CHAIN.index(changed[0]) :]) if changed else []
+
+    def _mark_stale(self, names: Sequence[str]) -> list[str]:
+        had_run = [name for name in names if name in self._manifest["stages"]]
+        for name in had_run:
+            self._manifest["stages"][name]["state"] = "stale"
+        return had_run
+
+    def _record(self, name: str) -> dict[str, Any]:
+        return dict(self._manifest["stages"].get(name, {}))
+
+    def _changed(self, name: str) -> bool:
+        record = self._record(name)
+        return record.get("state") == "done" and record["config_hash"] != self._config_hash(record["sections"])
+
+    def _config_hash(self, sections: Sequence[str]) -> str:
+        whole = self.recipe.model_dump(mode="json")
+        part = {"seed": whole["seed"]}
+        for name in sections:
+            section, _, key = name.partition(".")
+            part[name] = whole.get(section, {}).get(key) if key else whole.get(section)
+        return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+    def _inside(self, path: str | Path) -> Path:
+        path = Path(path)
+        return path if path.is_absolute() or path.is_relative_to(self.folder) else self.folder / path
+
+    def _hashes(self, paths: Sequence[str | Path]) -> dict[str, str]:
+        hashes = {}
+        for path in map(self._inside, paths):
+            name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
+            hashes[name.as_posix()] = folder_hash(path) if path.is_dir() else file_hash(path)
+        return hashes
+
+    def _save(self) -> None:
+        write_json(self.folder / "manifest.json", self._manifest)
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a run folder, an empty one if there is none; RwmlError if a newer rwml wrote it."""
+    path = Path(folder) / "manifest.json"
+    if not path.exists():
+        return {"format": FORMAT, "rwml": rwml.__version__, "stages": {}}
+    manifest = read_json(path)
+    written, ours = str(manifest.get("rwml", "?")), rwml.__version__
+    if manifest.get("format", FORMAT + 1) > FORMAT or _numbers(written) > _numbers(ours):
+        raise RwmlError(
+            f"the run folder '{folder}' was written by a newer rwml ({written}; this one is {ours})",
+            "its files may mean something else than they do here",
+            f"upgrade rwml to {written} or later, or set `out` to another folder",
+        )
+    return {"format": FORMAT, "rwml": ours, "stages": dict(manifest["stages"])}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def lock(folder: Path) -> None:
+    """Keep a folder for this process until it ends; RwmlError where another process has it."""
+    path = folder.resolve() / ".lock"
+    if path in _LOCKS:
+        return
+    with write_guard(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+")
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise RwmlError(
+            f"another process (id {holder}) is working in '{folder}'",
+            "two writers would mix their files",
+            "wait for it or end it, or set `out` to another folder",
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    _LOCKS[path] = handle
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "rwml": rwml.__version__}
+    for name in _LIBRARIES:
+        if name.replace("-", "_") in sys.modules:
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _reset_peak_memory() -> None:
+    # Linux forgets the high-water mark on request, so that each stage shows its own.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory_mb() -> int:
+    """Peak resident memory in MB (10^6 bytes) of this process (on Linux: in this stage) or its largest child."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    with contextlib.suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        own = int(found.group(1)) * 1024 if found else own
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return max(own, child) // 1_000_000

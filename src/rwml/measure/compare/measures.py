@@ -1,0 +1,200 @@
+"""Imagination and retention of a comparison's arms: what `rwml measure` tells of one run, over seeds.
+
+The schema of what comes out is in `docs/compare.md`, what each figure means in `docs/measures.md`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rwml.measure.figures.bootstrap import compare
+from rwml.measure.figures.contrasts import spread
+from rwml.reports import formats as wording
+
+Json = dict[str, Any]
+BySeed = Mapping[int, Json]
+
+_DEPTH_FIGURES = ("exact", "within", "distance")
+_PLAN_FIGURES = ("wins", "wins_if_all_is_admitted", "executable", "refused")
+_CONFUSION = ("precision", "recall", "false_alarm", "gap")
+
+
+def over_seeds(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    """What was measured of one arm: {seed: {measure: figures}} -> {measure: ...}, as means and spreads over seeds.
+
+    base: the same of the base arm, which losses and accuracies are compared with, row by row. Empty for the base arm
+    itself: no change. Seeds with nothing measured do not count; no seed, no figures.
+    """
+    found, base = ({seed: each for seed, each in figures.items() if each} for figures in (found, base))
+    if not found:
+        return {}
+    parts: dict[str, Callable[[BySeed, BySeed, int], Json]] = {
+        "rollouts": _rollouts, "plans": _plans, "held_out": _held_out, "text": _text, "lm_eval": _lm_eval
+    }  # fmt: skip
+    there = [name for name in parts if all(name in each for each in found.values())]
+    return {
+        name: parts[name](
+            {seed: each[name] for seed, each in found.items()},
+            {seed: base[seed][name] for seed in found if name in base.get(seed, {})},
+            num_samples,
+        )
+        for name in there
+    }
+
+
+def _rollouts(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    first = next(iter(found.values()))
+    depths = [d for d in first["by_depth"] if all(d in each["by_depth"] for each in found.values())]
+
+    def at(depth: str, *keys: str) -> Json:
+        return _over({seed: _in(each["by_depth"][depth], *keys, "mean") for seed, each in found.items()})
+
+    return {
+        "depth": first["depth"],
+        "steps_right": _over({seed: each["steps_right"]["mean"] for seed, each in found.items()}),
+        "by_depth": {
+            d: {name: at(d, name) for name in _DEPTH_FIGURES}
+            | {"one_step": {name: at(d, "one_step", name) for name in _DEPTH_FIGURES}}
+            for d in depths
+        },
+    }
+
+
+def _plans(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    def of(figure: str, key: str) -> Json:
+        cells = {seed: each["by_source"]["all"][figure] for seed, each in found.items()}
+        return _over({s: cell and (cell[key] if key == "gap" else cell[key]["mean"]) for s, cell in cells.items()})
+
+    return {figure: {key: of(figure, key) for key in _CONFUSION} for figure in _PLAN_FIGURES}
+
+
+def _held_out(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    return {
+        label: _losses({s: f[label] for s, f in found.items()}, {s: f[label] for s, f in base.items()}, num_samples)
+        for label in next(iter(found.values()))
+    }
+
+
+def _text(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    bits = _over({seed: each["bits_per_byte"] for seed, each in found.items()})
+    return _losses(found, base, num_samples) | {"bits_per_byte": bits}
+
+
+def _losses(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    """base: of those seeds of `found` that have it."""
+    names = [name for name in ("loss", "exact") if name in next(iter(found.values()))]
+
+    def keyed(figures: BySeed, name: str) -> dict[tuple[int, str], tuple[float, str]]:
+        return {(s, key): (row[name], row["cluster"]) for s, f in figures.items() for key, row in f["rows"].items()}
+
+    def change(name: str) -> Json:
+        before, after = keyed(base, name), keyed(found, name)
+        gaps = {s: [after[key][0] - before[key][0] for key in before if key in after and key[0] == s] for s in base}
+        by_seed = {seed: statistics.fmean(gap) if gap else None for seed, gap in gaps.items()}
+        return compare(before, after, num_samples) | spread(by_seed)
+
+    return {
+        name: _over({seed: each[name]["mean"] for seed, each in found.items()})
+        | ({"change": change(name)} if base else {})
+        for name in names
+    }
+
+
+def _lm_eval(found: BySeed, base: BySeed, num_samples: int) -> Json:
+    first = next(iter(found.values()))
+    return {
+        task: {name: _over({s: each.get(task, {}).get(name) for s, each in found.items()}) for name in figures}
+        for task, figures in first.items()
+    }
+
+
+def _over(by_seed: Mapping[int, float | None]) -> Json:
+    known = [value for value in by_seed.values() if value is not None]
+    return {"mean": statistics.fmean(known) if known else None, **spread(by_seed)}
+
+
+def _in(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def flat(measures: Json) -> Iterator[tuple[str, str, str, Json]]:
+    """(measure, which part of it, figure, {"mean", "sd", "by_seed"}) of everything in `over_seeds`."""
+    for part, inner in measures.items():
+        yield from _flat(part, [], inner)
+
+
+def _flat(part: str, path: Sequence[str], value: Any) -> Iterator[tuple[str, str, str, Json]]:
+    if not isinstance(value, dict):
+        return
+    if "by_seed" in value:
+        yield part, " ".join(path[:-1]), path[-1], value
+        return
+    for key, inner in value.items():
+        yield from _flat(part, [*path, key], inner)
+
+
+def imagination_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: how far imagination carries, and whether it tells good plans from others; empty for none."""
+    there = {name: arm for name, arm in arms.items() if {"rollouts", "plans"} & set(arm["measures"])}
+    if not there:
+        return [], []
+    first = next((a["measures"]["rollouts"] for a in there.values() if "rollouts" in a["measures"]), None)
+    last = max(first["by_depth"], key=int) if first else ""
+    header = ["arm"]
+    if first:
+        header += [f"steps right, of {first['depth']}", "step 1 within τ_d, %", f"step {last} within τ_d, %"]
+        header += [f"step {last} from the real history, %"]
+    header += ["plans without refusal: gap", "plans that win: gap", "if all is admitted: gap"]
+    rows = []
+    for arm in there.values():
+        rollouts, plans = (arm["measures"].get(name) for name in ("rollouts", "plans"))
+        cells = [arm["title"]]
+        if first:
+            depth = rollouts["by_depth"] if rollouts else {}
+            cells += [wording.with_spread(rollouts and rollouts["steps_right"], "decimal")]
+            cells += [wording.with_spread(depth.get(d, {}).get("within")) for d in ("1", last)]
+            cells += [wording.with_spread(depth.get(last, {}).get("one_step", {}).get("within"))]
+        figures = ("executable", "wins", "wins_if_all_is_admitted")
+        rows.append(cells + [wording.with_spread(plans and plans[figure]["gap"], "decimal") for figure in figures])
+    return header, rows
+
+
+def retention_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, one for each arm and text: loss and accuracy on what training did not show, each with its change
+    from the base arm; empty for none."""
+    told = {(on, arm["title"]): figures for arm in arms.values() for on, figures in _retained(arm["measures"]).items()}
+    texts = list(dict.fromkeys(on for on, _ in told))
+    names = list(dict.fromkeys(name for figures in told.values() for name in figures))
+    changed = {name for figures in told.values() for name, figure in figures.items() if "change" in figure}
+    header = ["arm", "on"]
+    for name in names:
+        header += [name.replace("_", " "), *["change ± over seeds (95% interval)"] * (name in changed)]
+    rows = []
+    for (on, title), figures in sorted(told.items(), key=lambda item: texts.index(item[0][0])):
+        cells = [title, on]
+        for name in names:
+            cells += [wording.with_spread(figures.get(name), "decimal")]
+            cells += [_change(figures.get(name))] * (name in changed)
+        rows.append(cells)
+    return (header, rows) if rows else ([], [])
+
+
+def _retained(measures: Json) -> dict[str, Json]:
+    """{text: {figure: ...}} of everything that tells what was kept."""
+    kept = dict(measures.get("held_out", {}))
+    if "text" in measures:
+        kept["plain text"] = measures["text"]
+    return kept | measures.get("lm_eval", {})
+
+
+def _change(figure: Json | None) -> str:
+    change = (figure or {}).get("change")
+    if not change or change["interval"][0] is None:
+        return wording.NOTHING
+    low, high = change["interval"]
+    sd = "" if change["sd"] is None else f" ± {change['sd']:.2f}"
+    return f"{change['difference']:+.2f}{sd} ({low:+.2f} to {high:+.2f})".replace("-", "−")

@@ -1,0 +1,189 @@
+"""Whole plans played in imagination: does a plan that wins there win in the real world?
+
+A plan is the actions of an episode, so its real outcome is known. The world model gets the opening and the actions, and
+writes all that would be seen. Two things are read out of what it wrote, and out of nothing else: which actions were
+refused, and, where the world can tell from words (`ReadsWins`), whether the task was done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from rwml.measure.figures.bootstrap import bootstrap_mean
+from rwml.measure.figures.metrics import cluster_of
+from rwml.core.types import Episode, Step, StopReason, Transition
+from rwml.world_models.language import Imagined, Walk, WorldModel
+from rwml.rewards.rewards import exact
+from rwml.worlds.base import World
+
+LEFT_OUT = "one step left out"
+"""Source of the plans that `leave_one_out` makes."""
+
+
+@runtime_checkable
+class ReadsWins(Protocol):
+    """A world that can tell from words alone whether a task was done."""
+
+    def told_win(self, opening: str, told: Sequence[str]) -> bool | None:
+        """Whether told (action, observation, ...) says that the goal of `opening` was met; None: it cannot be read."""
+
+    def granted(self, action: str) -> str:
+        """The answer of a world that admits every action and shows nothing: the baseline of `told_win`."""
+
+
+def leave_one_out(world: World, episode: Episode, generator: torch.Generator) -> Episode:
+    """The episode's actions without one of them, drawn evenly, played in the real world: often just not a winning plan.
+
+    Needs an episode of at least two steps. A world that fails makes a failed episode.
+    """
+    actions = [step.action for step in episode.steps if step.parsed]
+    assert len(actions) > 1, "a plan of one step has none to spare"
+    del actions[int(torch.randint(len(actions), (1,), generator=generator))]
+    steps, stop, error = list[Step](), StopReason.STEP_LIMIT, ""
+    env, opening = world.env(), ""
+    try:
+        opening = env.reset(episode.task, episode.seed)
+        for action in actions:
+            result = env.step(action)
+            steps.append(
+                Step(action, action, result.observation, result.kind, valid=result.valid, reward=result.reward)
+            )
+            if result.terminated:
+                stop = StopReason.SUCCESS if env.success else StopReason.FAILURE
+                break
+    except Exception as failure:  # whatever a world raises
+        stop, error = StopReason.ERROR, f"{type(failure).__name__}: {failure}"
+    return replace(
+        episode,
+        id=f"{episode.id}-1",
+        policy=LEFT_OUT,
+        opening=opening,
+        steps=tuple(steps),
+        stop=stop,
+        success=stop is StopReason.SUCCESS,
+        error=error,
+    )
+
+
+def measure_plans(
+    model: WorldModel,
+    plans: Mapping[str, Sequence[Episode]],
+    generator: torch.Generator,
+    num_samples: int = 2000,
+) -> dict[str, Any]:
+    """Plans in imagination against the same plans in reality (docs/measures.md defines every figure).
+
+    plans: episodes by their source, whose actions are played again in imagination from their real opening. Failed
+    episodes and those without a step are no plans; they are counted.
+    Returns `by_source` with an entry for each source and for "all", `refusals` (the next states that count as a
+    refusal: those that came with refused actions only), and `left_out`.
+    """
+    usable = {source: [e for e in group if e.steps and not e.error] for source, group in plans.items()}
+    usable = {source: group for source, group in usable.items() if group}
+    episodes = [episode for group in usable.values() for episode in group]
+    courses = model.imagine([Walk(episode, 0, len(episode.steps)) for episode in episodes], generator)
+    refusals = _refusals([row for episode in episodes for row in model.rows(episode).values()])
+    rows = [_Plan(episode, course, refusals, model.world) for episode, course in zip(episodes, courses, strict=True)]
+    groups: dict[str, list[_Plan]] = {"all": rows}
+    for source, group in usable.items():
+        ids = {id(episode) for episode in group}
+        groups[source] = [row for row in rows if id(row.episode) in ids]
+    return {
+        "by_source": {source: _source(group, num_samples) for source, group in groups.items()},
+        "refusals": sorted(refusals),
+        "left_out": sum(len(group) for group in plans.values()) - len(episodes),
+    }
+
+
+def _refusals(rows: Sequence[Transition]) -> frozenset[str]:
+    admitted = {row.next_state for row in rows if row.valid}
+    return frozenset(row.next_state for row in rows if not row.valid) - admitted
+
+
+class _Plan:
+    """A plan with its two courses."""
+
+    def __init__(self, episode: Episode, course: Sequence[Imagined], refusals: frozenset[str], world: World) -> None:
+        self.episode, self.course = episode, course
+        self.cluster = cluster_of(episode.task.split, episode.task.id)
+        self.refused = [not step.row.valid for step in course]
+        self.said_refused = [step.answer in refusals for step in course]
+        self.told_real = self.told_imagined = self.told_granted = None
+        if isinstance(world, ReadsWins):
+            real = [text for step in episode.steps for text in (step.action, step.observation)]
+            dreamt = [text for step in course if step.answer is not None for text in (step.row.action, step.answer)]
+            self.told_real = world.told_win(episode.opening, real)
+            self.told_imagined = world.told_win(episode.opening, dreamt)
+            easy = [text for step in course for text in (step.row.action, world.granted(step.row.action))]
+            self.told_granted = world.told_win(episode.opening, easy)
+
+    @property
+    def complete(self) -> bool:
+        """Whether imagination came to the end of the plan."""
+        return not any(step.ended for step in self.course)
+
+
+def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
+    steps = [(plan, n) for plan in plans for n in range(len(plan.course))]
+    clusters = [plan.cluster for plan in plans]
+    of_step = [plan.cluster for plan, _ in steps]
+    right = [exact(plan.course[n].answer, plan.course[n].row.next_state) for plan, n in steps]
+    whole = [all(exact(step.answer, step.row.next_state) for step in plan.course) for plan in plans]
+    readable = [plan for plan in plans if plan.told_real is not None]
+    truth, where = [plan.episode.success for plan in readable], [plan.cluster for plan in readable]
+
+    def wins(told: Callable[[_Plan], bool | None]) -> dict[str, Any] | None:
+        return confusion(truth, [bool(told(plan)) for plan in readable], where, num_samples) if readable else None
+
+    return {
+        "plans": len(plans),
+        "actions": len(steps),
+        "exact": bootstrap_mean(right, of_step, num_samples).as_json(),
+        "whole_plan_exact": bootstrap_mean(whole, clusters, num_samples).as_json(),
+        "refused": confusion(
+            [plan.refused[n] for plan, n in steps], [plan.said_refused[n] for plan, n in steps], of_step, num_samples
+        ),
+        "executable": confusion(
+            [not any(plan.refused) for plan in plans],
+            [plan.complete and not any(plan.said_refused) for plan in plans],
+            clusters,
+            num_samples,
+        ),
+        "wins": wins(lambda plan: plan.told_imagined),
+        "wins_if_all_is_admitted": wins(lambda plan: plan.told_granted),
+        "wins_read_from_real_text": wins(lambda plan: plan.told_real),
+        "unreadable": len(plans) - len(readable),
+        "ended": dict(Counter(step.ended for plan in plans for step in plan.course if step.ended)),
+    }
+
+
+def confusion(
+    truth: Sequence[bool], said: Sequence[bool], clusters: Sequence[str], num_samples: int = 2000
+) -> dict[str, Any]:
+    """How well `said` tells `truth`. precision: share of truth among what was said; recall: of what was said among what
+    is true; false_alarm: the same among what is not true; gap: recall - false_alarm, 0 for whoever cannot tell the two
+    apart. The first three with intervals over clusters; None where nothing is there to divide by.
+    """
+
+    def share(values: Sequence[bool], among: Sequence[bool]) -> dict[str, Any]:
+        kept = [(float(v), c) for v, a, c in zip(values, among, clusters, strict=True) if a]
+        return bootstrap_mean([v for v, _ in kept], [c for _, c in kept], num_samples).as_json()
+
+    false = [not one for one in truth]
+    recall, false_alarm = share(said, truth), share(said, false)
+    known = recall["mean"] is not None and false_alarm["mean"] is not None
+    return {
+        "n": len(truth),
+        "true": sum(truth),
+        "said": sum(said),
+        "both": sum(t and s for t, s in zip(truth, said, strict=True)),
+        "precision": share(truth, said),
+        "recall": recall,
+        "false_alarm": false_alarm,
+        "gap": recall["mean"] - false_alarm["mean"] if known else None,
+    }

@@ -1,0 +1,204 @@
+"""What a reward can tell apart, and what it pays for nothing: the figures of `rwml reward` (docs/reward-lab.md).
+
+Pairs of (predicted, real) next states are made of real ones: harmless rewordings, which ought to be right, and edited
+facts, other outcomes of the same action and unrelated states, which ought to be wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwml.core.types import Transition
+from rwml.rewards.thresholds import calibrate, training_tau_d
+from rwml.measure.edits import HARMLESS, WRONG, Vocabulary
+from rwml.rewards.rewards import KindReward
+from rwml.rewards.text_rewards import exact
+
+SAME_ACTION, UNRELATED = "same action elsewhere", "unrelated"
+RIGHT_KINDS = tuple(HARMLESS)
+REWORDED = RIGHT_KINDS[1:]
+"""What counts as right in AUC and ROC: with other white space the distance is 0 by definition, which tells nothing."""
+
+WRONG_KINDS = (*WRONG, SAME_ACTION, UNRELATED)
+PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+BIN_WIDTH, NUM_BINS = 0.02, 60
+PAID = 0.05
+"""A cheat is paid by a threshold under which its wrong answers earn more than this on average."""
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prediction for a row (what really came: `row.next_state`), of one of `RIGHT_KINDS` and `WRONG_KINDS`."""
+
+    kind: str
+    predicted: str
+    row: Transition
+
+
+def make_pairs(rows: Sequence[Transition], num_states: int, seed: int) -> list[Pair]:
+    """At most one pair of each kind for each of `num_states` different next states of the rows, drawn at random.
+
+    Different next states weigh the same, however often they came. `SAME_ACTION`: what the identical action brought
+    elsewhere, where both steps were valid. `UNRELATED`: what another action brought. No prediction of a wrong kind has
+    the words of what really came.
+    """
+    rng = random.Random(f"reward lab/{seed}")
+    row_of: dict[str, Transition] = {}
+    outcomes: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        row_of.setdefault(row.next_state, row)
+        if row.valid:
+            outcomes[row.kind, row.action][row.next_state] = None
+    states = list(row_of)
+    vocabulary = Vocabulary.of(states)
+    pairs = []
+    for real in rng.sample(states, min(num_states, len(states))):
+        row = row_of[real]
+        for kind, edit in (HARMLESS | WRONG).items():
+            changed = edit(real, vocabulary)
+            if changed is not None and (kind in HARMLESS or not exact(changed, real)):
+                pairs.append(Pair(kind, changed, row))
+        others = [text for text in outcomes[row.kind, row.action] if not exact(text, real)]
+        if others and row.valid:
+            pairs.append(Pair(SAME_ACTION, rng.choice(others), row))
+        # Drawn again a few times at most: in a world of one action there may be no other.
+        for other in rng.sample(states, min(20, len(states))):
+            if row_of[other].action != row.action and not exact(other, real):
+                pairs.append(Pair(UNRELATED, other, row))
+                break
+    return pairs
+
+
+def by_kind(pairs: Sequence[Pair], values_N: Floats) -> dict[str, Floats]:
+    """The values of each kind of pair that there is, in the order of `RIGHT_KINDS` and `WRONG_KINDS`."""
+    kinds = np.array([pair.kind for pair in pairs])
+    return {kind: values_N[kinds == kind] for kind in (*RIGHT_KINDS, *WRONG_KINDS) if (kinds == kind).any()}
+
+
+def spread(distances_N: Floats) -> dict[str, Any]:
+    """Number, percentiles and histogram of distances: `NUM_BINS` bins of `BIN_WIDTH`, the last with all above."""
+    bins = np.minimum((distances_N / BIN_WIDTH + 1e-9).astype(int), NUM_BINS - 1)
+    percentiles = np.percentile(distances_N, PERCENTILES)
+    return {
+        "n": len(distances_N),
+        "percentiles": {f"p{p}": float(value) for p, value in zip(PERCENTILES, percentiles, strict=True)},
+        "histogram": np.bincount(bins, minlength=NUM_BINS).tolist(),
+    }
+
+
+def auc(right_N: Floats, wrong_M: Floats) -> float | None:
+    """Probability that a right pair is nearer than a wrong one, ties counted half; None where one kind is not there.
+
+    0.5: the distance tells nothing; 1.0: some threshold parts them without an error.
+    """
+    if not len(right_N) or not len(wrong_M):
+        return None
+    ordered = np.sort(wrong_M)
+    above = len(ordered) - np.searchsorted(ordered, right_N, side="right")
+    level = np.searchsorted(ordered, right_N, side="right") - np.searchsorted(ordered, right_N, side="left")
+    return float((above + 0.5 * level).mean() / len(ordered))
+
+
+def largest_tau(wrong_N: Floats, share: float) -> float:
+    """The largest tau_d at which at most `share` of the distances are hits (d < tau_d); 2.0 where any will do."""
+    allowed = int(share * len(wrong_N) + 1e-9)
+    return float(np.sort(wrong_N)[allowed]) if allowed < len(wrong_N) else 2.0
+
+
+def pair_figures(reward: KindReward, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What one reward makes of the pairs, by kind: spread of the distances, mean reward, and the AUC.
+
+    The AUC of a wrong kind is against all of `REWORDED` together, "auc" the one of all wrong pairs. failed: pairs
+    without a judgement, which count as wrong.
+    """
+    predicted, rows = [pair.predicted for pair in pairs], [pair.row for pair in pairs]
+    distances_N, rewards_N = reward.score(predicted, rows)
+    distances, rewards = by_kind(pairs, distances_N), by_kind(pairs, rewards_N)
+    right = together(distances, REWORDED)
+    kinds = {
+        kind: spread(values)
+        | {"right": kind in RIGHT_KINDS, "reward": float(rewards[kind].mean())}
+        | ({} if kind in RIGHT_KINDS else {"auc": auc(right, values)})
+        for kind, values in distances.items()
+    }
+    return {
+        "kinds": kinds,
+        "auc": auc(right, together(distances, WRONG_KINDS)),
+        "failed": int(reward.failed_judgements(predicted, rows, distances_N)),
+    }
+
+
+def threshold_figures(
+    distances: Mapping[str, Floats], taus: Sequence[float], shares: Sequence[float]
+) -> dict[str, Any]:
+    """The ROC as tables. distances: by kind, of `by_kind`.
+
+    taus: for each, the share of each kind with d < tau_d. false_positives: for each share, the largest tau_d at which
+    no more than that share of a wrong kind pass, and the share of `REWORDED` that still passes.
+    """
+    right = together(distances, REWORDED)
+    wrong = {kind: distances[kind] for kind in WRONG_KINDS if kind in distances}
+    edited = together(distances, tuple(WRONG))
+    groups = wrong | ({"all edited facts": edited} if len(edited) else {})
+    limits = []
+    for kind, values in groups.items():
+        for share in shares:
+            tau = largest_tau(values, share)
+            limits.append({"kind": kind, "share": share, "tau_d": tau, "right": _below(right, tau)})
+    passes = [{"tau_d": tau, "pass": {kind: _below(values, tau) for kind, values in distances.items()}} for tau in taus]
+    return {"passes": passes, "false_positives": limits}
+
+
+def roc_curve(right_N: Floats, wrong_M: Floats) -> tuple[list[float], list[float]]:
+    """False positive rates and true positive rates over all thresholds, both rising from 0 to 1."""
+    taus = np.unique(np.concatenate([right_N, wrong_M]))
+    false = np.searchsorted(np.sort(wrong_M), taus, side="right") / max(1, len(wrong_M))
+    true = np.searchsorted(np.sort(right_N), taus, side="right") / max(1, len(right_N))
+    return [0.0, *false.tolist()], [0.0, *true.tolist()]
+
+
+def cheat_figures(reward: KindReward, answers: Sequence[str | None], rows: Sequence[Transition]) -> dict[str, Any]:
+    """What a reward pays one cheat: mean over all rows, and over those whose real next state it does not happen to be.
+
+    tau_d: the threshold from which on its wrong answers are hits (d < tau_d) in more than `PAID` of the cases, which
+    means something for rewards that have one; None where it is never wrong.
+    """
+    distances_N, rewards_N = reward.score(answers, rows)
+    wrong_N = np.array([not exact(answer, row.next_state) for answer, row in zip(answers, rows, strict=True)])
+    anywhere = bool(wrong_N.any())
+    return {
+        "right": float(1 - wrong_N.mean()),
+        "reward": float(rewards_N.mean()),
+        "unearned": float(rewards_N[wrong_N].mean()) if anywhere else None,
+        "tau_d": largest_tau(distances_N[wrong_N], PAID) if anywhere else None,
+        "failed": int(reward.failed_judgements(answers, rows, distances_N)),
+    }
+
+
+def rule_figures(distances_N: Floats, target: float, tau_d: float | None, tau_easy: float | None) -> dict[str, Any]:
+    """The paper's rule with one guess per transition for a predictor: the data-stage threshold, and training's."""
+    chosen = calibrate(distances_N[:, None], target, tau_d, tau_easy)
+    return {
+        "data_tau_d": chosen.tau_d,
+        "easy_share": chosen.easy_share,
+        "on_target": chosen.on_target,
+        "training_tau_d": training_tau_d(chosen.tau_d),
+    }
+
+
+def together(distances: Mapping[str, Floats], kinds: Sequence[str]) -> Floats:
+    """The distances of several kinds in one array; those that are not there are left out."""
+    return np.concatenate([np.zeros(0, dtype=np.float32), *(distances[kind] for kind in kinds if kind in distances)])
+
+
+def _below(values_N: Floats, tau_d: float) -> float | None:
+    return float((values_N < tau_d).mean()) if len(values_N) else None

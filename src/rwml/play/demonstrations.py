@@ -1,0 +1,80 @@
+"""Episodes as lessons for the policy: what the assistant says in each, and expert play to imitate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rwml.core.prompts import action_text, parse_action
+from rwml.core.tool_calls import calls_of
+from rwml.core.types import Episode, Step, Task
+from rwml.play.rollout import answered_calls, play_actor, seats_for
+from rwml.models.chat import ChatFormat
+from rwml.worlds.base import Prompts, World
+
+EXPERT = "expert"
+
+
+def expert_episodes(
+    world: World, chat: ChatFormat, prompts: Prompts, tasks: Sequence[Task], seed: int, max_steps: int
+) -> list[Episode]:
+    """One episode of every task by the world's expert; a step's text is the message that a model would have written,
+    the expert's own thought included."""
+    return play_actor(
+        world,
+        seats_for(tasks, 1, seed),
+        EXPERT,
+        max_steps,
+        lambda action, thought: message_text(chat, prompts, action, thought),
+    )
+
+
+def message_text(chat: ChatFormat, prompts: Prompts, action: str, thought: str) -> str:
+    """An assistant message that takes an action after a thought; calls are written as the chat template writes them,
+    and where actions are not tagged an empty thought is left out."""
+    if prompts.actions == "tags":
+        return action_text(action, thought)
+    calls = calls_of(action)
+    think = f"<think>{thought}</think>" if thought else ""
+    return think + (chat.tools.message(calls) if calls else action)
+
+
+def with_thoughts(chat: ChatFormat, prompts: Prompts, episode: Episode, thoughts: Sequence[str | None]) -> Episode:
+    """The episode with each step's message written anew after a thought; None leaves it without one."""
+    steps = [
+        replace(step, text=message_text(chat, prompts, step.action, thought or ""))
+        for step, thought in zip(episode.steps, thoughts, strict=True)
+    ]
+    return replace(episode, steps=tuple(steps))
+
+
+def conversation(chat: ChatFormat, prompts: Prompts, episode: Episode) -> tuple[list[int], list[range]]:
+    """The episode as the policy reads and writes it: ids [T], and the token ranges of the messages to learn.
+
+    A message is learnt up to and with the token that ends it, unless it was cut off or could not be read: then it only
+    stands in the conversation. Texts are tokenised anew; built-in policies' bare actions are put in a message's form.
+    """
+    ids = chat.opening(prompts.agent, episode.opening) + chat.ask()
+    messages = []
+    for number, step in enumerate(episode.steps, start=1):
+        text = _assistant_text(chat, prompts, step)
+        # A message that was cut off may have ended inside its thought, which nothing closed then.
+        said = chat.text(text) if step.truncated else chat.text(chat.completion_of(text)) + chat.to_user[:1]
+        if step.parsed and not step.truncated:
+            messages.append(range(len(ids), len(ids) + len(said)))
+        ids += said
+        if number < len(episode.steps):
+            calls = answered_calls(prompts, step)
+            ids += chat.turn_after(said, step.observation, calls) + chat.ask(after_tool=bool(calls))
+    return ids, messages
+
+
+def _assistant_text(chat: ChatFormat, prompts: Prompts, step: Step) -> str:
+    """What the policy wrote, with an action that stands bare at its end in the form that models write it in."""
+    if not (step.parsed and step.text.endswith(step.action)):
+        return step.text
+    before = step.text.removesuffix(step.action)
+    if prompts.actions == "tags":
+        return step.text if parse_action(step.text) == step.action else before + action_text(step.action)
+    calls = calls_of(step.action)
+    return before + (chat.tools.message(calls) if calls else step.action)

@@ -1,0 +1,89 @@
+"""`rwml run`: the stages of a recipe in order, those that are not done yet."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import rwml
+from rwml.core.errors import RwmlError, nearest
+from rwml.core.run import CHAIN, Run, read_manifest
+from rwml.core.progress import duration, note
+from rwml.core.records import read_json
+from rwml.stages import VERBS
+from rwml.stages import Verb
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe by path, or by the bare name of one that ships with rwml; RwmlError names the nearest one."""
+    path = Path(name)
+    if path.is_file() or len(path.parts) > 1:
+        return path
+    shipped = shipped_recipes()
+    if path.stem in shipped:
+        return shipped[path.stem]
+    raise RwmlError(
+        f"no recipe '{name}'", "there is no such file, and none of that name ships with rwml", nearest(name, shipped)
+    )
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with rwml, by name: inside the wheel, or in the checkout that is installed in place."""
+    package = Path(rwml.__file__).parent
+    folders = (package.parents[1] / "recipes", package / "_recipes")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
+
+def stage_named(name: str) -> str:
+    """The stage that `train-wm` or `train_wm` means; RwmlError names the nearest one."""
+    stage = name.replace("-", "_")
+    if stage not in CHAIN:
+        raise RwmlError(f"there is no stage '{name}'", "nothing would run", nearest(name, [v.name for v in VERBS]))
+    return stage
+
+
+def run_stage(run: Run, verb: Verb) -> None:
+    """Run one stage unless it is done, and say so in one line before and after."""
+    place = f"[{VERBS.index(verb) + 1}/{len(VERBS)}] {verb.name}"
+    if run.is_done(verb.stage):
+        note(f"{place}: done already")
+        return
+    state = run.state(verb.stage)
+    said = {"running": "it was cut off", "failed": "it failed before", "stale": "afresh", "done": "its files are gone"}
+    note(f"{place}: {said[state]}" if state in said else place)
+    import_module(verb.module).run(run)
+    record = run.summary()[verb.stage]
+    note(f"{place}: done in {duration(record['seconds'])}, peak memory {record['peak_rss_mb']:,} MB")
+
+
+def run_all(run: Run, until: str | None = None, force: str | None = None) -> None:
+    """Run what is not done, up to `until` and that included; `force` runs a stage and all later ones afresh."""
+    last = stage_named(until) if until else CHAIN[-1]
+    if force:
+        run.invalidate(stage_named(force))
+    for verb in VERBS:
+        run_stage(run, verb)
+        if verb.stage == last:
+            return
+
+
+def summary_line(folder: Path, label: str, seconds: float | None = None) -> str:
+    """The run's outcome in one line: before -> after on held-out games, and the 95% interval of the difference.
+
+    seconds: time of the whole run; None = the sum over its stages.
+    """
+    figures = read_json(folder / "eval.json")["summary"]
+    parts = []
+    for key in ("world_model", "success"):
+        if figures[key] is None:
+            parts.append(f"{key} not measured")
+            continue
+        before, after, (low, high) = (figures[key][name] for name in ("before", "after", "interval"))
+        parts.append(f"{key} {_share(before)} -> {_share(after)} [{_share(low)}, {_share(high)}]")
+    if seconds is None:
+        seconds = sum(stage["seconds"] for stage in read_manifest(folder)["stages"].values())
+    return f"{label}: {'; '.join(parts)}; {seconds / 60:.1f} min; {folder / 'report.html'}"
+
+
+def _share(value: float | None) -> str:
+    return "nan" if value is None else f"{round(value, 2) + 0.0:.2f}"  # + 0.0: no minus before a zero

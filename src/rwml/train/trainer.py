@@ -1,0 +1,207 @@
+"""The one training loop: batches of trees in, a checkpoint out. Both GRPO stages and WM SFT run through it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rwml.core.recipe.recipe import GrpoConfig
+from rwml.core.files import atomic_folder, read_json, remove, write_json
+from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
+from rwml.core.progress import progress
+from rwml.core.records import MetricsLog, latest_checkpoint
+from rwml.trees.tree import Tree, pack
+from rwml.trees.forward import LossFn, tree_backward, tree_logprobs
+from rwml.models.language_model import Mind
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one step trains on. trees: may be empty when no group has signal; metrics: of the sampling.
+
+    temperature: that the trees' answers were sampled at, and that logits are divided by; 1 where they are no samples.
+    more: further batches of one update each, by the name that stands before their metrics.
+    """
+
+    trees: list[Tree]
+    metrics: dict[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    more: dict[str, Batch] = field(default_factory=dict)
+
+
+MakeBatch = Callable[[int, torch.Generator], Batch]
+
+
+def generator_for(*parts: object) -> torch.Generator:
+    """A CPU generator whose seed follows from the parts alone, so that a resumed step draws what it would have."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+class Trainer:
+    """Trains a mind on batches of trees, with checkpoints from which a killed run goes on exactly.
+
+    folder: of the stage; checkpoints lie in it while the stage runs. metrics: one line a step.
+    The KL term holds to the weights that training begins with (with LoRA: to the model without its adapter).
+    """
+
+    def __init__(
+        self,
+        mind: Mind,
+        config: GrpoConfig,
+        folder: Path,
+        metrics: MetricsLog,
+        stage: str,
+        seed: int,
+        autocast: bool = False,
+    ) -> None:
+        self.mind, self.config, self.folder = mind, config, folder
+        self.metrics, self.stage, self.seed, self.autocast = metrics, stage, seed, autocast
+        trained = [p for p in mind.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.999)
+        )
+        self.reference = self._frozen_copy() if config.kl_weight > 0 else None
+
+    def fit(self, make_batch: MakeBatch, total_steps: int, description: str) -> None:
+        """Run the steps that are not done yet; `make_batch(step, generator)` samples, scores and builds trees."""
+        first = self._resume()
+        self.metrics.rewind(self.stage, first)
+        with progress(description, total=total_steps, unit="step", done=first) as bar:
+            for step in range(first, total_steps):
+                started = time.perf_counter()
+                batch = make_batch(step, generator_for(self.seed, self.stage, step))
+                sampled = time.perf_counter()
+                times = self.config.updates_per_batch
+                figures = batch.metrics | self._update(batch.trees, step, times, batch.temperature)
+                for name, more in batch.more.items():
+                    found = more.metrics | self._update(more.trees, step, 1, more.temperature)
+                    figures |= {f"{name}_{key}": value for key, value in found.items()}
+                figures |= {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
+                self.metrics.append({"stage": self.stage, "step": step + 1} | figures)
+                if (step + 1) % self.config.checkpoint_every == 0 or step + 1 == total_steps:
+                    self._checkpoint(step + 1)
+                bar.advance(1, **{k: figures[k] for k in ("reward", "success", "loss") if k in figures})
+
+    def _update(self, trees: list[Tree], step: int, times: int = 1, temperature: float = 1.0) -> dict[str, float]:
+        """One or several optimiser updates on the same trees."""
+        rows = pack(trees, self.config.tokens_per_pass)
+        figures: dict[str, float] = {"tokens": float(sum(tree.num_tokens for tree in trees))}
+        figures["tokens_unshared"] = float(sum(tree.num_dense_tokens for tree in trees))
+        if not rows:
+            return figures | {"loss": 0.0, "grad_norm": 0.0}
+        reference = [self._reference_logprobs(row, temperature) for row in rows]
+        if times > 1:
+            rows = [self._with_old_logprobs(row, temperature) for row in rows]
+        for _ in range(times):
+            figures |= self._one_update(rows, reference, step, temperature)
+        return figures
+
+    def _one_update(
+        self, rows: list[Tree], reference: list[Tensor | None], step: int, temperature: float
+    ) -> dict[str, float]:
+        config, sums = self.config, dict[str, float]()
+        self.mind.model.train()
+        for row, ref_logp in zip(rows, reference, strict=True):
+            loss = self._loss(row, ref_logp)
+            merge_metrics(sums, tree_backward(self.mind.model, row, loss, **self._how(temperature)))
+        self.mind.model.eval()
+        norm = torch.nn.utils.clip_grad_norm_(self.mind.model.parameters(), config.max_grad_norm)
+        rate = config.rate_at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return finish_metrics(sums) | {"grad_norm": float(norm), "learning_rate": rate}
+
+    def _loss(self, row: Tree, ref_logp: Tensor | None) -> LossFn:
+        config, fields = self.config, LossFields.of(row, self.mind.device)
+
+        def loss(logp_R: Tensor, tokens_R: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+            return token_losses(
+                logp_R,
+                fields.take(tokens_R),
+                None if ref_logp is None else ref_logp[tokens_R],
+                clip_low=config.clip_low,
+                clip_high=config.clip_high,
+                kl_weight=config.kl_weight,
+            )
+
+        return loss
+
+    def _how(self, temperature: float) -> dict[str, Any]:
+        return {"temperature": temperature, "autocast": self.autocast}
+
+    def _with_old_logprobs(self, row: Tree, temperature: float) -> Tree:
+        """The row with pi_old of its sampled tokens: of the weights before the first update, in the trainer's own
+        arithmetic, from which the sampler's may differ. With one update the ratio is exactly 1, without a pass."""
+        logp = tree_logprobs(self.mind.model, row, **self._how(temperature)).cpu().numpy()
+        return replace(row, old_logp=np.where(row.w_kl != 0, logp, np.nan).astype(np.float32))
+
+    def _reference_logprobs(self, row: Tree, temperature: float) -> Tensor | None:
+        """Log-probabilities of the frozen reference [N]; None where there is no KL term or nothing for it to hold."""
+        if self.config.kl_weight == 0 or not row.w_kl.any():
+            return None
+        if self.reference is not None:
+            return tree_logprobs(self.reference, row, **self._how(temperature))
+        with self.mind.model.disable_adapter():
+            return tree_logprobs(self.mind.model, row, **self._how(temperature))
+
+    def _frozen_copy(self) -> Any | None:
+        """A frozen copy of the weights; None with LoRA, where the model without its adapter is the reference."""
+        if hasattr(self.mind.model, "disable_adapter"):
+            return None
+        reference = copy.deepcopy(self.mind.model).eval()
+        return reference.requires_grad_(False)
+
+    def _checkpoint(self, step: int) -> None:
+        """Write weights and optimiser state in one step; earlier ones are removed only after it."""
+        from safetensors.torch import save_file
+
+        folder = self.folder / f"checkpoint-{step:06d}"
+        with atomic_folder(folder) as target:
+            save_file({k: v.contiguous() for k, v in self._trained().items()}, target / "weights.safetensors")
+            save_file(self._optimizer_tensors(), target / "optimizer.safetensors")
+            write_json(target / "state.json", {"step": step, "stage": self.stage})
+        for other in self.folder.glob("checkpoint-[0-9]*"):  # a kill may have left more than one
+            if other != folder:
+                remove(other)
+
+    def _resume(self) -> int:
+        """Load the newest checkpoint, if there is one, and return the number of steps that are done."""
+        from safetensors.torch import load_file
+
+        folder = latest_checkpoint(self.folder)
+        if folder is None:
+            return 0
+        weights = load_file(folder / "weights.safetensors")
+        with torch.no_grad():
+            for name, parameter in self._trained().items():
+                parameter.copy_(weights[name])
+        tensors = load_file(folder / "optimizer.safetensors")
+        for name, parameter in self._trained().items():
+            if f"{name}.step" in tensors:
+                self.optimizer.state[parameter] = {
+                    key: tensors[f"{name}.{key}"].to(parameter.device if key != "step" else "cpu")
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                }
+        return int(read_json(folder / "state.json")["step"])
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.mind.model.named_parameters() if p.requires_grad}
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{name}.{key}": value.contiguous()
+            for name, parameter in self._trained().items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from made import answer, episode, transition
+from rwml.measure.figures.bootstrap import bootstrap_mean, compare, paired_difference
+from rwml.core.errors import RwmlError
+from rwml.measure.figures.metrics import (
+    same_text,
+    success_summary,
+    within_gap,
+    world_model_summary,
+)
+from rwml.core.types import Prediction, Step
+
+
+def test_interval_of_two_clusters_is_worked_by_hand() -> None:
+    # Resampled means are 0, 0.5 and 1 with probabilities 1/4, 1/2 and 1/4, whatever the number of rows.
+    measured = bootstrap_mean([0, 0, 0, 1, 1, 1], ["a", "a", "a", "b", "b", "b"], 4000, seed=3)
+    assert (measured.mean, measured.low, measured.high) == (0.5, 0.0, 1.0)
+    assert (measured.n, measured.clusters) == (6, 2)
+
+
+def test_interval_equals_the_enumeration_of_every_resample() -> None:
+    rows = {"a": [1.0], "b": [4.0, 6.0], "c": [2.0, 2.0, 11.0], "d": [0.0, 3.0]}
+    exact = sorted(
+        float(np.mean([value for name in drawn for value in rows[name]]))
+        for drawn in itertools.product(rows, repeat=len(rows))
+    )
+    values = [value for group in rows.values() for value in group]
+    clusters = [name for name, group in rows.items() for _ in group]
+    measured = bootstrap_mean(values, clusters, 60_000, seed=0)
+    assert measured.mean == pytest.approx(29 / 8)
+    assert measured.low == pytest.approx(np.quantile(exact, 0.025), abs=0.06)
+    assert measured.high == pytest.approx(np.quantile(exact, 0.975), abs=0.06)
+
+
+def test_repeated_rows_of_a_task_do_not_narrow_the_interval() -> None:
+    values = np.random.default_rng(0).random(30)
+    once = bootstrap_mean(values, range(30), 500, seed=1)
+    ten_times = bootstrap_mean(np.repeat(values, 10), np.repeat(np.arange(30), 10).tolist(), 500, seed=1)
+    assert (ten_times.low, ten_times.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    as_if_independent = bootstrap_mean(np.repeat(values, 10), range(300), 500, seed=1)
+    assert as_if_independent.high - as_if_independent.low < 0.5 * (once.high - once.low)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(7)
+    covered = 0
+    for trial in range(300):
+        levels = rng.normal(0.0, 1.0, 40)
+        values = np.repeat(levels, 4) + rng.normal(0.0, 0.5, 160)
+        measured = bootstrap_mean(values, np.repeat(np.arange(40), 4).tolist(), 400, seed=trial)
+        covered += measured.low <= 0.0 <= measured.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_same_seed_same_interval_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, clusters = np.arange(50.0), [i // 2 for i in range(50)]
+    whole = bootstrap_mean(values, clusters, 1000, seed=5)
+    assert whole == bootstrap_mean(values, clusters, 1000, seed=5)
+    monkeypatch.setattr("rwml.measure.figures.bootstrap._CELLS", 25 * 7)
+    assert bootstrap_mean(values, clusters, 1000, seed=5) == whole
+
+
+def test_too_little_data_says_so_instead_of_a_narrow_interval() -> None:
+    nothing = bootstrap_mean([], [], 100)
+    assert math.isnan(nothing.mean)
+    assert nothing.as_json() == {"mean": None, "low": None, "high": None, "n": 0, "clusters": 0}
+    one_task = bootstrap_mean([0.0, 1.0], ["a", "a"], 100)
+    assert one_task.as_json() == {"mean": 0.5, "low": None, "high": None, "n": 2, "clusters": 1}
+
+
+def test_paired_difference_cancels_how_hard_a_task_is() -> None:
+    hardness = np.random.default_rng(0).random(25)
+    shifted = paired_difference(hardness, hardness + 0.1, range(25), 300)
+    assert shifted.low == pytest.approx(0.1)
+    assert shifted.high == pytest.approx(0.1)
+    assert bootstrap_mean(hardness, range(25), 300).high > bootstrap_mean(hardness, range(25), 300).low + 0.1
+
+
+def test_compare_pairs_by_key_and_counts_what_has_no_partner() -> None:
+    before = {"t1": (0.0, "a"), "t2": (1.0, "b"), "only before": (1.0, "c")}
+    after = {"t2": (1.0, "b"), "t1": (1.0, "a")}
+    assert compare(before, after, 4000) == {
+        "before": 0.5, "after": 1.0, "difference": 0.5, "interval": [0.0, 1.0],
+        "n": 2, "clusters": 2, "unpaired": 1,
+    }  # fmt: skip
+    assert compare({"x": (1.0, "a")}, {"y": (1.0, "a")})["before"] is None
+
+
+def test_same_text_ignores_only_whitespace() -> None:
+    assert same_text(" You see\n a pen 1. ", "You see a pen 1.")
+    assert not same_text("you see a pen 1.", "You see a pen 1.")
+
+
+def test_gap_is_strictly_below_its_threshold_and_needs_an_answer() -> None:
+    assert within_gap(answer("t", "x", 0.19), 0.2)
+    assert not within_gap(answer("t", "x", 0.2), 0.2)
+    assert not within_gap(answer("t", None, 0.0), 0.2)
+
+
+def test_world_model_summary_by_hand() -> None:
+    asked = [
+        transition("t1", "a"), transition("t2", "a", verb="open", knowable=False),
+        transition("t3", "b", verb="open"),
+    ]  # fmt: skip
+    said = [
+        answer("t1", "On the desk 1,  you see a pen 1.", 0.0),
+        answer("t2", "The drawer 1 is open.", 0.3),
+        answer("t3", "On the desk 1, you see a pen 2.", 0.1),
+        answer("t3", None, 0.7, truncated=True),
+    ]
+    summary = world_model_summary(asked, said, 0.2, seeds=[0, 0, 0, 1], num_samples=200)
+    overall = summary["overall"]
+    assert (overall["n"], overall["clusters"]) == (4, 2)
+    assert overall["exact"]["mean"] == 1 / 4
+    assert overall["within"]["mean"] == 2 / 4
+    assert overall["reward"]["mean"] == 2 / 4
+    assert overall["distance"]["mean"] == pytest.approx((0.0 + 0.3 + 0.1 + 2.0) / 4)
+    assert overall["unparsed"]["mean"] == 1 / 4
+    assert overall["truncated"]["mean"] == 1 / 4
+    assert {verb: group["n"] for verb, group in summary["by_verb"].items()} == {"go": 1, "open": 3}
+    assert summary["by_verb"]["open"]["within"]["mean"] == pytest.approx(1 / 3)
+    assert summary["by_knowable"]["no"]["within"]["mean"] == 0.0
+    assert summary["by_knowable"]["yes"]["n"] == 3
+    assert summary["by_valid"]["yes"]["n"] == 4
+    assert summary["by_seed"]["1"]["unparsed"]["mean"] == 1.0
+    json.dumps(summary, allow_nan=False)
+
+
+def test_a_prediction_without_its_transition_is_refused() -> None:
+    with pytest.raises(RwmlError, match="'lost', which is not a held-out one"):
+        world_model_summary([transition("t1", "a")], [answer("lost", "x", 0.1)], 0.2, num_samples=100)
+
+
+def test_success_summary_by_hand() -> None:
+    good, look = Step("take pen 1", "take pen 1", "ok", reward=0.0), Step("look", "look", "nothing")
+    bad = Step("fly", "fly", "Nothing happens.", valid=False)
+    lost = Step("", "hm", "Nothing happens.", parsed=False, valid=False, truncated=True)
+    looked_in_vain = Step("look", "look", "Nothing happens.", valid=False)
+    won = Step("put pen 1", "put pen 1", "done", reward=10.0)
+    episodes = [
+        episode("a", True, (good, won)),
+        episode("a", False, (good, look, bad, lost), seed=1),
+        episode("b", False, (looked_in_vain, look), kind="heat", split="valid_unseen"),
+    ]
+    summary = success_summary(episodes, lambda action: action == "look", num_samples=300)
+    overall = summary["overall"]
+    assert (overall["n"], overall["clusters"], overall["actions"]) == (3, 2, 8)
+    assert overall["success"]["mean"] == pytest.approx(1 / 3)
+    assert overall["return"]["mean"] == pytest.approx(10 / 3)
+    assert overall["steps"]["mean"] == pytest.approx(8 / 3)
+    assert overall["steps_won"]["mean"] == 2.0
+    assert overall["invalid"]["mean"] == 3 / 8
+    assert overall["inefficient"]["mean"] == 2 / 8, "a look that the world refused is invalid, not inefficient"
+    assert overall["invalid_or_inefficient"]["mean"] == 5 / 8
+    assert (overall["unparsed"], overall["truncated"], overall["errors"]) == (1, 1, 0)
+    assert overall["stops"] == {"success": 1, "failure": 0, "step_limit": 2, "context_limit": 0, "error": 0}
+    assert summary["by_split"]["valid_unseen"]["n"] == 1
+    assert summary["by_task_kind"]["pick"]["success"]["mean"] == 0.5
+    assert summary["by_seed"]["1"]["success"]["mean"] == 0.0
+    json.dumps(summary, allow_nan=False)
+
+
+def test_reward_is_what_training_paid_whatever_the_gap() -> None:
+    said = [
+        Prediction("t1", "x", "x", 0.35, 0.6),
+        Prediction("t1", "x", "x", 0.1, 1.0),
+        Prediction("t1", "", None, 2.0, 0.0),
+    ]
+    overall = world_model_summary([transition("t1", "a")], said, 0.2, num_samples=100)["overall"]
+    assert overall["reward"]["mean"] == pytest.approx((0.6 + 1.0 + 0.0) / 3)
+    assert overall["within"]["mean"] == pytest.approx(1 / 3)
+
+
+def test_invalid_calls_are_shares_of_calls() -> None:
+    """Of seven steps four are calls: two admitted, one refused, one that could not be read; messages are not."""
+    call, refused = Step("a", "a", "{}", "tool"), Step("b", "b", "Error: no", "tool", valid=False)
+    unread = Step("", "{", "Error: unreadable", "tool", parsed=False, valid=False)
+    message = Step("Hello?", "Hello?", "Hi.", "user")
+    episodes = [episode("a", True, (message, call, refused, message, call)), episode("b", False, (message, unread))]
+    summary = success_summary(episodes, lambda action: False, num_samples=200)
+    overall = summary["overall"]
+    assert (overall["calls"], overall["actions"]) == (4, 7)
+    assert overall["invalid_calls"]["mean"] == 2 / 4
+    assert overall["invalid_calls"]["clusters"] == 2
+    assert overall["invalid"]["mean"] == pytest.approx(2 / 7)
+    silent = [episode("a", True, (message, message)), episode("b", True, (call,), kind="talk")]
+    by_kind = success_summary(silent, lambda action: False, num_samples=100)["by_task_kind"]
+    assert by_kind["pick"]["invalid_calls"]["mean"] is None
+    assert by_kind["talk"]["invalid_calls"]["mean"] == 0.0
+
+
+def test_where_nothing_is_called_no_share_of_calls_is_given() -> None:
+    lost = Step("", "hm", "Nothing happens.", parsed=False, valid=False)
+    overall = success_summary([episode("a", False, (lost, lost))], lambda action: False, num_samples=100)["overall"]
+    assert (overall["calls"], overall["invalid_calls"]["mean"], overall["invalid"]["mean"]) == (0, None, 1.0)

@@ -1,0 +1,313 @@
+"""The sampler against plain forward passes and `generate`, in float32 on tiny random models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GptOssConfig,
+    GptOssForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from rwml.core.errors import RwmlError
+from rwml.models.sampling.kv import Trunk, plan_trunks
+from rwml.models.sampling.sampler import Completion, Sampler, SamplingParams, pick
+
+STOP = 1
+VOCAB = 40
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 6,
+    "initializer_range": 0.4,
+    "eos_token_id": STOP,
+    "bos_token_id": 2,
+    "pad_token_id": 0,
+}
+KINDS = ("qwen3", "llama", "gpt2", "softcap", "sinks")
+LAYERS = {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+def make_model(kind: str) -> Any:
+    torch.manual_seed(3)
+    if kind == "qwen3":
+        return Qwen3ForCausalLM(Qwen3Config(**SIZES)).eval()
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+    if kind == "softcap":  # and a sliding window, half of the layers
+        sizes = {**SIZES, **LAYERS, "initializer_range": 0.2, "attn_logit_softcapping": 2.0}
+        return Gemma2ForCausalLM(Gemma2Config(**sizes, attn_implementation="eager")).eval()
+    if kind == "sinks":  # and a sliding window, and experts
+        sizes = {**SIZES, **LAYERS, "num_local_experts": 4, "num_experts_per_tok": 2, "tie_word_embeddings": False}
+        return GptOssForCausalLM(GptOssConfig(**sizes, attn_implementation="eager")).eval()
+    if kind == "alibi":
+        sizes = {"vocab_size": VOCAB, "hidden_size": 24, "n_layer": 2, "n_head": 4, "initializer_range": 0.4}
+        return BloomForCausalLM(BloomConfig(**sizes, eos_token_id=STOP)).eval()
+    if kind == "recurrent":
+        sizes = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": 2, "initializer_range": 0.4}
+        return MambaForCausalLM(MambaConfig(**sizes, state_size=4, eos_token_id=STOP)).eval()
+    config = GPT2Config(
+        vocab_size=VOCAB, n_embd=24, n_layer=2, n_head=4, n_positions=256, initializer_range=0.4, eos_token_id=STOP
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+def numbers(count: int, seed: int) -> list[int]:
+    return torch.randint(2, VOCAB, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def episode_prompts() -> list[list[int]]:
+    """Two histories asked after several of their steps, with questions of unequal length, and a prompt of its own."""
+    prompts = []
+    for seed in (1, 2):
+        history = [5, 6, 7, *numbers(40, seed)]
+        prompts += [history[:n] + numbers(2 + n % 4, 100 + n) for n in (3, 9, 17, 30, 43)]
+    return [*prompts, [9, 8, 7], [11]]
+
+
+def plain_logprobs(model: Any, context: Sequence[int], ids: Sequence[int], temperature: float) -> torch.Tensor:
+    with torch.no_grad():
+        logits = model(torch.tensor([[*context, *ids]])).logits[0, len(context) - 1 : -1].float()
+    return (logits / temperature).log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
+
+
+def greedy(model: Any, context: Sequence[int], count: int) -> tuple[int, ...]:
+    out = model.generate(
+        torch.tensor([context]), max_new_tokens=count, do_sample=False, eos_token_id=STOP, pad_token_id=0
+    )
+    return tuple(out[0, len(context) :].tolist())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_sampling_is_generate(kind: str) -> None:
+    model, prompts = make_model(kind), episode_prompts()
+    sampler = Sampler(model, [STOP])
+    assert sampler.shares
+    out = sampler.sample(prompts, 2, SamplingParams(14, temperature=0), torch.Generator())
+    for prompt, group in zip(prompts, out, strict=True):
+        expected = greedy(model, prompt, 14)
+        assert [completion.ids for completion in group] == [expected, expected]
+        assert all(completion.truncated == (expected[-1] != STOP) for completion in group)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_logprobs_are_those_of_a_plain_forward_pass(kind: str, temperature: float) -> None:
+    model, prompts = make_model(kind), episode_prompts()
+    generator = torch.Generator().manual_seed(0)
+    params = SamplingParams(20, temperature=temperature)
+    out = Sampler(model, [STOP, 4, 12]).sample(prompts, 5, params, generator, max_rows=32)
+    lengths = set()
+    for prompt, group in zip(prompts, out, strict=True):
+        assert len(group) == 5
+        for completion in group:
+            lengths.add(len(completion.ids))
+            expected = plain_logprobs(model, prompt, completion.ids, temperature)
+            torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
+            assert completion.truncated == (completion.ids[-1] not in (STOP, 4, 12))
+            assert not set(completion.ids[:-1]) & {STOP, 4, 12}
+    assert len(lengths) > 4, "rows must end at different steps, or leaving the batch is not tried"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_turns_with_kept_caches_equal_whole_contexts(kind: str) -> None:
+    model = make_model(kind)
+    opening = numbers(12, 7)
+    prompts = [opening, opening, [*opening[:8], 9, 9], opening, [13], opening]
+    play = Sampler(model, [STOP, 4, 12]).play(prompts)
+    contexts = [list(prompt) for prompt in prompts]
+    generator = torch.Generator().manual_seed(5)
+    turns = [[0, 1, 2, 3, 4, 5], [5, 3, 1], [0, 2, 4, 1], [2, 1, 5], [1, 2], [1]]
+    for turn, rows in enumerate(turns):
+        done = play.decode(rows, SamplingParams(9 + turn), generator)
+        for row, completion in zip(rows, done, strict=True):
+            expected = plain_logprobs(model, contexts[row], completion.ids, 1.0)
+            torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
+            contexts[row] += completion.ids
+        observations = [numbers(1 + (3 * row + turn) % 7, 50 * turn + row) for row in rows]
+        if turn != 4:  # one turn goes on without anything new
+            play.extend(rows, observations)
+            for row, observation in zip(rows, observations, strict=True):
+                contexts[row] += observation
+        if turn == 2:
+            play.drop([0, 4])
+        if turn == 3:
+            play.drop([3])
+    assert play.decode([], SamplingParams(3), generator) == []
+
+
+def test_greedy_turns_are_generate_on_the_whole_context() -> None:
+    model = make_model("qwen3")
+    prompts = [numbers(10, 1), numbers(15, 2), numbers(10, 1)]
+    play, contexts = Sampler(model, [STOP]).play(prompts), [list(prompt) for prompt in prompts]
+    for turn in range(4):
+        done = play.decode([2, 0, 1], SamplingParams(6, temperature=0), torch.Generator())
+        for row, completion in zip([2, 0, 1], done, strict=True):
+            assert completion.ids == greedy(model, contexts[row], 6)
+            contexts[row] += [*completion.ids, 3, 5 + turn]
+        play.extend([0, 1, 2], [[3, 5 + turn]] * 3)
+
+
+def test_dropped_rows_give_their_memory_back() -> None:
+    play = Sampler(make_model("qwen3"), [STOP]).play([numbers(10, i) for i in range(8)])
+    play.decode(range(8), SamplingParams(4), torch.Generator().manual_seed(0))
+    play.drop([0, 1, 2])
+    assert play._cache.own_kv[0][0].shape[0] == 8
+    play.drop([6, 7])
+    assert play._cache.own_kv[0][0].shape[0] == 3
+    with pytest.raises(AssertionError):
+        play.decode([0], SamplingParams(4), torch.Generator())
+
+
+def test_same_seed_same_tokens_whenever_other_rows_end() -> None:
+    model, prompts = make_model("llama"), episode_prompts()
+    sampler = Sampler(model, [STOP])
+
+    def run(seed: int) -> list[list[tuple[int, ...]]]:
+        out = sampler.sample(prompts, 4, SamplingParams(10), torch.Generator().manual_seed(seed))
+        return [[completion.ids for completion in group] for group in out]
+
+    assert run(1) == run(1) != run(2)
+    ended_early = Sampler(model, range(2, VOCAB, 3)).sample(
+        prompts, 4, SamplingParams(10), torch.Generator().manual_seed(1)
+    )
+    for whole, group in zip(run(1), ended_early, strict=True):
+        assert all(ids[: len(c.ids)] == c.ids or STOP in ids for ids, c in zip(whole, group, strict=True))
+
+
+def test_stop_token_is_kept_and_ends_the_message() -> None:
+    model = make_model("qwen3")
+    prompt = numbers(10, 4)
+    ids = greedy(model, prompt, 8)
+    stop = ids[3]
+    first = ids.index(stop)
+    (completion,) = Sampler(model, [stop]).sample([prompt], 1, SamplingParams(8, temperature=0), torch.Generator())[0]
+    assert completion == Completion(ids[: first + 1], completion.logprobs, truncated=False)
+    (cut,) = Sampler(model, []).sample([prompt], 1, SamplingParams(3, temperature=0), torch.Generator())[0]
+    assert cut == Completion(ids[:3], cut.logprobs, truncated=True)
+    assert len(cut.logprobs) == 3
+
+
+def test_sampled_frequencies_follow_the_model() -> None:
+    model, prompt = make_model("qwen3"), numbers(6, 9)
+    with torch.no_grad():
+        expected = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+    (group,) = Sampler(model, []).sample([prompt], 8000, SamplingParams(1), torch.Generator().manual_seed(0), 4000)
+    seen = torch.bincount(torch.tensor([completion.ids[0] for completion in group]), minlength=VOCAB)
+    common = expected * 8000 >= 5
+    chi2 = ((seen - expected * 8000) ** 2 / (expected * 8000))[common].sum().item()
+    # The 99.9% quantile of chi-square with k degrees of freedom is below k + 4.5 * sqrt(2 k) for k >= 3.
+    k = int(common.sum()) - 1
+    assert k >= 3
+    assert chi2 < k + 4.5 * (2 * k) ** 0.5
+
+
+def test_cuts_leave_the_likeliest_tokens_in_proportion() -> None:
+    probs = torch.tensor([[0.1, 0.4, 0.0, 0.3, 0.2]])
+    uniform = torch.linspace(0, 1 - 2**-24, 10_001)
+
+    def shares(**cuts: Any) -> list[float]:
+        ids, logprobs = pick(probs.log().expand(10_001, 5), uniform, SamplingParams(1, **cuts))
+        torch.testing.assert_close(logprobs, probs[0].log()[ids], rtol=0, atol=1e-5)
+        return [round(share, 2) for share in (torch.bincount(ids, minlength=5) / 10_001).tolist()]
+
+    assert shares() == [0.1, 0.4, 0.0, 0.3, 0.2]
+    assert shares(top_k=2) == [0.0, 0.57, 0.0, 0.43, 0.0]
+    assert shares(top_p=0.75) == [0.0, 0.44, 0.0, 0.33, 0.22]
+    assert shares(top_p=0.3) == [0.0, 1.0, 0.0, 0.0, 0.0]
+    assert shares(top_k=3, top_p=0.5) == [0.0, 0.57, 0.0, 0.43, 0.0]
+
+
+def test_model_is_left_as_it_was() -> None:
+    model = make_model("qwen3")
+    model.train()
+    model.model.layers[0].eval()
+    before = [module.training for module in model.modules()], model.config._attn_implementation
+    sampler = Sampler(model, [STOP], autocast=torch.bfloat16)
+    sampler.play([[3, 4]]).decode([0], SamplingParams(2), torch.Generator())
+    assert ([module.training for module in model.modules()], model.config._attn_implementation) == before
+    with pytest.raises(RwmlError, match="empty prompt"):
+        sampler.sample([[]], 2, SamplingParams(2), torch.Generator())
+    assert ([module.training for module in model.modules()], model.config._attn_implementation) == before
+
+
+def test_an_adapter_is_sampled_with() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(
+        make_model("llama"), LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
+    prompt = numbers(9, 3)
+    sampler = Sampler(model, [])
+    assert sampler.shares
+    (group,) = sampler.sample([prompt], 4, SamplingParams(5), torch.Generator().manual_seed(0))
+    for completion in group:
+        expected = plain_logprobs(model, prompt, completion.ids, 1.0)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
+    with model.disable_adapter():
+        assert (plain_logprobs(model, prompt, group[0].ids, 1.0) - torch.tensor(group[0].logprobs)).abs().max() > 0.01
+
+
+def test_bfloat16_autocast_stays_close() -> None:
+    model, prompts = make_model("qwen3"), episode_prompts()
+    params = SamplingParams(6)
+    for group, prompt in zip(
+        Sampler(model, [], torch.bfloat16).sample(prompts, 3, params, torch.Generator().manual_seed(0)),
+        prompts,
+        strict=True,
+    ):
+        for completion in group:
+            expected = plain_logprobs(model, prompt, completion.ids, 1.0)
+            assert (torch.tensor(completion.logprobs) - expected).abs().mean() < 0.2
+
+
+@pytest.mark.parametrize("kind", ["alibi", "recurrent"])
+def test_models_with_another_attention_are_read_anew(kind: str) -> None:
+    model = make_model(kind)
+    with pytest.warns(UserWarning, match="cannot share prefixes"):
+        sampler = Sampler(model, [STOP])
+    prompts = [numbers(12, 1), numbers(9, 2), numbers(12, 1)]
+    play, contexts = sampler.play(prompts), [list(prompt) for prompt in prompts]
+    generator = torch.Generator().manual_seed(2)
+    for rows in ([0, 1, 2], [2, 0], [1, 2, 0]):
+        for row, completion in zip(rows, play.decode(rows, SamplingParams(6), generator), strict=True):
+            expected = plain_logprobs(model, contexts[row], completion.ids, 1.0)
+            torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
+            contexts[row] += [*completion.ids, 3, 5]
+        play.extend(rows, [[3, 5]] * len(rows))
+    (group,) = sampler.sample([prompts[1]], 3, SamplingParams(5, temperature=0), generator)
+    assert {completion.ids for completion in group} == {greedy(model, prompts[1], 5)}
+
+
+def test_trunks_by_hand() -> None:
+    a, b = tuple(range(20)), tuple(range(10, 40))
+    prompts = [(*a, 90), (*a[:12], 91, 92), (*b, 93), (7,)]
+    trunks, place = plan_trunks(prompts, [4, 4, 4, 1])
+    assert trunks == [Trunk(-1, 0, b), Trunk(-1, 0, a)]
+    assert place == [(1, 20), (1, 12), (0, 30), (-1, 0)]
+    # A prompt that shares only its head with a longer one, and is long itself, gets a trunk that continues the head.
+    head, left, right = (1, 2, 3), tuple(range(100, 300)), tuple(range(300, 450))
+    trunks, place = plan_trunks([(*head, *right), (*head, *left), (*head, *right[:70], 9)], [8, 8, 8])
+    assert trunks == [Trunk(-1, 0, (*head, *left[:-1])), Trunk(0, 3, (*head, *right[:-1]))]
+    assert place == [(1, 152), (0, 202), (1, 73)]
+    # Too few rows to share anything: everything is the row's own.
+    assert plan_trunks([(1, 2, 3)], [3]) == ([], [(-1, 0)])

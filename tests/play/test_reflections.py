@@ -1,0 +1,117 @@
+"""Reflections by a server on loopback: what it is asked, and what becomes of each of its answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from rwml.core.recipe.recipe import JudgeConfig
+from rwml.core.types import Episode, Step
+from rwml.play.demonstrations import expert_episodes
+from rwml.play.reflections import CUT_OFF, EMPTY, MARKED, Reflection, question, reflect, reflected
+from rwml.models.language_model import Mind
+from rwml.worlds.base import World
+
+BLOCK = re.compile(r"^\[([^\]]+)\]\n", re.MULTILINE)
+
+
+@pytest.fixture
+def expert(mind: Mind, world: World) -> list[Episode]:
+    return expert_episodes(world, mind.chat, world.prompts("brief"), world.tasks("train")[:2], seed=0, max_steps=30)
+
+
+def test_the_question_by_hand(expert: list[Episode]) -> None:
+    steps = (Step("open box", "", "It is empty."), Step("take pen", "", "You have it."))
+    episode = replace(expert[0], opening="Find the pen.", steps=steps)
+    asked = question(episode, 1, [Step("look", "", "A room.")])
+    assert asked.split("\n\n", 1)[1].rpartition("\n\n")[0] == (
+        "[start]\nFind the pen.\n[action]\nopen box\n[seen]\nIt is empty.\n\n"
+        "[the action taken now]\ntake pen\n[what it leads to]\nYou have it.\n"
+        "[another possible action]\nlook\n[what it would lead to]\nA room."
+    )
+    assert "what the other actions lack" in asked
+    alone = question(episode, 0, [])
+    assert "other actions" not in alone
+    assert "[another possible action]" not in alone
+
+
+def test_other_actions_are_shown_with_what_they_really_lead_to(
+    mind: Mind,
+    world: World,
+    expert: list[Episode],
+    chat_server,  # type: ignore[no-untyped-def]
+) -> None:
+    chat_server.answer = lambda messages: "I do this."
+    config = JudgeConfig(base_url=chat_server.url, model="a-writer", temperature=0.5, max_new_tokens=77)
+    found = reflect(world, mind.chat, expert, config, 2, seed=0)
+    assert [(r.episode, r.step) for r in found] == [(e.id, n) for e in expert for n in range(len(e.steps))]
+    assert {(a["model"], a["temperature"], a["max_tokens"]) for a in chat_server.asked} == {("a-writer", 0.5, 77)}
+    asked = {request["messages"][0]["content"] for request in chat_server.asked}
+    tried = 0
+    for episode in expert:
+        for number, step in enumerate(episode.steps):
+            [text] = [a for a in asked if f"\n{episode.opening}\n" in a and len(BLOCK.findall(a)) == 7 + 2 * number]
+            blocks = BLOCK.split(text)[1:]
+            shown = list(zip(blocks[::2], (body.strip() for body in blocks[1::2]), strict=True))
+            taken = shown.index(("the action taken now", step.action))
+            assert shown[taken + 1] == ("what it leads to", step.observation)
+            for (_, action), (_, result) in zip(shown[taken + 2 :: 2], shown[taken + 3 :: 2], strict=True):
+                env = world.env()
+                env.reset(episode.task, episode.seed)
+                for past in episode.steps[:number]:
+                    env.step(past.action)
+                assert action in env.admissible
+                assert action != step.action
+                assert result.split("\n\nWrite")[0].strip() == env.step(action).observation.strip()
+                tried += 1
+    assert tried == 2 * len(found)
+    assert {r.alternatives for r in found} == {2}
+
+
+def test_what_becomes_of_each_answer(
+    mind: Mind,
+    world: World,
+    expert: list[Episode],
+    chat_server,  # type: ignore[no-untyped-def]
+) -> None:
+    """One answer of each sort, by the number of the step; failed ones are kept with their reason."""
+    answers: dict[int, tuple[str | int, str, str]] = {
+        0: ("It is near.", "It is near.", ""),
+        1: ("<think>hm</think> It is far.\n", "It is far.", ""),
+        2: (400, "", "HTTP 400"),
+        3: (" \n", "", EMPTY),
+        4: ("I write <action>look</action> now.", "", MARKED),
+        5: ("one two three four five six", "", CUT_OFF),
+        6: ("The end.<|end|>", "", MARKED),
+    }
+    prompts = world.prompts("brief")
+    [long] = [episode for episode in expert if len(episode.steps) == max(len(e.steps) for e in expert)][:1]
+    assert len(long.steps) >= len(answers), "every sort comes up"
+    chat_server.answer = lambda messages: answers.get(messages[0]["content"].count("[seen]"), answers[0])[0]
+    config = JudgeConfig(base_url=chat_server.url, model="w", max_new_tokens=5)
+    found = reflect(world, mind.chat, [long], config, 0, seed=0)
+    expected = [answers.get(number, answers[0]) for number in range(len(long.steps))]
+    assert [(r.thought, r.failure) for r in found] == [(thought, failure) for _, thought, failure in expected]
+    assert found[2].error.startswith('HTTP 400: {"error": "refused"}')
+    words = {
+        request["messages"][0]["content"]: len(request["messages"][0]["content"].split())
+        for request in chat_server.asked
+    }
+    assert found[1].prompt_tokens == words[question(long, 1, [])]
+    assert [r.completion_tokens for r in found[:3]] == [3, 4, 0]
+
+    [told, other] = reflected(mind.chat, prompts, [long, replace(long, id="other")], found)
+    assert other.steps == long.steps
+    assert [step.text for step in told.steps] == [
+        f"<think>{thought}</think><action>{step.action}</action>"
+        for (_, thought, _), step in zip(expected, long.steps, strict=True)
+    ]
+
+
+def test_nothing_is_asked_about_nothing(mind: Mind, world: World) -> None:
+    """No episode, no request: no server is there to answer one."""
+    config = JudgeConfig(base_url="http://127.0.0.1:9/v1", model="w")
+    assert reflect(world, mind.chat, [], config, 3, seed=0) == []
+    assert Reflection("e", 0, "", "ReadTimeout: slow", 0, 0, 0).failure == "ReadTimeout"
