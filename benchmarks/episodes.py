@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from rwml.trees.objectives import group_advantages
 from rwml.core.prompts import next_state_text
 from rwml.core.types import Episode, Transition
-from rwml.world_models.questions import Answer, question_ids
-from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.transitions import transitions_of
-from rwml.models.language_model import Mind, load_mind, save_mind
+from rwml.models.language_model import LanguageModel, load_language_model, save_language_model
 from rwml.models.tiny import TinyShape, new_model
+from rwml.play.rollout import play_actor, seats_for
+from rwml.trees.objectives import group_advantages
+from rwml.world_models.questions import Answer, question_ids
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
+from rwml.worlds.transitions import transitions_of
 
 ACTOR = "noisy:0.6"
 TASKS_LOOKED_AT = 400
@@ -52,10 +52,10 @@ class Work:
         """Those that rwml computes; the peers are given the same."""
         return group_advantages(torch.from_numpy(self.rewards_PG))[0].numpy()
 
-    def questions(self, mind: Mind) -> list[list[int]]:
+    def questions(self, lm: LanguageModel) -> list[list[int]]:
         """Prompt ids of every transition."""
         prompts = get_world("alfworld").prompts(self.style)
-        return [question_ids(mind.chat, prompts, row) for row in self.transitions]
+        return [question_ids(lm.chat, prompts, row) for row in self.transitions]
 
     def save(self, path: Path) -> None:
         """As JSON."""
@@ -87,14 +87,14 @@ def make_world() -> tuple[World, str]:
     return get_world("alfworld", size="official", num_train=TASKS_LOOKED_AT), "generated scenes of official size"
 
 
-def make_mind(folder: Path, shape: TinyShape, seed: int = 0) -> Mind:
+def make_lm(folder: Path, shape: TinyShape, seed: int = 0) -> LanguageModel:
     """A Qwen3 of random weights with the tiny model's tokenizer, saved in `folder` for every side to load."""
-    tiny = load_mind("tiny", device="cpu")
+    tiny = load_language_model("tiny", device="cpu")
     model = new_model(shape, len(tiny.tokenizer), seed)
     for config in (model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tiny.tokenizer.eos_token_id, tiny.tokenizer.pad_token_id
-    save_mind(Mind(model, tiny.tokenizer, tiny.chat, "random"), folder)
-    return load_mind(folder, device="cpu")
+    save_language_model(LanguageModel(model, tiny.tokenizer, tiny.chat, "random"), folder)
+    return load_language_model(folder, device="cpu")
 
 
 def play(world: World, count: int, steps: int, seed: int) -> list[Episode]:
@@ -109,16 +109,18 @@ def play(world: World, count: int, steps: int, seed: int) -> list[Episode]:
     raise SystemExit(f"only {len(found)} of {TASKS_LOOKED_AT} games last {steps} steps; ask for fewer --steps")
 
 
-def whole_episodes(mind: Mind, count: int, steps: int, group: int, answer_tokens: int, style: str, seed: int) -> Work:
+def whole_episodes(
+    lm: LanguageModel, count: int, steps: int, group: int, answer_tokens: int, style: str, seed: int
+) -> Work:
     """Every step of `count` episodes, with its full history."""
     world, source = make_world()
     episodes = play(world, count, steps, seed)
     rows = [row for episode in episodes for row in transitions_of(episode, world, "train")]
-    return with_answers(mind, rows, group, answer_tokens, style, source, seed)
+    return with_answers(lm, rows, group, answer_tokens, style, source, seed)
 
 
 def single_prompts(
-    mind: Mind, count: int, prompt_tokens: int, group: int, answer_tokens: int, style: str, seed: int
+    lm: LanguageModel, count: int, prompt_tokens: int, group: int, answer_tokens: int, style: str, seed: int
 ) -> Work:
     """One transition of each of `count` episodes: the one whose prompt is nearest to `prompt_tokens`."""
     world, source = make_world()
@@ -126,19 +128,19 @@ def single_prompts(
     for episode in play(world, count, 40, seed):
         steps = list(transitions_of(episode, world, "train"))
         prompts = world.prompts(style)
-        rows.append(min(steps, key=lambda row: abs(len(question_ids(mind.chat, prompts, row)) - prompt_tokens)))
-    return with_answers(mind, rows, group, answer_tokens, style, source, seed)
+        rows.append(min(steps, key=lambda row: abs(len(question_ids(lm.chat, prompts, row)) - prompt_tokens)))
+    return with_answers(lm, rows, group, answer_tokens, style, source, seed)
 
 
 def with_answers(
-    mind: Mind, rows: list[Transition], group: int, answer_tokens: int, style: str, source: str, seed: int
+    lm: LanguageModel, rows: list[Transition], group: int, answer_tokens: int, style: str, source: str, seed: int
 ) -> Work:
     """G answers to each transition, from the seed alone."""
     rng = random.Random(seed)
     answers, rewards = [], []
     for row in rows:
         texts = _next_states(row, group, rng)
-        answers.append([_answer(mind, row, text, answer_tokens, rng) for text in texts])
+        answers.append([_answer(lm, row, text, answer_tokens, rng) for text in texts])
         rewards.append([float(text == row.next_state) for text in texts])
     return Work(rows, answers, np.array(rewards, dtype=np.float32), style, source)
 
@@ -155,9 +157,9 @@ def _next_states(row: Transition, group: int, rng: random.Random) -> list[str]:
     return guesses
 
 
-def _answer(mind: Mind, row: Transition, text: str, tokens: int, rng: random.Random) -> Answer:
+def _answer(lm: LanguageModel, row: Transition, text: str, tokens: int, rng: random.Random) -> Answer:
     """An answer of `tokens` tokens, or more where the next state alone is longer; its thought is cut to fit."""
-    chat = mind.chat
+    chat = lm.chat
     bare = chat.text(next_state_text(text)) + chat.to_user[:1]
     opened = len(chat.text("<think>"))
     words = chat.text(" ".join(rng.sample([row.opening, *row.history], len(row.history) + 1)) * 2)
@@ -165,9 +167,9 @@ def _answer(mind: Mind, row: Transition, text: str, tokens: int, rng: random.Ran
     return Answer(tuple(ids), (), chat.decode(ids), text, False)
 
 
-def describe(work: Work, mind: Mind) -> dict[str, Any]:
+def describe(work: Work, lm: LanguageModel) -> dict[str, Any]:
     """Sizes, for the table and the JSON file."""
-    prompts = [len(ids) for ids in work.questions(mind)]
+    prompts = [len(ids) for ids in work.questions(lm)]
     lengths = [len(answer.ids) for group in work.answers for answer in group]
     return {
         "source": work.source,

@@ -81,15 +81,15 @@ class Clock:
 @contextmanager
 def clocks(clock: Clock) -> Iterator[None]:
     """The parts, as they are named in docs/performance.md."""
-    from rwml.world_models import questions as predict
-from rwml.train import trainer
-    from rwml.trees import forward
-from rwml.models.sampling import sampler
-from rwml.trees import attention as tree_attention
     from rwml.models.chat import ChatFormat
-    from rwml.models.sampling.kv import SharedPrefixCache
     from rwml.models.embedding.minilm import MiniLM
+    from rwml.models.sampling import sampler
+    from rwml.models.sampling.kv import SharedPrefixCache
     from rwml.models.sampling.prefix_attention import RowsPass, TrunkPass
+    from rwml.train import trainer
+    from rwml.trees import attention as tree_attention
+    from rwml.trees import forward
+    from rwml.world_models import questions as predict
 
     reference = "update: reference pass"
 
@@ -134,24 +134,25 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     """A step, as `stages/train_wm.py` makes it."""
     from rwml.core.recipe.recipe import TrainWmConfig
     from rwml.core.records import MetricsLog
-    from rwml.train.batches import answer_trees
-    from rwml.world_models.questions import ask
-    from rwml.rewards.rewards import EmbeddingReward
-    from rwml.play.rollout import play_actor, seats_for
-    from rwml.train.trainer import Trainer, generator_for
-    from rwml.worlds.transitions import transitions_of
+    from rwml.core.seeds import generator_for
     from rwml.models.embedding.embedder import Embedder
-    from rwml.models.language_model import load_mind
+    from rwml.models.language_model import load_language_model
     from rwml.models.sampling.sampler import Sampler, SamplingParams
+    from rwml.play.rollout import play_actor, seats_for
+    from rwml.rewards.rewards import EmbeddingReward
+    from rwml.train.batches import answer_trees
+    from rwml.train.trainer import Trainer
+    from rwml.world_models.questions import ask
     from rwml.worlds.registry import get_world
+    from rwml.worlds.transitions import transitions_of
 
     world = get_world("alfworld", source="scenes", size=args.size, num_train=64)
     episodes = play_actor(world, seats_for(world.tasks("train"), 1, 0), "noisy", args.steps_per_episode)
     rows = [row for episode in episodes for row in transitions_of(episode, world, "train")]
-    mind, prompts = load_mind("tiny", device="cpu"), world.prompts("brief")
+    lm, prompts = load_language_model("tiny", device="cpu"), world.prompts("brief")
     config = TrainWmConfig(kl_weight=0.02, learning_rate=1e-30, group_size=args.group, max_new_tokens=80)
-    trainer = Trainer(mind, config, folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
-    sampler = Sampler(mind.model, mind.chat.stop_ids)
+    trainer = Trainer(lm, config, folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
+    sampler = Sampler(lm.model, lm.chat.stop_ids)
     params = SamplingParams(max_new_tokens=80)
     kept = Embedder()
 
@@ -160,13 +161,13 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
         batch, embedder = rows[first : first + args.prompts], Embedder() if args.cold else kept
         known = embedder.stats.embedded
         with clock.part("sampling: the rest"):
-            answers = ask(mind, sampler, prompts, batch, args.group, params, generator_for("profile", number))
+            answers = ask(lm, sampler, prompts, batch, args.group, params, generator_for("profile", number))
         with clock.part("reward: the rest"):
             flat = [answer.next_state for group in answers for answer in group]
             real = [row.next_state for row in batch for _ in range(args.group)]
             _, rewards = EmbeddingReward(embedder, 0.1).score(flat, real)
         with clock.part("update: the rest"):
-            scored = answer_trees(mind, prompts, batch, answers, rewards.reshape(-1, args.group), config)
+            scored = answer_trees(lm, prompts, batch, answers, rewards.reshape(-1, args.group), config)
             trainer._update(scored.trees, 0)
         tokens = sum(len(answer.ids) for group in answers for answer in group)
         return {

@@ -27,19 +27,20 @@ import torch
 
 from reward import naive_scorer
 from rwml.core.recipe.recipe import Recipe, load_recipe
-from rwml.trees.objectives import group_advantages
 from rwml.core.records import MetricsLog
+from rwml.core.seeds import generator_for
 from rwml.core.types import Transition
-from rwml.train.batches import answer_trees, episode_trees
-from rwml.world_models.questions import Answer, ask, question_ids
-from rwml.rewards.rewards import EmbeddingReward
-from rwml.play.rollout import ModelPlayer, Played, seats_for
 from rwml.loading import load_embedder, load_model, load_world, player_of, sampler_of
-from rwml.train.trainer import Trainer, generator_for
-from rwml.worlds.transitions import transitions_of
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, SamplingParams
+from rwml.play.rollout import ModelPlayer, SampledEpisode, seats_for
+from rwml.rewards.rewards import EmbeddingReward
 from rwml.stages.pipeline import find_recipe
+from rwml.train.batches import answer_trees, episode_trees
+from rwml.train.trainer import Trainer
+from rwml.trees.objectives import group_advantages
+from rwml.world_models.questions import Answer, ask, question_ids
+from rwml.worlds.transitions import transitions_of
 
 PLAIN_ROWS = 16
 Parts = dict[str, float]
@@ -55,18 +56,18 @@ def timed(parts: Parts, name: str, work: Callable[[], Any]) -> Any:
 class GenerateSampler:
     """`generate` in the place of our sampler: the same calls, contexts read anew."""
 
-    def __init__(self, mind: Mind) -> None:
-        self.mind = mind
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
 
     def rows(self, contexts: Sequence[Sequence[int]], params: SamplingParams) -> list[Completion]:
         """One completion of each context."""
-        width, pad = max(map(len, contexts)), self.mind.tokenizer.pad_token_id or 0
+        width, pad = max(map(len, contexts)), self.lm.tokenizer.pad_token_id or 0
         ids = torch.tensor([[pad] * (width - len(c)) + list(c) for c in contexts])
         mask = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts])
-        stop = sorted(self.mind.chat.stop_ids)
+        stop = sorted(self.lm.chat.stop_ids)
         options = {"do_sample": True, "temperature": params.temperature, "top_k": 0, "top_p": 1.0}
         with torch.inference_mode():
-            out = self.mind.model.generate(
+            out = self.lm.model.generate(
                 ids, attention_mask=mask, max_new_tokens=params.max_new_tokens, eos_token_id=stop, **options
             )
         found = []
@@ -106,7 +107,7 @@ class GenerateSampler:
 
 def plain_update(trainer: Trainer, sequences: Sequence[tuple[list[int], np.ndarray]]) -> None:
     """GRPO on separate sequences: (ids [T], weight of each token's log-probability [T])."""
-    model, reference = trainer.mind.model, trainer.reference
+    model, reference = trainer.lm.model, trainer.reference
     order = sorted(sequences, key=lambda one: len(one[0]))
     for start in range(0, len(order), PLAIN_ROWS):
         rows = order[start : start + PLAIN_ROWS]
@@ -137,7 +138,7 @@ class Steps:
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.world = recipe, load_world(recipe)
-        self.mind = load_model(recipe.model)
+        self.lm = load_model(recipe.model)
         self.prompts = self.world.prompts(recipe.model.prompts)
         tasks = self.world.tasks("train")[: recipe.collect.num_tasks]
         self.player = self._player(32)
@@ -149,11 +150,11 @@ class Steps:
 
     def _player(self, max_new_tokens: int) -> ModelPlayer:
         params = SamplingParams(max_new_tokens, 1.0)
-        return player_of(self.recipe, self.mind, params, self.recipe.train_policy.episode_max_steps)
+        return player_of(self.recipe, self.lm, params, self.recipe.train_policy.episode_max_steps)
 
     def trainer(self, config: Any) -> Trainer:
         still = config.model_copy(update={"learning_rate": 1e-30})
-        return Trainer(self.mind, still, self.folder, self.log, "steps", 0)
+        return Trainer(self.lm, still, self.folder, self.log, "steps", 0)
 
     def world_model(self, number: int, plain: bool) -> Parts:
         """Sampling, reward and update of one world-model step."""
@@ -161,18 +162,16 @@ class Steps:
         size, group = config.batch_size, config.group_size
         batch = self.rows[number * size : (number + 1) * size]
         trainer = self.trainer(config)
-        sampler: Any = GenerateSampler(self.mind) if plain else sampler_of(self.mind, self.recipe.model)
+        sampler: Any = GenerateSampler(self.lm) if plain else sampler_of(self.lm, self.recipe.model)
         params = SamplingParams(config.max_new_tokens, 1.0)
         generator = generator_for("answers", number)
-        answers = timed(
-            parts, "sampling", lambda: ask(self.mind, sampler, self.prompts, batch, group, params, generator)
-        )
+        answers = timed(parts, "sampling", lambda: ask(self.lm, sampler, self.prompts, batch, group, params, generator))
         rewards = timed(parts, "reward", lambda: self._rewards(batch, answers, plain)).reshape(-1, group)
         if plain:
             sequences = self._sequences(batch, answers, rewards)
             timed(parts, "update", lambda: plain_update(trainer, sequences))
         else:
-            scored = answer_trees(self.mind, self.prompts, batch, answers, rewards, config)
+            scored = answer_trees(self.lm, self.prompts, batch, answers, rewards, config)
             timed(parts, "update", lambda: trainer._update(scored.trees, 0))
         return parts
 
@@ -188,7 +187,7 @@ class Steps:
         advantages, _ = group_advantages(torch.from_numpy(rewards), "std")
         found = []
         for row, group, own in zip(batch, answers, advantages.tolist(), strict=True):
-            question = question_ids(self.mind.chat, self.prompts, row)
+            question = question_ids(self.lm.chat, self.prompts, row)
             for answer, advantage in zip(group, own, strict=True):
                 weight = np.zeros(len(question) + len(answer.ids))
                 weight[len(question) :] = (advantage or 1e-30) / len(answer.ids)
@@ -202,10 +201,10 @@ class Steps:
         player = self._player(config.max_new_tokens)
         if plain:
             player = ModelPlayer(
-                self.mind, GenerateSampler(self.mind), self.prompts, player.params, player.max_steps, player.max_context
+                self.lm, GenerateSampler(self.lm), self.prompts, player.params, player.max_steps, player.max_context
             )  # type: ignore[arg-type]
         seats = seats_for(tasks, config.group_size, number)
-        played: list[Played] = timed(
+        played: list[SampledEpisode] = timed(
             parts, "play", lambda: player.play(self.world, seats, generator_for("play", number))
         )
         groups = [played[i : i + config.group_size] for i in range(0, len(played), config.group_size)]

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.files import read_json
+from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.run import Run
 from rwml.core.types import Transition
 from rwml.stages import train_wm

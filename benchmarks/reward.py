@@ -37,9 +37,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rwml.rewards.rewards import EmbeddingReward, exact
+from rwml.core.seeds import generator_for
+from rwml.core.text import same_text
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.embedding.minilm import installed_folder
+from rwml.rewards.rewards import EmbeddingReward
 from rwml.worlds.alfworld import load_game
 
 Group = tuple[str, list[str | None]]
@@ -101,7 +103,7 @@ def duplicate_share(groups: Sequence[Group]) -> float:
     free = total = 0
     for real, answers in groups:
         read = [answer for answer in answers if answer is not None]
-        free += len(read) - len({answer for answer in read if not exact(answer, real)})
+        free += len(read) - len({answer for answer in read if not same_text(answer, real)})
         total += len(read)
     return free / total
 
@@ -184,23 +186,22 @@ def measure(steps: Sequence[Sequence[Group]]) -> dict[str, Any]:
 
 def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
     """Groups of the shipped model's answers to its own play, in the quickstart's scenes and shapes."""
-    from rwml.world_models.questions import ask
-    from rwml.play.rollout import ModelPlayer, seats_for
-    from rwml.train.trainer import generator_for
-    from rwml.worlds.transitions import transitions_of
-    from rwml.models.language_model import load_mind
+    from rwml.models.language_model import load_language_model
     from rwml.models.sampling.sampler import Sampler, SamplingParams
+    from rwml.play.rollout import ModelPlayer, seats_for
+    from rwml.world_models.questions import ask
     from rwml.worlds.registry import get_world
+    from rwml.worlds.transitions import transitions_of
 
     world = get_world("alfworld", source="scenes", size="tiny", num_train=64)
-    mind, prompts = load_mind("tiny", device="cpu"), world.prompts("brief")
-    sampler = Sampler(mind.model, mind.chat.stop_ids)
-    player = ModelPlayer(mind, sampler, prompts, SamplingParams(32), max_steps=12, max_context=1024)
+    lm, prompts = load_language_model("tiny", device="cpu"), world.prompts("brief")
+    sampler = Sampler(lm.model, lm.chat.stop_ids)
+    player = ModelPlayer(lm, sampler, prompts, SamplingParams(32), max_steps=12, max_context=1024)
     played = player.play(world, seats_for(world.tasks("train"), 1, seed), generator_for("reward", seed))
     rows = [row for one in played for row in transitions_of(one.episode, world, "train")][:count]
     if len(rows) < count:
         sys.exit(f"the model's play gave {len(rows)} transitions; ask for fewer --prompts or --steps")
-    answers = ask(mind, sampler, prompts, rows, size, SamplingParams(64), generator_for("answers", seed))
+    answers = ask(lm, sampler, prompts, rows, size, SamplingParams(64), generator_for("answers", seed))
     return [(row.next_state, [a.next_state for a in group]) for row, group in zip(rows, answers, strict=True)]
 
 

@@ -118,8 +118,8 @@ def run_one(size: dict[str, int]) -> dict[str, Any]:
     """One size, in this process."""
     import torch
 
-    from rwml.trees.objectives import LossFields, token_losses
     from rwml.trees.forward import tree_backward
+    from rwml.trees.objectives import LossFields, token_losses
 
     torch.set_num_threads(size["threads"])
     clock = "cpu_s" if size["threads"] == 1 else "wall_s"

@@ -148,8 +148,8 @@ def print_step(found: Mapping[str, Mapping[str, float]]) -> None:
 
 def make_works(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of each part, and the sizes of what they work on."""
-    from episodes import describe, make_mind, single_prompts, whole_episodes
-    from rwml.models.language_model import TINY_FOLDER, load_mind
+    from episodes import describe, make_lm, single_prompts, whole_episodes
+    from rwml.models.language_model import TINY_FOLDER, load_language_model
     from rwml.models.tiny import TinyShape
     from workers import Options
 
@@ -160,8 +160,10 @@ def make_works(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         heads=max(1, args.hidden // 32),
         key_value_heads=max(1, args.hidden // 32),
     )
-    random = load_mind("tiny", device="cpu") if args.tiny_weights else make_mind(folder / "model", shape, args.seed)
-    tiny = load_mind("tiny", device="cpu")
+    random = (
+        load_language_model("tiny", device="cpu") if args.tiny_weights else make_lm(folder / "model", shape, args.seed)
+    )
+    tiny = load_language_model("tiny", device="cpu")
     kind = (args.group, args.answer_tokens, args.prompts, args.seed)
     works = {
         "whole": (random, whole_episodes(random, args.episodes, args.steps, *kind)),
@@ -170,10 +172,10 @@ def make_works(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         "step": (tiny, whole_episodes(tiny, args.episodes, args.steps, *kind[:2], "brief", args.seed)),
     }
     options, sizes = {}, {}
-    for name, (mind, work) in works.items():
+    for name, (lm, work) in works.items():
         path = folder / f"{name}.json"
         work.save(path)
-        sizes[name] = describe(work, mind)
+        sizes[name] = describe(work, lm)
         ours = args.tiny_weights or name == "step"
         options[name] = Options(
             side="",

@@ -32,8 +32,8 @@ from trl.experimental.async_grpo.packing import TREE_ATTENTION
 
 from episodes import Work
 from rwml.core.prompts import action_text, parse_next_state
-from rwml.models.language_model import Mind, load_mind
 from rwml.models.embedding.minilm import installed_folder
+from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.worlds.registry import get_world
 from workers import Channel, Meter, Options, key_of, perturb, save_gradients
 
@@ -44,9 +44,9 @@ def serve(options: Options, folder: Path, channel: Channel, meter: Meter) -> Non
     """Build the trainer and train; every optimiser step waits for a command and answers it."""
     torch.set_num_threads(options.threads)
     work = Work.load(Path(options.work))
-    mind = load_mind(options.model, device="cpu")
+    lm = load_language_model(options.model, device="cpu")
     build = {"grpo": grpo_trainer, "async": async_trainer}[options.side]
-    trainer = build(options, work, mind, folder)
+    trainer = build(options, work, lm, folder)
     trainer.add_callback(Served(trainer, channel, meter, warm_up=options.side == "async"))
     trainer.train()
 
@@ -130,7 +130,7 @@ class NotedGRPO(Noted, GRPOTrainer):  # type: ignore[misc]
         return rewards
 
 
-def grpo_trainer(options: Options, work: Work, mind: Mind, folder: Path) -> GRPOTrainer:
+def grpo_trainer(options: Options, work: Work, lm: LanguageModel, folder: Path) -> GRPOTrainer:
     """The settings say float32, plain GRPO, one update a batch; the rest is as TRL has it."""
     rows = work.rewards_PG.size
     lengths = [len(answer.ids) for group in work.answers for answer in group]
@@ -153,11 +153,11 @@ def grpo_trainer(options: Options, work: Work, mind: Mind, folder: Path) -> GRPO
     numbers = [str(number) for number in range(len(work.answers))]
     trainer = NotedGRPO(
         model=policy(options),
-        reward_funcs=similarity(options, mind) if step else given_advantage,
+        reward_funcs=similarity(options, lm) if step else given_advantage,
         args=config,
         train_dataset=conversations(work) if step else Dataset.from_dict({"prompt": numbers}),
-        processing_class=mind.tokenizer,
-        rollout_func=None if step else FixedRollouts(work, mind),
+        processing_class=lm.tokenizer,
+        rollout_func=None if step else FixedRollouts(work, lm),
     )
     perturb(trainer.model, options.noise)
     return trainer
@@ -187,8 +187,8 @@ def policy(options: Options) -> Any:
 class FixedRollouts:
     """Takes the place of generation: the answers to prompt i, in their order, with the advantage of each."""
 
-    def __init__(self, work: Work, mind: Mind) -> None:
-        self.work, self.questions, self.advantages_PG = work, work.questions(mind), work.advantages_PG()
+    def __init__(self, work: Work, lm: LanguageModel) -> None:
+        self.work, self.questions, self.advantages_PG = work, work.questions(lm), work.advantages_PG()
         self.__name__ = "fixed_rollouts"
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def conversations(work: Work) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def similarity(options: Options, mind: Mind) -> Any:
+def similarity(options: Options, lm: LanguageModel) -> Any:
     """The sim-to-real reward as one writes it down: both texts of every pair go through sentence-transformers."""
     from sentence_transformers import SentenceTransformer
 
@@ -232,7 +232,7 @@ def similarity(options: Options, mind: Mind) -> Any:
     model.encode(["first call"], show_progress_bar=False)
 
     def reward(completion_ids: list[list[int]], real: list[str], **kwargs: Any) -> list[float]:
-        predicted = [parse_next_state(mind.chat.decode(ids)) for ids in completion_ids]
+        predicted = [parse_next_state(lm.chat.decode(ids)) for ids in completion_ids]
         how = {"normalize_embeddings": True, "show_progress_bar": False}
         left = model.encode([text or "" for text in predicted], **how)
         right = model.encode(real, **how)
@@ -246,7 +246,7 @@ class NotedAsync(Noted, AsyncGRPOTrainer):  # type: ignore[misc]
     """`AsyncGRPOTrainer` with its loss noted."""
 
 
-def async_trainer(options: Options, work: Work, mind: Mind, folder: Path) -> AsyncGRPOTrainer:
+def async_trainer(options: Options, work: Work, lm: LanguageModel, folder: Path) -> AsyncGRPOTrainer:
     """All answers of the batch in one tree row, as its fixed-count batcher packs them."""
     config = AsyncGRPOConfig(
         output_dir=str(folder),
@@ -268,8 +268,8 @@ def async_trainer(options: Options, work: Work, mind: Mind, folder: Path) -> Asy
         model=options.model,
         args=config,
         train_dataset=Dataset.from_dict({"prompt": ["unused"]}),
-        processing_class=mind.tokenizer,
-        rollout_worker=GivenRollouts(work, mind, logprobs_of(options, work, mind)),
+        processing_class=lm.tokenizer,
+        rollout_worker=GivenRollouts(work, lm, logprobs_of(options, work, lm)),
         weight_transfer=NoTransfer(),
     )
     # The trainer has registered its own kernel by now.
@@ -278,13 +278,13 @@ def async_trainer(options: Options, work: Work, mind: Mind, folder: Path) -> Asy
     return trainer
 
 
-def logprobs_of(options: Options, work: Work, mind: Mind) -> list[list[list[float]]]:
+def logprobs_of(options: Options, work: Work, lm: LanguageModel) -> list[list[list[float]]]:
     """What the sampler would have reported, as this trainer needs it: [P][G][tokens of the answer]."""
     model = policy(options).eval()
     perturb(model, options.noise)
     found: list[list[list[float]]] = []
     with torch.no_grad():
-        for question, group in zip(work.questions(mind), work.answers, strict=True):
+        for question, group in zip(work.questions(lm), work.answers, strict=True):
             found.append([])
             for answer in group:
                 ids = torch.tensor([*question, *answer.ids])
@@ -296,7 +296,7 @@ def logprobs_of(options: Options, work: Work, mind: Mind) -> list[list[list[floa
 class GivenRollouts:
     """The rollout worker: a queue that never runs dry of the same scored samples."""
 
-    def __init__(self, work: Work, mind: Mind, logprobs: list[list[list[float]]]) -> None:
+    def __init__(self, work: Work, lm: LanguageModel, logprobs: list[list[list[float]]]) -> None:
         self.metrics_queue: queue.Queue[Any] = queue.Queue()
         advantages_PG = work.advantages_PG()
         self.samples = [
@@ -311,7 +311,7 @@ class GivenRollouts:
                 group_id=p,
                 metrics={},
             )
-            for p, question in enumerate(work.questions(mind))
+            for p, question in enumerate(work.questions(lm))
             for g, answer in enumerate(work.answers[p])
         ]
         self.rollout_buffer = self

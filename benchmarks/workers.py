@@ -183,13 +183,13 @@ class RwmlSide:
         from episodes import Work
         from rwml.core.recipe.recipe import TrainWmConfig
         from rwml.core.records import MetricsLog
+        from rwml.models.language_model import load_language_model
         from rwml.train.trainer import Trainer
-        from rwml.models.language_model import load_mind
         from rwml.worlds.registry import get_world
 
         torch.set_num_threads(options.threads)
         self.options, self.work = options, Work.load(Path(options.work))
-        self.mind = load_mind(options.model, device="cpu")
+        self.lm = load_language_model(options.model, device="cpu")
         self.prompts = get_world("alfworld").prompts(self.work.style)
         # The weights must not move, so that every repeat does the same; nor may gradients be cut before they are read.
         self.config = TrainWmConfig(
@@ -200,8 +200,8 @@ class RwmlSide:
             max_new_tokens=options.max_new_tokens,
             aggregation=options.aggregation,  # type: ignore[arg-type]
         )
-        self.trainer = Trainer(self.mind, self.config, folder, MetricsLog(folder / "metrics.jsonl"), "bench", 0)
-        perturb(self.mind.model, options.noise)
+        self.trainer = Trainer(self.lm, self.config, folder, MetricsLog(folder / "metrics.jsonl"), "bench", 0)
+        perturb(self.lm.model, options.noise)
         self.trees: list[Any] = []
         self.path = ""
         self.trainer.optimizer.register_step_pre_hook(lambda *_: self._save())
@@ -216,20 +216,20 @@ class RwmlSide:
         if self.step is not None:
             return self.step()
         work = self.work
-        scored = answer_trees(self.mind, self.prompts, work.transitions, work.answers, work.rewards_PG, self.config)
+        scored = answer_trees(self.lm, self.prompts, work.transitions, work.answers, work.rewards_PG, self.config)
         self.trees = scored.trees
         figures = self.trainer._update(scored.trees, 0)
         return {"loss": figures["loss"], "tokens": figures["tokens"], "tokens_unshared": figures["tokens_unshared"]}
 
     def _prepare_step(self) -> Callable[[], dict[str, Any]]:
-        from rwml.train.batches import answer_trees
-        from rwml.world_models.questions import ask
-        from rwml.rewards.rewards import EmbeddingReward
-        from rwml.train.trainer import generator_for
+        from rwml.core.seeds import generator_for
         from rwml.models.embedding.embedder import Embedder
         from rwml.models.sampling.sampler import Sampler, SamplingParams
+        from rwml.rewards.rewards import EmbeddingReward
+        from rwml.train.batches import answer_trees
+        from rwml.world_models.questions import ask
 
-        sampler = Sampler(self.mind.model, self.mind.chat.stop_ids)
+        sampler = Sampler(self.lm.model, self.lm.chat.stop_ids)
         params = SamplingParams(max_new_tokens=self.options.max_new_tokens)
         Embedder().embed(["first call"])
 
@@ -238,16 +238,14 @@ class RwmlSide:
             self.number += 1
             times = [time.perf_counter()]
             generator = generator_for("bench", self.number)
-            answers = ask(self.mind, sampler, self.prompts, rows, group, params, generator)
+            answers = ask(self.lm, sampler, self.prompts, rows, group, params, generator)
             times.append(time.perf_counter())
             # A new embedder each time: nothing that an earlier repeat embedded is known.
             reward = EmbeddingReward(Embedder(), self.options.tau_d)
             real = [row.next_state for row in rows for _ in range(group)]
             _, rewards = reward.score([a.next_state for one in answers for a in one], real)
             times.append(time.perf_counter())
-            scored = answer_trees(
-                self.mind, self.prompts, rows, answers, rewards.reshape(len(rows), group), self.config
-            )
+            scored = answer_trees(self.lm, self.prompts, rows, answers, rewards.reshape(len(rows), group), self.config)
             self.trainer._update(scored.trees, 0)
             times.append(time.perf_counter())
             names = ("sample_s", "reward_s", "update_s")
@@ -263,10 +261,10 @@ class RwmlSide:
         from rwml.trees.forward import tree_logprobs
 
         logprobs = {}
-        questions = self.work.questions(self.mind)
+        questions = self.work.questions(self.lm)
         child: dict[tuple[int, int], int] = {}
         for tree in self.trees:
-            logp_N = tree_logprobs(self.mind.model, tree)
+            logp_N = tree_logprobs(self.lm.model, tree)
             child = {(int(p), int(i)): n for n, (p, i) in enumerate(zip(tree.parent, tree.ids, strict=True))}
             for question, group in zip(questions, self.work.answers, strict=True):
                 for answer in group:
@@ -276,7 +274,7 @@ class RwmlSide:
                         path.append(at)
                     if path[-1] < len(child):
                         logprobs[key_of([*question, *answer.ids])] = logp_N[path[len(question) :]]
-        save_gradients(self.mind.model, logprobs, self.path)
+        save_gradients(self.lm.model, logprobs, self.path)
 
 
 def main() -> None:

@@ -9,9 +9,15 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from rwml.core.recipe.recipe import Recipe
+    from rwml.core.types import Transition
+    from rwml.models.language_model import LanguageModel
+    from rwml.worlds.base import World
 
 # Before torch starts its thread pool; the tests' models are so small that a second thread costs more than it gives.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,10 +68,10 @@ def tau2_official(tau2_data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mind_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny model after a few steps: its answers parse now and then, and are mostly wrong."""
-    from rwml.models.language_model import save_mind
-    from rwml.models.tiny import TinyShape, new_mind
+    from rwml.models.language_model import save_language_model
+    from rwml.models.tiny import TinyShape, new_language_model
     from rwml.stages.tiny import TinyConfig, fit, texts_for_tokenizer
 
     config = TinyConfig(
@@ -86,12 +92,55 @@ def mind_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         autocast=False,
     )
     shape = TinyShape(vocab=600, hidden=64, intermediate=128, layers=2, heads=2, key_value_heads=2)
-    mind = new_mind(texts_for_tokenizer(config, 40), shape, seed=0)
-    for _ in fit(mind, config):
+    lm = new_language_model(texts_for_tokenizer(config, 40), shape, seed=0)
+    for _ in fit(lm, config):
         pass
     folder = tmp_path_factory.mktemp("mind") / "model"
-    save_mind(mind, folder)
+    save_language_model(lm, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """Small scenes to play in."""
+    from rwml.worlds.registry import get_world
+
+    return get_world("alfworld", size="tiny", num_train=8, num_valid_seen=2, num_valid_unseen=2, num_scenes=12)
+
+
+@pytest.fixture
+def lm(model_folder: Path) -> LanguageModel:
+    """The small model that answers badly; a fresh copy each time, for some tests train it."""
+    from rwml.models.language_model import load_language_model
+
+    return load_language_model(model_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def rows(world: World) -> list[Transition]:
+    """The transitions of three noisy episodes of at most five steps, in order."""
+    from rwml.play.rollout import play_actor, seats_for
+    from rwml.worlds.transitions import transitions_of
+
+    episodes = play_actor(world, seats_for(world.tasks("train")[:3], 1, seed=0), "noisy", 5)
+    return [row for episode in episodes for row in transitions_of(episode, world, "train")]
+
+
+@pytest.fixture(scope="session")
+def mini(model_folder: Path) -> Callable[..., Recipe]:
+    """`mini(folder, train_wm={...})` is the small recipe in a run folder, with changes to its sections."""
+
+    from made import MINI
+    from rwml.core.recipe.recipe import parse_recipe
+
+    def make(folder: Path, **changes: dict[str, Any]) -> Recipe:
+        data = {key: dict(value) if isinstance(value, dict) else value for key, value in MINI.items()}
+        data["model"]["path"] = str(model_folder)
+        for section, values in changes.items():
+            data[section] = {**data.get(section, {}), **values}
+        return parse_recipe({**data, "out": str(folder)})
+
+    return make
 
 
 class ChatServer:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from rwml.core.recipe.recipe import load_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
+from rwml.core.recipe.recipe import load_recipe
 from rwml.core.records import write_json
+from rwml.core.run import Run
 from rwml.stages import VERBS
 from rwml.stages.pipeline import run_all
 from rwml.stages.worlds import find_task, parse_options, play

@@ -17,9 +17,9 @@ import typer
 
 from rwml.cli import app
 from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
-from rwml.trees.objectives import finish_metrics
 from rwml.stages import VERBS
 from rwml.stages.pipeline import shipped_recipes
+from rwml.trees.objectives import finish_metrics
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,7 +12,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "rwml"
-FLOORS = {"core": 0, "models": 1, "worlds": 1, "engine": 2, "stages": 3, "cli": 4}
+FLOORS = {
+    "core": 0,
+    "trees": 1,
+    "worlds": 1,
+    "models": 1,
+    "world_models": 2,
+    "rewards": 2,
+    "play": 3,
+    "exchange": 3,
+    "train": 4,
+    "loading": 4,
+    "measure": 5,
+    "reports": 6,
+    "stages": 7,
+    "cli": 8,
+}
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 EVERYTHING = sorted(p for folder in ("src", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
 
@@ -72,7 +87,7 @@ def _relative(path: Path) -> str:
 
 def test_every_folder_has_a_floor() -> None:
     folders = {p.name for p in PACKAGE.iterdir() if p.is_dir() and any(p.glob("*.py"))}
-    assert folders == set(FLOORS) - {"cli"}
+    assert folders == set(FLOORS) - {"cli", "loading"}
 
 
 def test_folders_are_two_deep_at_most() -> None:

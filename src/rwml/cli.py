@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rwml.stages import VERBS
-from rwml.stages import Verb
+from rwml.stages import VERBS, Verb
 
 if TYPE_CHECKING:
     from rwml.core.run import Run
@@ -150,9 +149,9 @@ def reward_command(recipe: RecipeName, overrides: Overrides = None, debug: Debug
     """Try the rewards on real next states before any training: what they tell apart, what they pay for nothing."""
     with _errors(debug):
         from rwml.core.recipe.recipe import load_recipe
-        from rwml.stages.reward_lab import run as try_rewards
         from rwml.reports.reward_page import outcome
         from rwml.stages.pipeline import find_recipe
+        from rwml.stages.reward_lab import run as try_rewards
 
         chosen = load_recipe(find_recipe(recipe), tuple(overrides or ()))
         typer.echo(outcome(try_rewards(chosen), chosen.folder))

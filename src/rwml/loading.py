@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from rwml.core.recipe.recipe import EmbeddingConfig, ModelConfig, Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
+from rwml.core.recipe.recipe import EmbeddingConfig, ModelConfig, Recipe
 from rwml.core.run import Run
+from rwml.models.embedding.embedder import Embedder
+from rwml.models.language_model import LanguageModel, load_language_model
+from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.play.rollout import ModelPlayer
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
-from rwml.play.rollout import ModelPlayer
-from rwml.models.embedding.embedder import Embedder
-from rwml.models.language_model import Mind, load_mind
-from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
 
@@ -27,11 +27,11 @@ def load_world(recipe: Recipe) -> World:
     return get_world(recipe.world.name, **recipe.world.options)
 
 
-def load_model(config: ModelConfig, path: str | Path | None = None, trainable: bool = False) -> Mind:
+def load_model(config: ModelConfig, path: str | Path | None = None, trainable: bool = False) -> LanguageModel:
     """The recipe's model, or a checkpoint of it at `path`; with `trainable`, a LoRA adapter is put on if asked for."""
-    mind = load_mind(path or config.path, config.device, config.dtype, config.trust_remote_code)
+    lm = load_language_model(path or config.path, config.device, config.dtype, config.trust_remote_code)
     if not (trainable and config.lora_rank):
-        return mind
+        return lm
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(
@@ -39,8 +39,8 @@ def load_model(config: ModelConfig, path: str | Path | None = None, trainable: b
     )
     with torch.random.fork_rng():  # the adapter's first weights are random, and a run repeats itself
         torch.manual_seed(0)
-        adapted = get_peft_model(mind.model, lora)
-    return Mind(adapted, mind.tokenizer, mind.chat, mind.source)
+        adapted = get_peft_model(lm.model, lora)
+    return LanguageModel(adapted, lm.tokenizer, lm.chat, lm.source)
 
 
 def autocast_of(config: ModelConfig) -> torch.dtype | None:
@@ -48,9 +48,9 @@ def autocast_of(config: ModelConfig) -> torch.dtype | None:
     return torch.bfloat16 if config.autocast else None
 
 
-def sampler_of(mind: Mind, config: ModelConfig) -> Sampler:
-    """A sampler for the mind, with its stop tokens."""
-    return Sampler(mind.model, mind.chat.stop_ids, autocast_of(config))
+def sampler_of(lm: LanguageModel, config: ModelConfig) -> Sampler:
+    """A sampler for the model, with its stop tokens."""
+    return Sampler(lm.model, lm.chat.stop_ids, autocast_of(config))
 
 
 def load_player(
@@ -65,18 +65,20 @@ def load_player(
 
     @lru_cache(maxsize=1)
     def player() -> ModelPlayer:
-        mind = load_model(recipe.model, path)
+        lm = load_model(recipe.model, path)
         params = SamplingParams(max_new_tokens=max_new_tokens, temperature=temperature)
-        return player_of(recipe, mind, params, max_steps, name)
+        return player_of(recipe, lm, params, max_steps, name)
 
     return player
 
 
-def player_of(recipe: Recipe, mind: Mind, params: SamplingParams, max_steps: int, name: str = "model") -> ModelPlayer:
-    """The language-model policy around a mind that is already loaded."""
+def player_of(
+    recipe: Recipe, lm: LanguageModel, params: SamplingParams, max_steps: int, name: str = "model"
+) -> ModelPlayer:
+    """The language-model policy around a model that is already loaded."""
     prompts = load_world(recipe).prompts(recipe.model.prompts)
-    sampler = sampler_of(mind, recipe.model)
-    return ModelPlayer(mind, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
+    sampler = sampler_of(lm, recipe.model)
+    return ModelPlayer(lm, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
 
 
 def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:

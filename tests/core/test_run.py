@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import rwml
-from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import CHAIN, OUTPUTS, Run, read_manifest
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import Parts, file_hash, folder_hash, read_json, write_json, write_records
+from rwml.core.run import CHAIN, OUTPUTS, Run, read_manifest
 from rwml.core.types import Prediction, Task
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rwml.core.recipe.recipe import ModelConfig
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import ModelConfig
 from rwml.core.types import Transition
+from rwml.loading import sampler_of
 from rwml.measure.harness import measure_lm_eval
-from rwml.world_models.language import WorldModel
-from rwml.world_models.questions import label_ids, question_ids
 from rwml.measure.retention import (
     _state_span,
     measure_text,
@@ -24,21 +23,22 @@ from rwml.measure.retention import (
     read_corpus,
     retention_change,
 )
-from rwml.loading import sampler_of
-from rwml.models.language_model import Mind, load_mind
+from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.world_models.language import WorldModel
+from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import World
 
 
-def nll(mind: Mind, ids: list[int]) -> list[float]:
+def nll(lm: LanguageModel, ids: list[int]) -> list[float]:
     """Of every token after the first, by a plain forward pass."""
     with torch.no_grad():
-        logits = mind.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        logits = lm.model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
     return [-float(logits[n - 1, ids[n]]) for n in range(1, len(ids))]
 
 
 @pytest.mark.parametrize("budget", [1, 40, 10_000])
-def test_losses_of_paths_are_those_of_separate_passes(mind: Mind, budget: int) -> None:
+def test_losses_of_paths_are_those_of_separate_passes(lm: LanguageModel, budget: int) -> None:
     """Common beginnings, a path inside another one, spans that others only pass through, and other first tokens."""
     paths = [
         ([5, 6, 7, 8, 9], 2, 5),
@@ -47,46 +47,46 @@ def test_losses_of_paths_are_those_of_separate_passes(mind: Mind, budget: int) -
         ([5, 6, 7], 1, 3),
         ([30, 31, 32, 33], 1, 3),
     ]
-    for found, (ids, start, stop) in zip(path_losses(mind, paths, budget), paths, strict=True):
-        assert found == pytest.approx(sum(nll(mind, ids)[start - 1 : stop - 1]), abs=1e-4)
+    for found, (ids, start, stop) in zip(path_losses(lm, paths, budget), paths, strict=True):
+        assert found == pytest.approx(sum(nll(lm, ids)[start - 1 : stop - 1]), abs=1e-4)
 
 
-def test_loss_of_text(mind: Mind) -> None:
+def test_loss_of_text(lm: LanguageModel) -> None:
     passages = ["You see a desk 1.", "Nothing happens to the drawer.", "x"]
-    found = measure_text(mind, passages, 9, 100)
-    ids = [mind.tokenizer(text)["input_ids"] for text in passages]
+    found = measure_text(lm, passages, 9, 100)
+    ids = [lm.tokenizer(text)["input_ids"] for text in passages]
     assert len(ids[2]) == 1, "a text of one token has nothing to predict"
-    losses = [nll(mind, one[:9]) for one in ids[:2]]
+    losses = [nll(lm, one[:9]) for one in ids[:2]]
     means = [sum(one) / len(one) for one in losses]
     assert [found["rows"][n]["loss"] for n in "01"] == pytest.approx(means, abs=1e-4)
     assert found["loss"]["mean"] == pytest.approx(sum(means) / 2, abs=1e-4)
     assert (found["passages"], found["tokens"]) == (2, sum(map(len, losses)))
     assert found["cut"] == sum(len(one) > 9 for one in ids)
-    size = sum(len(mind.tokenizer.decode(one[1:9]).encode()) for one in ids[:2])
+    size = sum(len(lm.tokenizer.decode(one[1:9]).encode()) for one in ids[:2])
     assert found["bits_per_byte"] == pytest.approx(sum(map(sum, losses)) / math.log(2) / size, abs=1e-4)
 
 
-def test_the_state_in_a_label_is_found(mind: Mind, rows: list[Transition]) -> None:
+def test_the_state_in_a_label_is_found(lm: LanguageModel, rows: list[Transition]) -> None:
     for row in rows:
-        label = label_ids(mind.chat, row)
-        start, stop = _state_span(mind.chat, label)
-        assert mind.tokenizer.decode(label[start:stop], clean_up_tokenization_spaces=False) == row.next_state
-        assert mind.chat.decode(label[:start]) == "<think></think><next_state>"
+        label = label_ids(lm.chat, row)
+        start, stop = _state_span(lm.chat, label)
+        assert lm.tokenizer.decode(label[start:stop], clean_up_tokenization_spaces=False) == row.next_state
+        assert lm.chat.decode(label[:start]) == "<think></think><next_state>"
 
 
-def test_transitions_against_separate_passes(mind: Mind, rows: list[Transition], world: World) -> None:
+def test_transitions_against_separate_passes(lm: LanguageModel, rows: list[Transition], world: World) -> None:
     params = SamplingParams(max_new_tokens=24, temperature=0.0)
-    limit = max(len(question_ids(mind.chat, world.prompts("brief"), row)) for row in rows[:-1]) + 40
-    model = WorldModel(mind, sampler_of(mind, ModelConfig()), world, "brief", params, limit)
+    limit = max(len(question_ids(lm.chat, world.prompts("brief"), row)) for row in rows[:-1]) + 40
+    model = WorldModel(lm, sampler_of(lm, ModelConfig()), world, "brief", params, limit)
     found = measure_transitions(model, rows, torch.Generator().manual_seed(0), 100)
     assert found["n"] + found["too_long"] == len(rows)
     assert found["n"] > 5
     for row in rows:
         if row.id not in found["rows"]:
             continue
-        question, label = question_ids(mind.chat, world.prompts("brief"), row), label_ids(mind.chat, row)
-        start, stop = _state_span(mind.chat, label)
-        each = nll(mind, question + label)[len(question) + start - 1 : len(question) + stop - 1]
+        question, label = question_ids(lm.chat, world.prompts("brief"), row), label_ids(lm.chat, row)
+        start, stop = _state_span(lm.chat, label)
+        each = nll(lm, question + label)[len(question) + start - 1 : len(question) + stop - 1]
         assert found["rows"][row.id]["loss"] == pytest.approx(sum(each) / len(each), abs=1e-4)
         assert found["rows"][row.id]["tokens"] == stop - start
     losses = [row["loss"] for row in found["rows"].values()]
@@ -130,9 +130,9 @@ def test_a_corpus_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("lm_eval") is not None, reason="lm-evaluation-harness is installed")
-def test_tasks_of_a_harness_that_is_not_installed_are_refused(mind: Mind) -> None:
+def test_tasks_of_a_harness_that_is_not_installed_are_refused(lm: LanguageModel) -> None:
     with pytest.raises(RwmlError) as caught:
-        measure_lm_eval(mind, ["arc_easy"])
+        measure_lm_eval(lm, ["arc_easy"])
     assert "not installed" in caught.value.what
     assert "rwml[retention]" in caught.value.fix
 
@@ -146,8 +146,8 @@ def test_a_task_of_ones_own_runs_in_the_harness(tmp_path: Path) -> None:
         'output_type: multiple_choice\ntest_split: test\ndoc_to_text: "{{q}}"\ndoc_to_choice: "{{a}}"\n'
         "doc_to_target: gold\nmetric_list:\n  - metric: acc\n"
     )
-    found = measure_lm_eval(load_mind("tiny", device="cpu"), ["rwml_own"], include=str(tmp_path))
+    found = measure_lm_eval(load_language_model("tiny", device="cpu"), ["rwml_own"], include=str(tmp_path))
     assert (found["rwml_own"]["n"], found["rwml_own"]["acc"]) == (2, 0.5)
     with pytest.raises(RwmlError) as caught:
-        measure_lm_eval(load_mind("tiny", device="cpu"), ["rwml_owm"], include=str(tmp_path))
+        measure_lm_eval(load_language_model("tiny", device="cpu"), ["rwml_owm"], include=str(tmp_path))
     assert "did you mean 'rwml_own'?" in caught.value.fix

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwml.rewards.named_things import named_things
 from rwml.core.records import MetricsLog
+from rwml.core.text import same_text
 from rwml.core.types import Transition
 from rwml.measure import edits
-from rwml.train.drift import COLLAPSE_SHARE, DriftWatch, cheat_answers, cheat_share, find_cheats
 from rwml.measure.edits import HARMLESS, WRONG, Vocabulary
 from rwml.measure.reward_lab import (
     REWORDED,
@@ -30,11 +29,13 @@ from rwml.measure.reward_lab import (
     spread,
     threshold_figures,
 )
-from rwml.rewards.rewards import KindReward, exact
-from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.transitions import transitions_of
 from rwml.models.embedding.embedder import Embedder
+from rwml.play.rollout import play_actor, seats_for
+from rwml.rewards.named_things import named_things
+from rwml.rewards.rewards import KindReward
+from rwml.train.drift import COLLAPSE_SHARE, DriftWatch, cheat_answers, cheat_share, find_cheats
 from rwml.worlds.base import World
+from rwml.worlds.transitions import transitions_of
 
 DESK = "You arrive at desk 1. On the desk 1, you see a mug 2, and a pen 3."
 WORDS = Vocabulary(things=("bowl", "desk", "mug", "pen"), fields=())
@@ -119,7 +120,7 @@ def test_edits_of_real_next_states_change_what_they_say(real: list[Transition]) 
                 continue
             seen[kind] += 1
             after = named_things(changed)
-            assert exact(changed, text) == (kind == "white space")
+            assert same_text(changed, text) == (kind == "white space")
             if kind == "list order":
                 assert (names, counts) == (after, Counter(changed.replace(",", "").replace(".", "").split()))
             elif kind in ("articles", "state"):
@@ -147,7 +148,7 @@ def test_pairs_of_real_transitions(real: list[Transition]) -> None:
     actions = {row.next_state: row.action for row in reversed(real)}
     for pair in pairs:
         if pair.kind not in HARMLESS:
-            assert not exact(pair.predicted, pair.row.next_state)
+            assert not same_text(pair.predicted, pair.row.next_state)
         if pair.kind == SAME_ACTION:
             assert (pair.row.action, pair.predicted) in brought
         if pair.kind == UNRELATED:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import made
-from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import write_records
+from rwml.core.run import Run
 from rwml.core.types import Episode, Step
-from rwml.measure.suite import KeptMeasures, Measuring, without_judge
 from rwml.loading import load_reward
+from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge
 
 JUDGE = {"base_url": "http://127.0.0.1:9/v1", "model": "a-judge"}
 
@@ -30,11 +30,11 @@ def write(folder: Path, *episodes: Episode) -> None:
     write_records(folder / "00000.parquet", list(episodes), Episode)
 
 
-def measuring(recipe: Recipe) -> Measuring:
-    return Measuring(recipe, recipe.folder / "measures", load_reward(without_judge(Run.peek(recipe)), 0.4), 0.4)
+def measuring(recipe: Recipe) -> MeasureContext:
+    return MeasureContext(recipe, recipe.folder / "measures", load_reward(without_judge(Run.peek(recipe)), 0.4), 0.4)
 
 
-def imported(tmp_path: Path, **measure: Any) -> Measuring:
+def imported(tmp_path: Path, **measure: Any) -> MeasureContext:
     """Of a run whose episodes are those in `tmp_path`/logs, of the world chat."""
     data = {"world": {"name": "chat"}, "collect": {"episodes": str(tmp_path / "logs")}, "measure": measure}
     return measuring(parse_recipe({"name": "r", "out": str(tmp_path / "run"), **data}))

@@ -12,7 +12,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import write_json
 from rwml.measure import weight_change
 from rwml.measure.weight_change import layer_of, measure_weight_change, module_of
-from rwml.models.language_model import Mind, load_mind, save_mind
+from rwml.models.language_model import LanguageModel, load_language_model, save_language_model
 
 Q, EMBED = "model.layers.0.self_attn.q_proj.weight", "model.embed_tokens.weight"
 DOWN = "model.layers.10.mlp.down_proj.weight"
@@ -147,13 +147,13 @@ def test_real_architectures_have_every_module(family: str) -> None:
 
 def test_a_trained_checkpoint_against_the_packaged_model(tmp_path: Path) -> None:
     """Stored in bfloat16 and in float32: nothing has changed until one matrix is scaled."""
-    mind: Mind = load_mind("tiny", device="cpu")
-    save_mind(mind, tmp_path / "same")
+    lm: LanguageModel = load_language_model("tiny", device="cpu")
+    save_language_model(lm, tmp_path / "same")
     assert measure_weight_change("tiny", tmp_path / "same")["changed"] == 0
-    matrix = mind.model.model.layers[2].mlp.down_proj.weight
+    matrix = lm.model.model.layers[2].mlp.down_proj.weight
     with torch.no_grad():
         matrix *= 1.01
-    save_mind(mind, tmp_path / "scaled")
+    save_language_model(lm, tmp_path / "scaled")
     found = measure_weight_change("tiny", tmp_path / "scaled")
     assert found["changed"] == found["by_layer_and_module"]["2"]["down"] * matrix.numel() == matrix.count_nonzero()
     assert found["by_module"]["down"]["relative_size"] < 0.01

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rwml.core.recipe.recipe import ModelConfig
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import ModelConfig
 from rwml.loading import load_model
-from rwml.models.language_model import Mind, load_mind, pick_device, save_mind
-from rwml.models.tiny import TinyShape, new_mind
+from rwml.models.language_model import LanguageModel, load_language_model, pick_device, save_language_model
+from rwml.models.tiny import TinyShape, new_language_model
 
 TEXTS = ["You arrive at desk 1. On the desk 1, you see a pen 1.", "go to desk 1", "take pen 1 from desk 1"]
 SHAPE = TinyShape(vocab=320, hidden=16, intermediate=24, layers=2, heads=2, key_value_heads=1, head_dim=8)
@@ -22,19 +22,19 @@ SHAPE = TinyShape(vocab=320, hidden=16, intermediate=24, layers=2, heads=2, key_
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """A whole checkpoint, untrained."""
-    save_mind(new_mind(TEXTS, SHAPE, 1), tmp_path / "model")
+    save_language_model(new_language_model(TEXTS, SHAPE, 1), tmp_path / "model")
     return tmp_path / "model"
 
 
-def logits_of(mind: Mind) -> torch.Tensor:
-    ids = mind.chat.opening("", TEXTS[0]) + mind.chat.ask()
+def logits_of(lm: LanguageModel) -> torch.Tensor:
+    ids = lm.chat.opening("", TEXTS[0]) + lm.chat.ask()
     with torch.no_grad():
-        return mind.model(torch.tensor([ids])).logits.float()
+        return lm.model(torch.tensor([ids])).logits.float()
 
 
 def test_a_saved_mind_loads_as_it_was(saved: Path) -> None:
-    fresh = new_mind(TEXTS, SHAPE, 1)
-    loaded = load_mind(saved, device="cpu")
+    fresh = new_language_model(TEXTS, SHAPE, 1)
+    loaded = load_language_model(saved, device="cpu")
     assert loaded.device == torch.device("cpu")
     assert torch.equal(logits_of(loaded), logits_of(fresh))
     assert loaded.tokenizer.get_vocab() == fresh.tokenizer.get_vocab()
@@ -46,41 +46,41 @@ def test_a_saved_mind_loads_as_it_was(saved: Path) -> None:
 def test_the_weights_depend_on_the_seed_alone_and_leave_the_global_generator_alone(saved: Path) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    again, other = new_mind(TEXTS, SHAPE, 1), new_mind(TEXTS, SHAPE, 2)
+    again, other = new_language_model(TEXTS, SHAPE, 1), new_language_model(TEXTS, SHAPE, 2)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(logits_of(again), logits_of(load_mind(saved, device="cpu")))
+    assert torch.equal(logits_of(again), logits_of(load_language_model(saved, device="cpu")))
     assert not torch.equal(logits_of(again), logits_of(other))
 
 
 def test_a_dtype_is_taken_over(saved: Path) -> None:
-    mind = load_mind(saved, device="cpu", dtype="bfloat16")
-    assert {parameter.dtype for parameter in mind.model.parameters()} == {torch.bfloat16}
-    close = torch.allclose(logits_of(mind), logits_of(load_mind(saved, device="cpu")), atol=2e-2)
+    lm = load_language_model(saved, device="cpu", dtype="bfloat16")
+    assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.bfloat16}
+    close = torch.allclose(logits_of(lm), logits_of(load_language_model(saved, device="cpu")), atol=2e-2)
     assert close
 
 
 def test_saving_over_a_checkpoint_replaces_it(saved: Path) -> None:
     (saved / "left over").write_text("x")
-    other = new_mind(TEXTS, SHAPE, 2)
-    save_mind(other, saved)
+    other = new_language_model(TEXTS, SHAPE, 2)
+    save_language_model(other, saved)
     assert not (saved / "left over").exists()
-    assert torch.equal(logits_of(load_mind(saved, device="cpu")), logits_of(other))
+    assert torch.equal(logits_of(load_language_model(saved, device="cpu")), logits_of(other))
 
 
 def test_an_adapter_is_saved_merged(saved: Path, tmp_path: Path) -> None:
     """The checkpoint has the plain model's tensors only, and computes what model and adapter do together."""
-    mind = load_model(ModelConfig(path=str(saved), lora_rank=2, device="cpu"), trainable=True)
-    before = logits_of(mind)
+    lm = load_model(ModelConfig(path=str(saved), lora_rank=2, device="cpu"), trainable=True)
+    before = logits_of(lm)
     with torch.no_grad():
-        for name, parameter in mind.model.named_parameters():
+        for name, parameter in lm.model.named_parameters():
             if "lora_B" in name:
                 parameter.fill_(0.05)
-    assert not torch.allclose(logits_of(mind), before, atol=1e-3)
-    save_mind(mind, tmp_path / "merged")
+    assert not torch.allclose(logits_of(lm), before, atol=1e-3)
+    save_language_model(lm, tmp_path / "merged")
     assert set(load_file(tmp_path / "merged" / "model.safetensors")) == set(load_file(saved / "model.safetensors"))
-    merged = load_mind(tmp_path / "merged", device="cpu")
-    assert torch.allclose(logits_of(merged), logits_of(mind), atol=1e-5)
-    assert any("lora_B" in name for name, _ in mind.model.named_parameters()), "the mind itself keeps its adapter"
+    merged = load_language_model(tmp_path / "merged", device="cpu")
+    assert torch.allclose(logits_of(merged), logits_of(lm), atol=1e-5)
+    assert any("lora_B" in name for name, _ in lm.model.named_parameters()), "the model itself keeps its adapter"
 
 
 def test_adapters_begin_the_same_every_time(saved: Path) -> None:
@@ -97,7 +97,7 @@ def test_adapters_begin_the_same_every_time(saved: Path) -> None:
 
 def refusal(path: Path | str) -> RwmlError:
     with pytest.raises(RwmlError) as caught:
-        load_mind(path, device="cpu")
+        load_language_model(path, device="cpu")
     assert str(path) in caught.value.what
     return caught.value
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from rwml.models.language_model import TINY_FOLDER, Mind, load_mind
-from rwml.models.tiny import PAD, TAGS, TURNS, TinyShape, new_mind, new_model, train_tokenizer
+from rwml.models.language_model import TINY_FOLDER, LanguageModel, load_language_model
+from rwml.models.tiny import PAD, TAGS, TURNS, TinyShape, new_language_model, new_model, train_tokenizer
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
 
@@ -73,18 +73,18 @@ def test_parameters_by_hand() -> None:
 
 def test_a_new_mind_knows_where_messages_end() -> None:
     shape = TinyShape(vocab=320, hidden=16, intermediate=24, layers=1, heads=2, key_value_heads=1, head_dim=8)
-    mind = new_mind(TEXTS, shape, 0)
-    assert mind.model.config.eos_token_id == mind.tokenizer.convert_tokens_to_ids("<|end|>")
-    assert mind.chat.stop_ids == {mind.model.config.eos_token_id}
-    assert mind.model.config.pad_token_id == mind.tokenizer.pad_token_id == 0
+    lm = new_language_model(TEXTS, shape, 0)
+    assert lm.model.config.eos_token_id == lm.tokenizer.convert_tokens_to_ids("<|end|>")
+    assert lm.chat.stop_ids == {lm.model.config.eos_token_id}
+    assert lm.model.config.pad_token_id == lm.tokenizer.pad_token_id == 0
 
 
 @pytest.fixture(scope="module")
-def shipped() -> Mind:
-    return load_mind("tiny", device="cpu")
+def shipped() -> LanguageModel:
+    return load_language_model("tiny", device="cpu")
 
 
-def test_the_shipped_weights_are_small_and_say_how_they_were_made(shipped: Mind) -> None:
+def test_the_shipped_weights_are_small_and_say_how_they_were_made(shipped: LanguageModel) -> None:
     assert 1e6 < sum(parameter.numel() for parameter in shipped.model.parameters()) < 5e6
     files = [path for path in Path(TINY_FOLDER).iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 10e6
@@ -94,10 +94,10 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made(shipped: Mind)
     assert notes["figures"]["minutes"] > 0
 
 
-def test_the_shipped_model_answers_in_its_format(shipped: Mind) -> None:
+def test_the_shipped_model_answers_in_its_format(shipped: LanguageModel) -> None:
     """Greedy, at the opening of scenes that it never saw: a thought and an action that the world admits."""
-    from rwml.play.rollout import ModelPlayer, seats_for
     from rwml.models.sampling.sampler import Sampler, SamplingParams
+    from rwml.play.rollout import ModelPlayer, seats_for
 
     world: World = get_world("alfworld", size="tiny", num_train=0, num_valid_seen=0, num_valid_unseen=12)
     sampler = Sampler(shipped.model, shipped.chat.stop_ids)

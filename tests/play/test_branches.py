@@ -15,8 +15,8 @@ from rwml.core.errors import RwmlError
 from rwml.core.types import Task, Transition
 from rwml.play.branches import branched_transitions, is_branch, other_steps
 from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.transitions import transitions_of
 from rwml.worlds.base import Actor, Env, Prompts, StepResult, World
+from rwml.worlds.transitions import transitions_of
 
 MAX_STEPS = 6
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from rwml.core.prompts import action_text
-from rwml.trees.tree import pack
 from rwml.core.types import Episode, Step, StopReason, Task
-from rwml.train.batches import demonstration_trees
+from rwml.models.language_model import LanguageModel
+from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.play.demonstrations import conversation, expert_episodes, message_text, with_thoughts
 from rwml.play.rollout import ModelPlayer, play_actor, seats_for
+from rwml.train.batches import demonstration_trees
 from rwml.trees.forward import tree_logprobs
-from rwml.models.language_model import Mind
-from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.trees.tree import pack
 from rwml.worlds.base import Prompts, World
 
 CALL = '{"name": "look", "arguments": {"id": 1}}'
@@ -24,8 +24,8 @@ CALLS = Prompts("Act.", "", "", "calls")
 TAGS = Prompts("Act.", "", "")
 
 
-def text_of(mind: Mind, ids: list[int]) -> str:
-    return str(mind.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+def text_of(lm: LanguageModel, ids: list[int]) -> str:
+    return str(lm.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def episode_of(*steps: Step) -> Episode:
@@ -33,32 +33,30 @@ def episode_of(*steps: Step) -> Episode:
     return Episode("t#0", task, "model", 0, 0, "Go.", steps, StopReason.SUCCESS, True)
 
 
-def test_an_own_episode_is_told_as_it_was_played(mind: Mind, world: World) -> None:
+def test_an_own_episode_is_told_as_it_was_played(lm: LanguageModel, world: World) -> None:
     """Read from its record alone, the conversation is the one that the player had, message by message."""
-    player = ModelPlayer(
-        mind, Sampler(mind.model, mind.chat.stop_ids), world.prompts("brief"), SamplingParams(22), 5, 1000
-    )
+    player = ModelPlayer(lm, Sampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), SamplingParams(22), 5, 1000)
     played = player.play(world, seats_for(world.tasks("train")[:4], 2, 0), torch.Generator().manual_seed(2))
     learnt = left = 0
     for one in played:
         steps = one.episode.steps
-        ids, messages = conversation(mind.chat, player.prompts, one.episode)
-        assert text_of(mind, ids) == text_of(mind, one.ids)
+        ids, messages = conversation(lm.chat, player.prompts, one.episode)
+        assert text_of(lm, ids) == text_of(lm, one.ids)
         good = [step for step in steps if step.parsed and not step.truncated]
-        assert [text_of(mind, ids[m.start : m.stop]) for m in messages] == [step.text + "<|end|>" for step in good]
+        assert [text_of(lm, ids[m.start : m.stop]) for m in messages] == [step.text + "<|end|>" for step in good]
         learnt, left = learnt + len(good), left + len(steps) - len(good)
     assert learnt > 5
     assert left > 5, "messages that were cut off or unreadable are among them"
 
 
-def test_bare_actions_are_put_in_the_form_of_a_message(mind: Mind) -> None:
+def test_bare_actions_are_put_in_the_form_of_a_message(lm: LanguageModel) -> None:
     steps = (
         Step("go", "go", "Seen."),
         Step("take", "<think>why</think>\ntake", "Taken."),
         Step("put", "<think>so</think><action>put</action>", ""),
     )
-    ids, messages = conversation(mind.chat, TAGS, episode_of(*steps))
-    said = [text_of(mind, ids[m.start : m.stop]) for m in messages]
+    ids, messages = conversation(lm.chat, TAGS, episode_of(*steps))
+    said = [text_of(lm, ids[m.start : m.stop]) for m in messages]
     assert said == [
         "<action>go</action><|end|>",
         "<think>why</think>\n<action>take</action><|end|>",
@@ -66,33 +64,33 @@ def test_bare_actions_are_put_in_the_form_of_a_message(mind: Mind) -> None:
     ]
     user, model = "<|end|><|user|>", "<|end|><|assistant|>"
     told = f"{said[0][:-7]}{user}Seen.{model}{said[1][:-7]}{user}Taken.{model}{said[2]}"
-    assert text_of(mind, ids).endswith(f"Act.\n\nGo.{model}{told}")
+    assert text_of(lm, ids).endswith(f"Act.\n\nGo.{model}{told}")
 
 
-def test_calls_are_written_as_the_chat_format_writes_them(mind: Mind) -> None:
+def test_calls_are_written_as_the_chat_format_writes_them(lm: LanguageModel) -> None:
     """A template without tools: calls and responses in tags, and a thought before the call where there is one."""
     steps = (
         Step(CALL, CALL, '{"x": 2}', "tool"),
         Step("Is it on?", "Is it on?", "Yes.", "user"),
         Step(CALL, f"<think>again</think>{CALL}", "", "tool"),
     )
-    ids, messages = conversation(mind.chat, CALLS, episode_of(*steps))
+    ids, messages = conversation(lm.chat, CALLS, episode_of(*steps))
     call = f"<tool_call>\n{CALL}\n</tool_call>"
     said = [call, "Is it on?", f"<think>again</think>{call}"]
-    assert [text_of(mind, ids[m.start : m.stop]) for m in messages] == [f"{text}<|end|>" for text in said]
+    assert [text_of(lm, ids[m.start : m.stop]) for m in messages] == [f"{text}<|end|>" for text in said]
     user, model = "<|end|><|user|>", "<|end|><|assistant|>"
     response = '<tool_response>\n{"x": 2}\n</tool_response>'
     told = f"{said[0]}{user}{response}{model}{said[1]}{user}Yes.{model}{said[2]}<|end|>"
-    assert text_of(mind, ids).endswith(f"Act.\n\nGo.{model}{told}")
-    assert message_text(mind.chat, CALLS, CALL, "") == call
-    assert message_text(mind.chat, CALLS, CALL, "why") == f"<think>why</think>{call}"
-    assert message_text(mind.chat, TAGS, "go", "") == "<think></think><action>go</action>"
+    assert text_of(lm, ids).endswith(f"Act.\n\nGo.{model}{told}")
+    assert message_text(lm.chat, CALLS, CALL, "") == call
+    assert message_text(lm.chat, CALLS, CALL, "why") == f"<think>why</think>{call}"
+    assert message_text(lm.chat, TAGS, "go", "") == "<think></think><action>go</action>"
 
 
-def test_the_expert_says_what_it_thinks(mind: Mind, world: World) -> None:
+def test_the_expert_says_what_it_thinks(lm: LanguageModel, world: World) -> None:
     """The same play as the bare expert's, with the thoughts that the expert gives when it is asked step by step."""
     tasks, prompts = world.tasks("train")[:3], world.prompts("brief")
-    shown = expert_episodes(world, mind.chat, prompts, tasks, seed=4, max_steps=30)
+    shown = expert_episodes(world, lm.chat, prompts, tasks, seed=4, max_steps=30)
     bare = play_actor(world, seats_for(tasks, 1, 4), "expert", 30)
     assert [[step.action for step in e.steps] for e in shown] == [[step.action for step in e.steps] for e in bare]
     assert all(episode.success for episode in shown)
@@ -104,34 +102,34 @@ def test_the_expert_says_what_it_thinks(mind: Mind, world: World) -> None:
             assert step.text == action_text(step.action, actor.thought())
             observation = env.step(step.action).observation
     thoughts = ["new"] + [None] * (len(shown[0].steps) - 1)
-    again = with_thoughts(mind.chat, prompts, shown[0], thoughts)
+    again = with_thoughts(lm.chat, prompts, shown[0], thoughts)
     assert again.steps[0].text == f"<think>new</think><action>{shown[0].steps[0].action}</action>"
     assert again.steps[1].text == f"<think></think><action>{shown[0].steps[1].action}</action>"
     assert replace(again, steps=()) == replace(shown[0], steps=())
 
 
-def test_the_loss_is_the_models_own(mind: Mind, world: World) -> None:
+def test_the_loss_is_the_models_own(lm: LanguageModel, world: World) -> None:
     """Mean over a message's tokens, then over the messages of the batch, against one forward pass per message."""
     prompts = world.prompts("brief")
     tasks = world.tasks("train")[:2]
-    expert = expert_episodes(world, mind.chat, prompts, tasks, seed=0, max_steps=30)
+    expert = expert_episodes(world, lm.chat, prompts, tasks, seed=0, max_steps=30)
     noisy = play_actor(world, seats_for(tasks[:1], 1, 3), "noisy:0.9", 3)
     cut = replace(noisy[0], steps=(*noisy[0].steps[:2], replace(noisy[0].steps[2], truncated=True)))
     episodes = [*expert, cut]
-    trees = demonstration_trees(mind.chat, prompts, episodes)
+    trees = demonstration_trees(lm.chat, prompts, episodes)
     assert len(trees) == 2, "one tree per task"
     assert sum(t.num_tokens for t in trees) < sum(t.num_dense_tokens for t in trees), "the opening is shared"
     loss = 0.0
     for tree in pack(trees, 4096):
-        loss -= float((torch.from_numpy(tree.w_ce) * tree_logprobs(mind.model, tree)).sum())
+        loss -= float((torch.from_numpy(tree.w_ce) * tree_logprobs(lm.model, tree)).sum())
     own = []
     for episode in episodes:
-        ids, messages = conversation(mind.chat, prompts, episode)
+        ids, messages = conversation(lm.chat, prompts, episode)
         for message in messages:
             labels = torch.full((1, len(ids)), -100)
             labels[0, message.start : message.stop] = torch.tensor(ids[message.start : message.stop])
             with torch.no_grad():
-                own.append(float(mind.model(input_ids=torch.tensor([ids]), labels=labels).loss))
+                own.append(float(lm.model(input_ids=torch.tensor([ids]), labels=labels).loss))
     assert len(own) == sum(len(e.steps) for e in episodes) - 1
     assert loss == pytest.approx(np.mean(own), abs=1e-5)
     assert sum(float(tree.w_ce.sum()) for tree in trees) == pytest.approx(1.0)

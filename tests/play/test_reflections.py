@@ -9,17 +9,17 @@ import pytest
 
 from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.types import Episode, Step
+from rwml.models.language_model import LanguageModel
 from rwml.play.demonstrations import expert_episodes
 from rwml.play.reflections import CUT_OFF, EMPTY, MARKED, Reflection, question, reflect, reflected
-from rwml.models.language_model import Mind
 from rwml.worlds.base import World
 
 BLOCK = re.compile(r"^\[([^\]]+)\]\n", re.MULTILINE)
 
 
 @pytest.fixture
-def expert(mind: Mind, world: World) -> list[Episode]:
-    return expert_episodes(world, mind.chat, world.prompts("brief"), world.tasks("train")[:2], seed=0, max_steps=30)
+def expert(lm: LanguageModel, world: World) -> list[Episode]:
+    return expert_episodes(world, lm.chat, world.prompts("brief"), world.tasks("train")[:2], seed=0, max_steps=30)
 
 
 def test_the_question_by_hand(expert: list[Episode]) -> None:
@@ -38,14 +38,14 @@ def test_the_question_by_hand(expert: list[Episode]) -> None:
 
 
 def test_other_actions_are_shown_with_what_they_really_lead_to(
-    mind: Mind,
+    lm: LanguageModel,
     world: World,
     expert: list[Episode],
     chat_server,  # type: ignore[no-untyped-def]
 ) -> None:
     chat_server.answer = lambda messages: "I do this."
     config = JudgeConfig(base_url=chat_server.url, model="a-writer", temperature=0.5, max_new_tokens=77)
-    found = reflect(world, mind.chat, expert, config, 2, seed=0)
+    found = reflect(world, lm.chat, expert, config, 2, seed=0)
     assert [(r.episode, r.step) for r in found] == [(e.id, n) for e in expert for n in range(len(e.steps))]
     assert {(a["model"], a["temperature"], a["max_tokens"]) for a in chat_server.asked} == {("a-writer", 0.5, 77)}
     asked = {request["messages"][0]["content"] for request in chat_server.asked}
@@ -71,7 +71,7 @@ def test_other_actions_are_shown_with_what_they_really_lead_to(
 
 
 def test_what_becomes_of_each_answer(
-    mind: Mind,
+    lm: LanguageModel,
     world: World,
     expert: list[Episode],
     chat_server,  # type: ignore[no-untyped-def]
@@ -91,7 +91,7 @@ def test_what_becomes_of_each_answer(
     assert len(long.steps) >= len(answers), "every sort comes up"
     chat_server.answer = lambda messages: answers.get(messages[0]["content"].count("[seen]"), answers[0])[0]
     config = JudgeConfig(base_url=chat_server.url, model="w", max_new_tokens=5)
-    found = reflect(world, mind.chat, [long], config, 0, seed=0)
+    found = reflect(world, lm.chat, [long], config, 0, seed=0)
     expected = [answers.get(number, answers[0]) for number in range(len(long.steps))]
     assert [(r.thought, r.failure) for r in found] == [(thought, failure) for _, thought, failure in expected]
     assert found[2].error.startswith('HTTP 400: {"error": "refused"}')
@@ -102,7 +102,7 @@ def test_what_becomes_of_each_answer(
     assert found[1].prompt_tokens == words[question(long, 1, [])]
     assert [r.completion_tokens for r in found[:3]] == [3, 4, 0]
 
-    [told, other] = reflected(mind.chat, prompts, [long, replace(long, id="other")], found)
+    [told, other] = reflected(lm.chat, prompts, [long, replace(long, id="other")], found)
     assert other.steps == long.steps
     assert [step.text for step in told.steps] == [
         f"<think>{thought}</think><action>{step.action}</action>"
@@ -110,8 +110,8 @@ def test_what_becomes_of_each_answer(
     ]
 
 
-def test_nothing_is_asked_about_nothing(mind: Mind, world: World) -> None:
+def test_nothing_is_asked_about_nothing(lm: LanguageModel, world: World) -> None:
     """No episode, no request: no server is there to answer one."""
     config = JudgeConfig(base_url="http://127.0.0.1:9/v1", model="w")
-    assert reflect(world, mind.chat, [], config, 3, seed=0) == []
+    assert reflect(world, lm.chat, [], config, 3, seed=0) == []
     assert Reflection("e", 0, "", "ReadTimeout: slow", 0, 0, 0).failure == "ReadTimeout"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,27 +15,27 @@ from made import teach
 from rwml.core.prompts import parse_action
 from rwml.core.tool_calls import ToolCall, call_text, calls_of, parse_message
 from rwml.core.types import Episode, StopReason, Task
-from rwml.play.rollout import ModelPlayer, Played, play_actor, seats_for
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
-from rwml.models.tiny import TinyShape, new_mind
+from rwml.models.tiny import TinyShape, new_language_model
+from rwml.play.rollout import ModelPlayer, SampledEpisode, play_actor, seats_for
 from rwml.worlds.base import Prompts, StepResult, World
 
 MAX_STEPS = 5
 MAX_NEW = 24
 
 
-def player_of(mind: Mind, world: World, temperature: float = 1.0, max_context: int = 1000) -> ModelPlayer:
-    sampler = Sampler(mind.model, mind.chat.stop_ids)
+def player_of(lm: LanguageModel, world: World, temperature: float = 1.0, max_context: int = 1000) -> ModelPlayer:
+    sampler = Sampler(lm.model, lm.chat.stop_ids)
     params = SamplingParams(MAX_NEW, temperature)
-    return ModelPlayer(mind, sampler, world.prompts("brief"), params, MAX_STEPS, max_context)
+    return ModelPlayer(lm, sampler, world.prompts("brief"), params, MAX_STEPS, max_context)
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def spans(played: Played) -> list[tuple[int, int]]:
+def spans(played: SampledEpisode) -> list[tuple[int, int]]:
     """[start, stop) of every run of sampled tokens."""
     runs, at = [], 0
     for sampled, group in groupby(played.sampled):
@@ -47,19 +47,21 @@ def spans(played: Played) -> list[tuple[int, int]]:
 
 
 @pytest.fixture
-def played(mind: Mind, world: World) -> list[Played]:
-    return player_of(mind, world).play(world, seats_for(world.tasks("train")[:4], 2, seed=3), generator())
+def played(lm: LanguageModel, world: World) -> list[SampledEpisode]:
+    return player_of(lm, world).play(world, seats_for(world.tasks("train")[:4], 2, seed=3), generator())
 
 
 def test_seats_have_seeds_of_their_own(world: World) -> None:
     tasks = world.tasks("train")[:3]
     seats = seats_for(tasks, 2, seed=7)
     assert [(seat.task, seat.rollout) for seat in seats] == [(task, n) for task in tasks for n in (0, 1)]
-    assert [seat.seed for seat in seats] == [zlib.crc32(f"7/{s.task.id}/{s.rollout}".encode()) for s in seats]
+    assert [seat.seed for seat in seats] == [
+        int.from_bytes(hashlib.sha256(f"7/{s.task.id}/{s.rollout}".encode()).digest()[:7], "big") for s in seats
+    ]
     assert len({seat.seed for seat in seats + seats_for(tasks, 2, seed=8)}) == 12
 
 
-def test_the_world_answers_in_lockstep_as_it_does_alone(world: World, played: list[Played]) -> None:
+def test_the_world_answers_in_lockstep_as_it_does_alone(world: World, played: list[SampledEpisode]) -> None:
     steps = [step for p in played for step in p.episode.steps]
     assert len({step.parsed for step in steps}) == 2, "the model answers well and badly"
     for p in played:
@@ -72,8 +74,8 @@ def test_the_world_answers_in_lockstep_as_it_does_alone(world: World, played: li
         assert p.episode.success == env.success
 
 
-def test_greedy_play_in_lockstep_is_greedy_play_alone(mind: Mind, world: World) -> None:
-    player = player_of(mind, world, temperature=0.0)
+def test_greedy_play_in_lockstep_is_greedy_play_alone(lm: LanguageModel, world: World) -> None:
+    player = player_of(lm, world, temperature=0.0)
     seats = seats_for(world.tasks("train")[:4], 1, seed=0)
     together = player.play(world, seats, generator())
     for seat, one in zip(seats, together, strict=True):
@@ -82,13 +84,13 @@ def test_greedy_play_in_lockstep_is_greedy_play_alone(mind: Mind, world: World) 
         assert alone.logprobs == pytest.approx(one.logprobs, abs=1e-4)
 
 
-def test_the_same_generator_plays_the_same(mind: Mind, world: World, played: list[Played]) -> None:
+def test_the_same_generator_plays_the_same(lm: LanguageModel, world: World, played: list[SampledEpisode]) -> None:
     seats = seats_for(world.tasks("train")[:4], 2, seed=3)
-    assert player_of(mind, world).play(world, seats, generator()) == played
-    assert player_of(mind, world).play(world, seats, generator(1)) != played
+    assert player_of(lm, world).play(world, seats, generator()) == played
+    assert player_of(lm, world).play(world, seats, generator(1)) != played
 
 
-def test_an_unparsed_answer_is_a_step_in_which_nothing_happens(played: list[Played]) -> None:
+def test_an_unparsed_answer_is_a_step_in_which_nothing_happens(played: list[SampledEpisode]) -> None:
     unparsed = [step for p in played for step in p.episode.steps if not step.parsed]
     assert unparsed
     for step in unparsed:
@@ -98,8 +100,8 @@ def test_an_unparsed_answer_is_a_step_in_which_nothing_happens(played: list[Play
     assert [parse_action(step.text) for step in parsed] == [step.action for step in parsed]
 
 
-def test_tokens_marks_and_texts_line_up(mind: Mind, world: World, played: list[Played]) -> None:
-    chat, prompts = mind.chat, world.prompts("brief")
+def test_tokens_marks_and_texts_line_up(lm: LanguageModel, world: World, played: list[SampledEpisode]) -> None:
+    chat, prompts = lm.chat, world.prompts("brief")
     for p in played:
         assert len(p.ids) == len(p.sampled) == len(p.logprobs)
         runs = spans(p)
@@ -117,18 +119,18 @@ def test_tokens_marks_and_texts_line_up(mind: Mind, world: World, played: list[P
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_logprobs_are_those_of_a_plain_forward_pass(mind: Mind, world: World, temperature: float) -> None:
+def test_logprobs_are_those_of_a_plain_forward_pass(lm: LanguageModel, world: World, temperature: float) -> None:
     seats = seats_for(world.tasks("train")[:3], 2, seed=5)
-    for p in player_of(mind, world, temperature).play(world, seats, generator(2)):
+    for p in player_of(lm, world, temperature).play(world, seats, generator(2)):
         with torch.no_grad():
-            logits = mind.model(torch.tensor([p.ids])).logits[0].float() / temperature
+            logits = lm.model(torch.tensor([p.ids])).logits[0].float() / temperature
         plain = logits.log_softmax(-1)
         for at, (token, sampled) in enumerate(zip(p.ids, p.sampled, strict=True)):
             if sampled:
                 assert float(plain[at - 1, token]) == pytest.approx(p.logprobs[at], abs=1e-4)
 
 
-def test_episodes_stop_at_the_step_limit(played: list[Played]) -> None:
+def test_episodes_stop_at_the_step_limit(played: list[SampledEpisode]) -> None:
     for p in played:
         assert p.episode.success == (p.episode.stop is StopReason.SUCCESS)
         if p.episode.stop is StopReason.STEP_LIMIT:
@@ -136,11 +138,11 @@ def test_episodes_stop_at_the_step_limit(played: list[Played]) -> None:
     assert {p.episode.stop for p in played} <= {StopReason.STEP_LIMIT, StopReason.SUCCESS}
 
 
-def test_episodes_stop_before_they_outgrow_the_context(mind: Mind, world: World) -> None:
+def test_episodes_stop_before_they_outgrow_the_context(lm: LanguageModel, world: World) -> None:
     seats = seats_for(world.tasks("train")[:4], 1, seed=3)
-    prompt = [len(mind.chat.opening("", world.env().reset(s.task)) + mind.chat.ask()) for s in seats]
+    prompt = [len(lm.chat.opening("", world.env().reset(s.task)) + lm.chat.ask()) for s in seats]
     limit = sorted(prompt)[1] + MAX_NEW + 20  # room for a turn or two, and for some openings none
-    games = player_of(mind, world, max_context=limit).play(world, seats, generator())
+    games = player_of(lm, world, max_context=limit).play(world, seats, generator())
     assert {p.episode.stop for p in games} >= {StopReason.CONTEXT_LIMIT}
     for p in games:
         if p.episode.stop is not StopReason.CONTEXT_LIMIT:
@@ -152,8 +154,8 @@ def test_episodes_stop_before_they_outgrow_the_context(mind: Mind, world: World)
         assert len(starts) == len(p.episode.steps) < MAX_STEPS
 
 
-def test_a_context_that_takes_no_opening_plays_nothing(mind: Mind, world: World) -> None:
-    games = player_of(mind, world, max_context=30).play(world, seats_for(world.tasks("train")[:2], 1, 0), generator())
+def test_a_context_that_takes_no_opening_plays_nothing(lm: LanguageModel, world: World) -> None:
+    games = player_of(lm, world, max_context=30).play(world, seats_for(world.tasks("train")[:2], 1, 0), generator())
     assert [p.episode.stop for p in games] == [StopReason.CONTEXT_LIMIT] * 2
     assert [p.episode.steps for p in games] == [(), ()]
 
@@ -220,11 +222,11 @@ def outcomes(episodes: Sequence[Episode]) -> dict[str, tuple[StopReason, int, st
     return {e.task.id: (e.stop, len(e.steps), e.error) for e in episodes}
 
 
-def test_a_failing_world_fails_its_episode_and_no_other(mind: Mind) -> None:
+def test_a_failing_world_fails_its_episode_and_no_other(lm: LanguageModel) -> None:
     world: Any = ScriptWorld()
     seats = seats_for([Task(plan, "script", "train", "plan") for plan in PLANS], 1, 0)
     live: list[int] = []
-    games = player_of(mind, world).play(world, seats, generator(), live.append)
+    games = player_of(lm, world).play(world, seats, generator(), live.append)
     assert outcomes([p.episode for p in games]) == OUTCOMES
     assert [p.episode.task.id for p in games] == list(PLANS)
     assert [p.episode.success for p in games] == [plan.startswith("win") for plan in PLANS]
@@ -237,15 +239,15 @@ def test_a_failing_world_fails_its_episode_and_no_other(mind: Mind) -> None:
                                                                               ("over", "text", 1.0)]  # fmt: skip
 
 
-def test_a_world_that_fails_everywhere_ends(mind: Mind) -> None:
+def test_a_world_that_fails_everywhere_ends(lm: LanguageModel) -> None:
     world: Any = ScriptWorld()
     seats = seats_for([Task("crash 0", "script", "train", "plan")], 3, 0)
-    games = player_of(mind, world).play(world, seats, generator())
+    games = player_of(lm, world).play(world, seats, generator())
     assert [p.episode.stop for p in games] == [StopReason.ERROR] * 3
     assert len({p.episode.id for p in games}) == 3
 
 
-def test_a_failing_world_fails_an_actors_episode(mind: Mind) -> None:
+def test_a_failing_world_fails_an_actors_episode(lm: LanguageModel) -> None:
     world: Any = ScriptWorld()
     seats = seats_for([Task(plan, "script", "train", "plan") for plan in PLANS], 1, 0)
     episodes = play_actor(world, seats, "first", MAX_STEPS)
@@ -314,11 +316,11 @@ class CounterWorld(ScriptWorld):
 
 
 @pytest.fixture(scope="module")
-def caller() -> Mind:
+def caller() -> LanguageModel:
     """A model that answers with each of the sayings, in the open turn of a user as of a tool."""
     shape = TinyShape(vocab=420, hidden=32, intermediate=64, layers=1, heads=1, key_value_heads=1)
-    mind = new_mind([DESK, *SAYINGS, "The red one.", UNREAD] * 4, shape, seed=0)
-    chat = mind.chat
+    lm = new_language_model([DESK, *SAYINGS, "The red one.", UNREAD] * 4, shape, seed=0)
+    chat = lm.chat
     rows = []
     for said in SAYINGS:
         for seen in ("The red one.", UNREAD, '{"pen": 1}'):
@@ -328,11 +330,11 @@ def caller() -> Mind:
                 (chat.opening("Help.", DESK) + start + chat.ask(after_tool=tool), chat.text(said) + chat.to_user[:1])
             )
         rows.append((chat.opening("Help.", DESK) + chat.ask(), chat.text(said) + chat.to_user[:1]))
-    teach(mind.model, rows)
-    return mind
+    teach(lm.model, rows)
+    return lm
 
 
-def test_calls_messages_and_what_cannot_be_read(caller: Mind) -> None:
+def test_calls_messages_and_what_cannot_be_read(caller: LanguageModel) -> None:
     """Every kind of answer becomes the step that it should, and the conversation is what the pieces make of it."""
     world: Any = CounterWorld()
     chat, prompts = caller.chat, world.prompts("brief")
@@ -360,7 +362,7 @@ def test_calls_messages_and_what_cannot_be_read(caller: Mind) -> None:
         assert p.ids == whole
 
 
-def test_a_message_that_was_cut_off_is_not_read(caller: Mind) -> None:
+def test_a_message_that_was_cut_off_is_not_read(caller: LanguageModel) -> None:
     world: Any = CounterWorld()
     assert len(caller.chat.text("Which pen?")) == 1, "only its end is cut off"
     params = SamplingParams(1, 1.0)

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from rwml.rewards.rewards import RougeReward
 from rwml.rewards.rouge import rouge_l
 from rwml.worlds.schema import mask_response
-from rwml.rewards.rewards import RougeReward
 
 B, INT, N, S, NULL = ({"type": name} for name in ("boolean", "integer", "number", "string", "null"))
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from rwml.measure.figures.evaluation import Answers, Plays, evaluate_arms
-from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
+from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.records import write_json
+from rwml.core.run import Run
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
-from rwml.world_models.baselines import BASELINES
-from rwml.stages import report
+from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
+from rwml.reports import formats
 from rwml.reports import run_tables as report_tables
-from rwml.reports import formats as wording
+from rwml.stages import report
+from rwml.world_models.baselines import BASELINES
 
 
 def text_of(page: str) -> str:
@@ -49,10 +49,10 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
         return Prediction(row.id, "x", "x", 0.0 if hit else 0.6, 1.0 if hit else 0.4)
 
     rows = asked + users
-    answers = [Answers("model", "test", 0, [said(row, False) for row in rows])]
-    answers += [Answers("world_model", "test", 0, [said(row, right[row.id]) for row in rows])]
-    answers += [Answers("copy_last", "test", 0, [said(row, row.kind == "tool") for row in rows])]
-    answers += [Answers("most_frequent", "test", 0, [said(row, right[row.id]) for row in rows])]
+    answers = [SeedPredictions("model", "test", 0, [said(row, False) for row in rows])]
+    answers += [SeedPredictions("world_model", "test", 0, [said(row, right[row.id]) for row in rows])]
+    answers += [SeedPredictions("copy_last", "test", 0, [said(row, row.kind == "tool") for row in rows])]
+    answers += [SeedPredictions("most_frequent", "test", 0, [said(row, right[row.id]) for row in rows])]
     call, refused = Step("c", "c", "{}", "tool"), Step("c", "c", "Error: no", "tool", valid=False)
     plays = []
     for arm, steps in (("model", (call, refused)), ("policy", (call, call, call, refused))):
@@ -60,7 +60,7 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
             Episode(f"{arm}{n}", Task(f"task{n}", "tau2", "test", "airline"), arm, 0, 0, "o", steps,
                     StopReason.STEP_LIMIT, False) for n in range(3)
         ]  # fmt: skip
-        plays += [Plays(arm, "test", 0, episodes)] if played else []
+        plays += [SeedEpisodes(arm, "test", 0, episodes)] if played else []
     return evaluate_arms(answers, plays, rows, 0.4, lambda action: False, baselines=BASELINES, num_samples=200)
 
 
@@ -136,7 +136,7 @@ def test_what_is_said_beside_a_baseline() -> None:
 
     def said(low: float | None, high: float | None) -> tuple[str, str]:
         told = found | {"interval": [low, high]}
-        return wording.baseline_sentence(told, "The model", "“copy”", "the share"), wording.baseline_verdict(told)
+        return formats.baseline_sentence(told, "The model", "“copy”", "the share"), formats.baseline_verdict(told)
 
     figures = "the share is 40.0% against 30.0%, over 1,200 held-out predictions from 60 tasks"
     range_ = "the difference is +10.0 points, 95% interval"

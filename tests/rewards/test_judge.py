@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.types import Transition
-from rwml.rewards.judge import Judge, JudgeReward, judge_messages, read_score
-from rwml.rewards.rewards import KindReward
 from rwml.models import server as api
 from rwml.models.embedding.embedder import Embedder
+from rwml.rewards.judge import Judge, JudgeReward, judge_messages, read_score
+from rwml.rewards.rewards import KindReward
 
 # How the judge of these tests judges: by the prediction, which it finds in the question.
 SAYS = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.recipe.reward_names import REWARD_NAMES
+from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.rewards.judge import Judge
-from rwml.rewards.rewards import REWARDS, EmbeddingReward, ExactReward, KindReward, RougeReward, exact
 from rwml.models.embedding.embedder import Embedder
+from rwml.rewards.judge import Judge
+from rwml.rewards.rewards import REWARDS, EmbeddingReward, ExactReward, KindReward, RougeReward
 
 REAL = "You arrive at desk 1. On the desk 1, you see a book 2, and a pen 1."
 ANSWERS = [
@@ -61,9 +62,9 @@ def test_exact_reward_by_hand() -> None:
     distances, rewards = ExactReward().score(["a b", " a\tb\n", "A b", "a  c", "", None], ["a b"] * 4 + ["", "a"])
     assert rewards.tolist() == [1, 1, 0, 0, 1, 0]
     assert distances.tolist() == [0, 0, 1, 1, 0, 2]
-    assert exact("a  b", "a b")
-    assert not exact("ab", "a b")
-    assert not exact(None, "")
+    assert same_text("a  b", "a b")
+    assert not same_text("ab", "a b")
+    assert not same_text(None, "")
 
 
 def test_rouge_reward_by_hand() -> None:

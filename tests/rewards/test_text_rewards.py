@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rwml.rewards.rouge import rouge_l
 from rwml.core.types import Transition
 from rwml.exchange.importing import check_paths, import_files
-from rwml.rewards.rewards import ContinuousReward, EmbeddingReward, F1Reward, KindReward, NamedReward
-from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.transitions import transitions_of
 from rwml.models.embedding.embedder import Embedder
+from rwml.play.rollout import play_actor, seats_for
+from rwml.rewards.rewards import ContinuousReward, EmbeddingReward, F1Reward, KindReward, NamedReward
+from rwml.rewards.rouge import rouge_l
 from rwml.worlds.registry import get_world
+from rwml.worlds.transitions import transitions_of
 
 DESK = "You arrive at desk 2. On the desk 2, you see a cellphone 1, and a pen 1."
 TURNED = "You arrive at desk 2. On the desk 2, you see a pen 1, and a cellphone 1."

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.rewards.thresholds import TAU_D_GRID, calibrate, training_tau_d
+from rwml.rewards.thresholds import TAU_D_GRID, calibrate, paper_tau_d
 
 # Ten transitions, four predictions each: by row, how many are within 0.1 and how many within 0.3.
 HITS = [(0, 0), (0, 0), (0, 0), (0, 1), (0, 1), (0, 2), (0, 4), (1, 4), (2, 4), (4, 4)]
@@ -96,7 +96,7 @@ def test_nothing_to_calibrate_on_is_told() -> None:
 
 
 def test_training_tau_d_follows_the_paper() -> None:
-    assert training_tau_d(0.1) == 0.2  # ALFWorld
-    assert training_tau_d(0.15) == 0.4  # tau2-bench
+    assert paper_tau_d(0.1) == 0.2  # ALFWorld
+    assert paper_tau_d(0.15) == 0.4  # tau2-bench
     given = [0.001, 0.02, 0.05, 0.14, 0.34, 0.35, 0.5]
-    assert [training_tau_d(tau) for tau in given] == [0.2, 0.2, 0.2, 0.2, 0.4, 0.6, 0.6]
+    assert [paper_tau_d(tau) for tau in given] == [0.2, 0.2, 0.2, 0.2, 0.4, 0.6, 0.6]

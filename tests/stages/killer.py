@@ -24,8 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 from rwml.core.recipe.recipe import Recipe, load_recipe
 from rwml.core.run import Run
 from rwml.measure import examiner as examine
-from rwml.stages import VERBS
-from rwml.stages import train_policy
+from rwml.stages import VERBS, train_policy
 from rwml.stages import filter as filter_stage
 from rwml.stages.pipeline import run_all, run_stage
 

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
 from rwml.core.records import read_json
-from rwml.stages import compare
-from rwml.reports import compare_page as compare_export
 from rwml.measure.compare import results as compare_figures
-from rwml.measure.compare.arm_evaluations import Examination, open_arm
+from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
 from rwml.measure.compare.paper_table import PAPER, beside
-from rwml.reports.plots import band_of
-from rwml.stages.pipeline import find_recipe
+from rwml.reports import compare_page as compare_export
 from rwml.reports.formats import recipe_toml
+from rwml.reports.plots import band_of
+from rwml.stages import compare
+from rwml.stages.pipeline import find_recipe
 
 ARMS: list[dict[str, Any]] = [
     {"name": "base", "label": "Base model", "paper": "base"},
@@ -91,7 +91,7 @@ def test_each_stage_is_done_once_and_taken_over_where_it_is_the_same(done: Recip
 
 
 def test_seeds_are_different_runs_of_the_same_games(done: Recipe) -> None:
-    exams = [Examination(done, seed) for seed in (0, 1)]
+    exams = [ArmEvaluations(done, seed) for seed in (0, 1)]
     assert exams[0].items.tasks == exams[1].items.tasks
     assert [row.id for row in exams[0].items.rows] != [] != exams[1].items.rows
     weights = [done.folder / f"s{seed}/policy_rl/policy/final/model.safetensors" for seed in (0, 1)]

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import read_json
-from rwml.stages import compare
 from rwml.measure.compare import results as compare_figures
 from rwml.reports.formats import recipe_toml
+from rwml.stages import compare
 
 BASE: dict[str, Any] = {"name": "base"}
 SFT: dict[str, Any] = {"name": "wm_sft", "stages": ["train_wm"], "set": {"train_wm.method": "sft"}}

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import read_episodes, read_json, read_records
+from rwml.core.run import Run
 from rwml.core.types import Transition
 from rwml.exchange.imported import imported_episodes
 from rwml.stages import collect

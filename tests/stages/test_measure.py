@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import made
 from rwml.cli import app
-from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.run import Run
 from rwml.measure.plans import LEFT_OUT
 from rwml.measure.weight_change import measure_weight_change
@@ -39,7 +39,7 @@ def folder(mini: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory
     return place
 
 
-def test_everything_is_measured(folder: Path, mind_folder: Path) -> None:
+def test_everything_is_measured(folder: Path, model_folder: Path) -> None:
     result = json.loads((folder / "measures.json").read_text())
     assert list(result["arms"]) == ["model", "policy", "world_model"]
     for arm, figures in result["arms"].items():
@@ -62,7 +62,7 @@ def test_everything_is_measured(folder: Path, mind_folder: Path) -> None:
             for key in measured:
                 before, after, change = before[key], after[key], change[key]
             assert change["loss"]["difference"] == pytest.approx(after["loss"]["mean"] - before["loss"]["mean"]), name
-    weights = measure_weight_change(mind_folder, folder / "world_model" / "final")
+    weights = measure_weight_change(model_folder, folder / "world_model" / "final")
     assert result["weight_change"]["world_model"] == json.loads(json.dumps(weights))
     assert 0 < weights["share"] <= 1
     assert sorted(result["weight_change"]) == ["policy", "policy, from world_model", "world_model"]
@@ -108,9 +108,7 @@ def test_the_run_itself_is_left_as_it_is(folder: Path) -> None:
 def test_a_run_that_another_process_works_in_is_refused(folder: Path, tmp_path: Path) -> None:
     busy = tmp_path / "busy"
     shutil.copytree(folder, busy, ignore=shutil.ignore_patterns(".lock"))
-    holds = (
-        "import pathlib, sys; from rwml.core.run import lock; lock(pathlib.Path(sys.argv[1])); print(); input()"
-    )
+    holds = "import pathlib, sys; from rwml.core.run import lock; lock(pathlib.Path(sys.argv[1])); print(); input()"
     command = [sys.executable, "-c", holds, str(busy)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

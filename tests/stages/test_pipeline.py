@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,22 +16,20 @@ import numpy as np
 import pytest
 import torch
 
-from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
 from rwml.core.errors import RwmlError
-from rwml.core.run import CHAIN, OUTPUTS, Run
+from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
 from rwml.core.records import Parts, read_episodes, read_json, read_records, write_json, write_records
+from rwml.core.run import CHAIN, OUTPUTS, Run
+from rwml.core.seeds import share_of
+from rwml.core.text import same_text
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
-from rwml.measure import examiner as examine
-from rwml.world_models.baselines import BASELINES, MostFrequent
-from rwml.rewards.rewards import exact
 from rwml.loading import training_tau_d
-from rwml.models.language_model import load_mind
-from rwml.stages import evaluate
-from rwml.stages import report
-from rwml.stages import train_policy
-from rwml.stages import train_wm
+from rwml.measure import examiner as examine
+from rwml.models.language_model import load_language_model
+from rwml.stages import evaluate, report, train_policy, train_wm
 from rwml.stages import filter as filter_stage
 from rwml.stages.pipeline import run_all, summary_line
+from rwml.world_models.baselines import BASELINES, MostFrequent
 from rwml.worlds.alfworld.world import AlfWorld
 
 Mini = Callable[..., Recipe]
@@ -115,7 +112,7 @@ def test_transitions_are_the_parsed_steps(done: Run) -> None:
     assert found["transitions"] + found["unparsed actions left out"] == counts(done, "collect")["steps"]
     assert found["split train"] + found["split valid"] == len(rows)
     valid = {r.task for r in rows if r.split == "valid"}
-    assert valid == {r.task for r in rows if zlib.crc32(r.task.encode()) < 0.2 * 2**32}, "whole tasks are set aside"
+    assert valid == {r.task for r in rows if share_of("valid", r.task) < 0.2}, "whole tasks are set aside"
 
 
 def test_the_filter_keeps_or_drops_every_transition_with_a_reason(done: Run) -> None:
@@ -141,7 +138,7 @@ def test_the_filter_keeps_or_drops_every_transition_with_a_reason(done: Run) -> 
         if row.id not in hits:
             assert (row.pass_rate, row.kept) == (-1.0, True)
             continue
-        lucky = zlib.crc32(f"1/keep/{row.id}".encode()) < 0.2 * 2**32
+        lucky = share_of(1, "filter", "keep", row.id) < 0.2
         assert row.pass_rate == hits[row.id] / 2
         assert row.kept == (hits[row.id] < needed or lucky)
     assert figures["hits_histogram"] == [sum(hits[i] == n for i in hits) for n in range(3)]
@@ -159,8 +156,11 @@ def test_metrics_have_a_line_for_every_step(done: Run) -> None:
 
 
 @pytest.mark.parametrize("stage", ["world_model", "policy"])
-def test_trained_models_are_plain_checkpoints(done: Run, mind_folder: Path, stage: str) -> None:
-    before, after = load_mind(mind_folder, device="cpu"), load_mind(done.folder / stage / "final", device="cpu")
+def test_trained_models_are_plain_checkpoints(done: Run, model_folder: Path, stage: str) -> None:
+    before, after = (
+        load_language_model(model_folder, device="cpu"),
+        load_language_model(done.folder / stage / "final", device="cpu"),
+    )
     assert after.tokenizer.get_vocab() == before.tokenizer.get_vocab()
     assert after.chat.stop_ids == before.chat.stop_ids
     pairs = list(zip(before.model.parameters(), after.model.parameters(), strict=True))
@@ -188,7 +188,7 @@ def test_evaluation_asks_every_arm_the_same(done: Run) -> None:
         guess = MostFrequent(train)
         for row, f, c in zip(rows, frequent, copied, strict=True):
             assert (f.transition, f.answer, c.transition) == (row.id, guess.answer(row), row.id)
-            assert (f.distance == 0.0) == exact(f.answer, row.next_state)
+            assert (f.distance == 0.0) == same_text(f.answer, row.next_state)
             assert f.reward == (f.distance < 0.6)
             assert (c.answer is None) == (row.action not in row.history[::2]) == (c.distance == 2.0)
     assert counts(done, "evaluate")["transitions asked"] == asked
@@ -365,7 +365,9 @@ def test_lora_built_in_policies_and_no_filter(mini: Mini, tmp_path: Path) -> Non
     assert {e.policy for e in read_episodes(run.folder / "episodes")} == {"noisy"}
     assert counts(run, "filter")["kept"] == counts(run, "transitions")["transitions"]
     for stage in ("world_model", "policy"):
-        names = {name for name, _ in load_mind(run.folder / stage / "final", device="cpu").model.named_parameters()}
+        names = {
+            name for name, _ in load_language_model(run.folder / stage / "final", device="cpu").model.named_parameters()
+        }
         assert not any("lora" in name for name in names)
     line = next(line for line in run.metrics.read() if line["stage"] == "train_policy")
     assert line["kl"] == pytest.approx(0.0, abs=1e-6), "the reference is where the policy began"

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 import torch
 
-from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import Parts, read_records, write_records
+from rwml.core.run import Run
 from rwml.core.types import Episode, Step, StopReason, Task
+from rwml.loading import load_world
+from rwml.models.language_model import load_language_model
 from rwml.play.reflections import Reflection
 from rwml.play.rollout import play_actor, seats_for
-from rwml.loading import load_world
-from rwml.models.language_model import load_mind
-from rwml.stages import train_policy
 from rwml.reports.formats import recipe_toml
+from rwml.stages import train_policy
 
 Mini = Callable[..., Recipe]
 SFT = {"method": "sft", "start": "model", "steps": 3, "tasks_per_step": 2, "learning_rate": 1e-3}
@@ -40,11 +40,11 @@ def trained(recipe: Recipe) -> tuple[Run, dict[str, Any], list[dict[str, Any]]]:
 
 
 def same_weights(left: Path, right: Path) -> bool:
-    before, after = (load_mind(path, device="cpu").model.state_dict() for path in (left, right))
+    before, after = (load_language_model(path, device="cpu").model.state_dict() for path in (left, right))
     return all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_own_successes(mini: Mini, mind_folder: Path, tmp_path: Path) -> None:
+def test_own_successes(mini: Mini, model_folder: Path, tmp_path: Path) -> None:
     """Two solved tasks; a failed and a long episode are left out, a message that was cut off is not learnt."""
     recipe = mini(tmp_path / "run", train_policy=SFT | {"episodes": "own"}, model={"max_context_tokens": 1500})
     world = load_world(recipe)
@@ -75,7 +75,7 @@ def test_own_successes(mini: Mini, mind_folder: Path, tmp_path: Path) -> None:
     assert rows[0]["cross_entropy"] > rows[1]["cross_entropy"] > rows[2]["cross_entropy"]
     assert rows[0]["tokens"] < rows[0]["tokens_unshared"]
     assert len({row["ce_tokens"] for row in rows}) == 1
-    assert not same_weights(mind_folder, run.folder / "policy" / "final")
+    assert not same_weights(model_folder, run.folder / "policy" / "final")
 
 
 def test_expert_episodes(mini: Mini, tmp_path: Path) -> None:
@@ -97,34 +97,34 @@ def test_expert_episodes(mini: Mini, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_learnt_from_leaves_the_starting_weights(
-    mini: Mini, mind_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mini: Mini, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An expert who never gets there in one step."""
     recipe = mini(tmp_path / "run", train_policy=SFT | {"episodes": "expert"}, world={"max_steps": 1})
     run, counts, rows = trained(recipe)
     assert (counts["steps"], counts["episodes"], counts["episodes without success, left out"]) == (0, 6, 6)
     assert rows == []
-    assert same_weights(mind_folder, run.folder / "policy" / "final")
+    assert same_weights(model_folder, run.folder / "policy" / "final")
     assert capsys.readouterr().err.count("there is no episode to learn from: 6 found") == 1
 
 
-def logs_recipe(folder: Path, mind: Path, **policy: Any) -> Recipe:
-    model = {"path": str(mind), "device": "cpu", "prompts": "brief"}
+def logs_recipe(folder: Path, lm: Path, **policy: Any) -> Recipe:
+    model = {"path": str(lm), "device": "cpu", "prompts": "brief"}
     return parse_recipe({"name": "logs", "out": str(folder), "world": {"name": "chat"}, "model": model,
                          "train_policy": {"start": "model", "steps": 2, "tasks_per_step": 1} | policy})  # fmt: skip
 
 
 def test_a_world_of_logs_has_nothing_to_play(
-    mind_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, counts, rows = trained(logs_recipe(tmp_path / "run", mind_folder))
+    run, counts, rows = trained(logs_recipe(tmp_path / "run", model_folder))
     assert (counts, rows) == ({"steps": 0}, [])
-    assert same_weights(mind_folder, run.folder / "policy" / "final")
+    assert same_weights(model_folder, run.folder / "policy" / "final")
     assert capsys.readouterr().err.count("the world chat has no tasks to play in the split 'train'") == 1
 
 
-def test_successes_in_logs_can_be_learnt(mind_folder: Path, tmp_path: Path) -> None:
-    recipe = logs_recipe(tmp_path / "run", mind_folder, method="sft")
+def test_successes_in_logs_can_be_learnt(model_folder: Path, tmp_path: Path) -> None:
+    recipe = logs_recipe(tmp_path / "run", model_folder, method="sft")
     call = '{"name": "sky", "arguments": {"town": "Ulm"}}'
     steps = (Step(call, call, '{"sky": "blue"}', "tool"), Step("Blue.", "Blue.", "Thanks.", "user"))
     task = Task("chat/a", "chat", "train", "chat")
@@ -132,7 +132,7 @@ def test_successes_in_logs_can_be_learnt(mind_folder: Path, tmp_path: Path) -> N
     Parts(recipe.folder / "episodes").write(0, [episode], Episode)
     _, counts, rows = trained(recipe)
     assert (counts["demonstrations"], counts["messages"], counts["steps"]) == (1, 2, 2)
-    chat = load_mind(mind_folder, device="cpu").chat
+    chat = load_language_model(model_folder, device="cpu").chat
     learnt = len(chat.text(f"<tool_call>\n{call}\n</tool_call>")) + len(chat.text("Blue.")) + 2
     assert [row["ce_tokens"] for row in rows] == [learnt, learnt]
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from rwml.measure.figures.evaluation import Answers, Plays, evaluate_arms
 from rwml.core.recipe.recipe import Recipe, parse_recipe
-from rwml.core.run import OUTPUTS, Run
 from rwml.core.records import Parts, read_json, read_records, write_json, write_records
+from rwml.core.run import OUTPUTS, Run
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
-from rwml.world_models.baselines import BASELINES, baseline_answers
-from rwml.worlds.transitions import transitions_of
-from rwml.stages import report
-from rwml.reports import formats as wording
+from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
+from rwml.reports import formats
 from rwml.reports.plots import Panel, curve_svg, moving_average, write_png
 from rwml.reports.run_examples import Evaluation
+from rwml.stages import report
+from rwml.world_models.baselines import BASELINES, baseline_answers
 from rwml.worlds.registry import get_world
+from rwml.worlds.transitions import transitions_of
 
 SKILL = {"model": (0.25, "noisy:0.8"), "world_model": (0.6, "noisy:0.8"), "policy": (0.6, "noisy:0.1")}
 DIFFICULT = '<script>alert("x")</script> & <b>bold</b>'
@@ -146,7 +146,7 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
             transitions += rows
             for name, texts in baseline_answers(world, training, rows).items():
                 guesses = [score(row, text) for row, text in zip(rows, texts, strict=True)]
-                answers += [Answers(name, split, seed, guesses) for seed in size.seeds]
+                answers += [SeedPredictions(name, split, seed, guesses) for seed in size.seeds]
             for arm in arms:
                 skill, policy = SKILL[arm]
                 for seed in size.seeds:
@@ -155,8 +155,8 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
                     folder = run.folder / "evaluation" / arm
                     Parts(folder / f"predictions-{split}-{seed}").write(0, said, Prediction)
                     Parts(folder / f"episodes-{split}-{seed}").write(0, won, Episode)
-                    answers.append(Answers(arm, split, seed, said))
-                    plays.append(Plays(arm, split, seed, won))
+                    answers.append(SeedPredictions(arm, split, seed, said))
+                    plays.append(SeedEpisodes(arm, split, seed, won))
         figures = evaluate_arms(
             answers, plays, transitions, 0.2, world.inefficient, baselines=BASELINES, num_samples=300
         )
@@ -340,8 +340,8 @@ def test_texts_of_the_world_are_inert(tmp_path: Path) -> None:
         Parts(run.folder / "evaluation" / arm / "predictions-valid_seen-0").write(0, [said], Prediction)
         Parts(run.folder / "evaluation" / arm / "episodes-valid_seen-0").write(0, [episode], Episode)
     arms = ("model", "world_model", "policy")
-    answers = [Answers(arm, "valid_seen", 0, [said]) for arm in arms]
-    plays = [Plays(arm, "valid_seen", 0, [episode]) for arm in arms]
+    answers = [SeedPredictions(arm, "valid_seen", 0, [said]) for arm in arms]
+    plays = [SeedEpisodes(arm, "valid_seen", 0, [episode]) for arm in arms]
     figures = evaluate_arms(answers, plays, [row], 0.2, lambda action: False, num_samples=100)
     write_json(run.folder / "eval.json", figures)
     report.run(run)
@@ -353,35 +353,35 @@ def test_texts_of_the_world_are_inert(tmp_path: Path) -> None:
 
 def test_a_difference_that_may_be_nothing_is_not_claimed() -> None:
     found = {"before": 0.2, "after": 0.25, "difference": 0.05, "interval": [-0.03, 0.13], "n": 64, "clusters": 32}
-    said = wording.sentence(found, "The share of games won", "episodes")
+    said = formats.sentence(found, "The share of games won", "episodes")
     assert said == (
         "The data do not support a difference. The share of games won was 20.0% before and 25.0% after, over 64 "
         "held-out episodes from 32 tasks; the difference is +5.0 points, 95% interval −3.0 to +13.0, and that range "
         "holds zero."
     )
-    assert wording.verdict(found) == "unsure"
-    assert wording.verdict(found | {"interval": [0.0, 0.13]}) == "unsure"
-    assert wording.verdict(found | {"interval": [0.01, 0.13]}) == "up"
-    assert "fell from 20.0% to 25.0%" in wording.sentence(found | {"interval": [-0.2, -0.1]}, "It", "episodes")
+    assert formats.verdict(found) == "unsure"
+    assert formats.verdict(found | {"interval": [0.0, 0.13]}) == "unsure"
+    assert formats.verdict(found | {"interval": [0.01, 0.13]}) == "up"
+    assert "fell from 20.0% to 25.0%" in formats.sentence(found | {"interval": [-0.2, -0.1]}, "It", "episodes")
 
 
 def test_word_difference_marks_words_and_keeps_the_text() -> None:
-    pieces = wording.word_difference("On the desk 1, you see a pen 2.", "On the desk 1, you see a book 1, and a pen 2.")
+    pieces = formats.word_difference("On the desk 1, you see a pen 2.", "On the desk 1, you see a book 1, and a pen 2.")
     assert pieces == [("same", "On the desk 1, you see a"), ("missing", " book 1, and a"), ("same", " pen 2.")]
     said, real = "You open the\n  drawer 1.", "You open the drawer 2."
-    pieces = wording.word_difference(said, real)
+    pieces = formats.word_difference(said, real)
     assert [kind for kind, _ in pieces] == ["same", "wrong", "missing", "same"]
     assert "".join(text for kind, text in pieces if kind != "missing") == said
-    assert wording.word_difference("", "a b") == [("missing", "a b")]
+    assert formats.word_difference("", "a b") == [("missing", "a b")]
 
 
 def test_figures_are_written_for_people() -> None:
-    assert [wording.percent(x) for x in (0.0, 0.4567, 1.0, None)] == ["0.0%", "45.7%", "100.0%", "–"]
-    assert [wording.points(x) for x in (0.0, 0.051, -0.051, None)] == ["0.0", "+5.1", "−5.1", "–"]
-    assert [wording.number(x) for x in (1234567, 0.1234, 12.0, True, None, "x")] == [
+    assert [formats.percent(x) for x in (0.0, 0.4567, 1.0, None)] == ["0.0%", "45.7%", "100.0%", "–"]
+    assert [formats.points(x) for x in (0.0, 0.051, -0.051, None)] == ["0.0", "+5.1", "−5.1", "–"]
+    assert [formats.number(x) for x in (1234567, 0.1234, 12.0, True, None, "x")] == [
         "1,234,567", "0.123", "12", "yes", "–", "x",
     ]  # fmt: skip
-    assert [wording.duration(x) for x in (3.21, 42, 561, 7200)] == ["3.2 s", "42 s", "9.3 min", "2.0 h"]
+    assert [formats.duration(x) for x in (3.21, 42, 561, 7200)] == ["3.2 s", "42 s", "9.3 min", "2.0 h"]
 
 
 def test_moving_average_by_hand() -> None:

@@ -13,20 +13,21 @@ import pytest
 from typer.testing import CliRunner
 
 from rwml.cli import app
-from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARD_NAMES
 from rwml.core.records import read_records
+from rwml.core.run import Run
+from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.world_models.baselines import MostFrequent
-from rwml.train.drift import DriftWatch, cheat_share
-from rwml.measure.edits import HARMLESS
-from rwml.rewards.rewards import KindReward, exact
 from rwml.loading import load_embedder, load_world
-from rwml.stages import reward_lab as reward
+from rwml.measure.edits import HARMLESS
 from rwml.reports.reward_page import outcome, table
+from rwml.rewards.rewards import KindReward
+from rwml.stages import reward_lab as reward
 from rwml.stages.pipeline import run_all
+from rwml.train.drift import DriftWatch, cheat_share
+from rwml.world_models.baselines import MostFrequent
 
 SMALL: dict[str, Any] = {"num_tasks": 8, "num_transitions": 24, "num_states": 12, "tau_d": [0.1, 0.4]}
 
@@ -101,7 +102,7 @@ def test_a_cheat_earns_what_the_reward_says(lab: tuple[Recipe, dict[str, Any]]) 
         assert found["continuous", None]["unearned"] >= 0.0
     assert cheats["will describe"]["embedding", 0.4]["unearned"] > 0.2 > cheats["generic"]["embedding", 0.4]["unearned"]
     most = MostFrequent(rows)
-    right = np.mean([exact(most.answer(row), row.next_state) for row in rows])
+    right = np.mean([same_text(most.answer(row), row.next_state) for row in rows])
     assert cheats["most frequent of the verb"]["exact", None]["right"] == pytest.approx(right, abs=0.25)
 
 
@@ -117,7 +118,7 @@ def test_the_answers_are_scored_like_any_other(lab: tuple[Recipe, dict[str, Any]
     score = KindReward("embedding", lambda: embedder, 0.4).score
     answers = [row.history[-1] if row.history else row.opening for row in rows]
     _, rewards_N = score(answers, rows)
-    wrong = [not exact(answer, row.next_state) for answer, row in zip(answers, rows, strict=True)]
+    wrong = [not same_text(answer, row.next_state) for answer, row in zip(answers, rows, strict=True)]
     (found,) = [
         row
         for row in figures["cheats"]["copied observation"]["rewards"]

@@ -11,14 +11,13 @@ import pytest
 
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.run import Run
-from rwml.trees.tree import Tree, pack
 from rwml.loading import load_model
+from rwml.models.language_model import LanguageModel
+from rwml.stages import train_policy, train_wm
+from rwml.stages.pipeline import run_all
 from rwml.train.trainer import Trainer
 from rwml.trees.forward import tree_logprobs
-from rwml.models.language_model import Mind
-from rwml.stages import train_policy
-from rwml.stages import train_wm
-from rwml.stages.pipeline import run_all
+from rwml.trees.tree import Tree, pack
 
 Mini = Callable[..., Recipe]
 # Weights that stay as they are, so that each step's figures are those of the model at the start.
@@ -39,10 +38,10 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[list[Tree]]:
     return seen
 
 
-def mean_logp(mind: Mind, trees: Sequence[Tree], field: str, temperature: float) -> float:
+def mean_logp(lm: LanguageModel, trees: Sequence[Tree], field: str, temperature: float) -> float:
     """Over the tokens with a positive weight in that field."""
     parts = [
-        tree_logprobs(mind.model, row, temperature=temperature).numpy()[getattr(row, field) > 0]
+        tree_logprobs(lm.model, row, temperature=temperature).numpy()[getattr(row, field) > 0]
         for row in pack(trees, 4096)
     ]
     return float(np.concatenate(parts).mean())
@@ -57,13 +56,13 @@ def test_the_sft_steps_before_rwml_take_no_temperature(mini: Mini, tmp_path: Pat
     run = Run.open(mini(tmp_path / "run", filter={"enabled": False}, train_wm=settings))
     run_all(run, until="filter")
     train_wm.run(run)
-    mind = load_model(run.recipe.model)
+    lm = load_model(run.recipe.model)
     sft, grpo = lines(run, "train_wm")
     first, second = updates
     assert (sft["policy_tokens"], grpo["ce_tokens"]) == (0, 0)
-    assert sft["cross_entropy"] == pytest.approx(-mean_logp(mind, first, "w_ce", 1.0), abs=1e-4)
-    assert grpo["logp"] == pytest.approx(mean_logp(mind, second, "w_kl", 0.5), abs=1e-4)
-    assert abs(mean_logp(mind, first, "w_ce", 0.5) + sft["cross_entropy"]) > 0.005
+    assert sft["cross_entropy"] == pytest.approx(-mean_logp(lm, first, "w_ce", 1.0), abs=1e-4)
+    assert grpo["logp"] == pytest.approx(mean_logp(lm, second, "w_kl", 0.5), abs=1e-4)
+    assert abs(mean_logp(lm, first, "w_ce", 0.5) + sft["cross_entropy"]) > 0.005
 
 
 @pytest.mark.parametrize("method", ["sft", "spin"])
@@ -73,9 +72,9 @@ def test_real_next_states_take_no_temperature(
     run = Run.open(mini(tmp_path / "run", filter={"enabled": False}, train_wm=STILL | {"method": method}))
     run_all(run, until="filter")
     train_wm.run(run)
-    mind = load_model(run.recipe.model)
+    lm = load_model(run.recipe.model)
     for line, trees in zip(lines(run, "train_wm"), updates, strict=True):
-        assert line["cross_entropy"] == pytest.approx(-mean_logp(mind, trees, "w_ce", 1.0), abs=1e-4)
+        assert line["cross_entropy"] == pytest.approx(-mean_logp(lm, trees, "w_ce", 1.0), abs=1e-4)
 
 
 def test_transition_updates_take_no_temperature(mini: Mini, tmp_path: Path, updates: list[list[Tree]]) -> None:
@@ -83,22 +82,22 @@ def test_transition_updates_take_no_temperature(mini: Mini, tmp_path: Path, upda
     settings = STILL | {"start": "model", "kl_groups": "all", "observation_weight": 0.5, "transition_every": 2}
     run = Run.open(mini(tmp_path / "run", train_policy=settings))
     train_policy.run(run)
-    mind = load_model(run.recipe.model)
+    lm = load_model(run.recipe.model)
     first, second = lines(run, "train_policy")
     assert len(updates) == 3
     for line, trees in zip((first, second), updates[:2], strict=True):
-        assert line["logp"] == pytest.approx(mean_logp(mind, trees, "w_kl", 0.5), abs=1e-4)
-        assert line["cross_entropy"] == pytest.approx(-mean_logp(mind, trees, "w_ce", 0.5), abs=1e-4)
-    assert second["transition_cross_entropy"] == pytest.approx(-mean_logp(mind, updates[2], "w_ce", 1.0), abs=1e-4)
-    assert abs(mean_logp(mind, updates[2], "w_ce", 0.5) + second["transition_cross_entropy"]) > 0.005
+        assert line["logp"] == pytest.approx(mean_logp(lm, trees, "w_kl", 0.5), abs=1e-4)
+        assert line["cross_entropy"] == pytest.approx(-mean_logp(lm, trees, "w_ce", 0.5), abs=1e-4)
+    assert second["transition_cross_entropy"] == pytest.approx(-mean_logp(lm, updates[2], "w_ce", 1.0), abs=1e-4)
+    assert abs(mean_logp(lm, updates[2], "w_ce", 0.5) + second["transition_cross_entropy"]) > 0.005
 
 
 def test_demonstrations_take_no_temperature(mini: Mini, tmp_path: Path, updates: list[list[Tree]]) -> None:
     settings = STILL | {"method": "sft", "episodes": "expert", "start": "model", "tasks_per_step": 2}
     run = Run.open(mini(tmp_path / "run", train_policy=settings, world={"max_steps": 30}))
     train_policy.run(run)
-    mind = load_model(run.recipe.model)
+    lm = load_model(run.recipe.model)
     found = lines(run, "train_policy")
     assert len(found) == len(updates) == 2
     for line, trees in zip(found, updates, strict=True):
-        assert line["cross_entropy"] == pytest.approx(-mean_logp(mind, trees, "w_ce", 1.0), abs=1e-4)
+        assert line["cross_entropy"] == pytest.approx(-mean_logp(lm, trees, "w_ce", 1.0), abs=1e-4)

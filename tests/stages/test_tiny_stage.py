@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from rwml.core.recipe.recipe import read_settings
 from rwml.core.errors import RwmlError
-from rwml.models.language_model import Mind, load_mind
-from rwml.models.tiny import TinyShape, new_mind
+from rwml.core.recipe.recipe import read_settings
+from rwml.models.language_model import LanguageModel, load_language_model
+from rwml.models.tiny import TinyShape, new_language_model
 from rwml.stages import tiny
 from rwml.stages.tiny import Lesson, TinyConfig, lesson_trees, make, play_lesson
 
@@ -33,10 +33,10 @@ LESSON = Lesson(
 
 
 @pytest.fixture(scope="module")
-def mind() -> Mind:
+def lm() -> LanguageModel:
     shape = TinyShape(vocab=320, hidden=16, intermediate=24, layers=1, heads=2, key_value_heads=1, head_dim=8)
     texts = [LESSON.opening, *(text for _, action, seen, _ in LESSON.steps for text in (action, seen))]
-    return new_mind(texts, shape, 0)
+    return new_language_model(texts, shape, 0)
 
 
 def digest(path: Path) -> str:
@@ -49,7 +49,7 @@ def test_a_short_rebuild_gives_the_same_bytes(tmp_path: Path) -> None:
         make(SMALL, tmp_path / name)
     for file in ("model.safetensors", "tokenizer.json", "config.json"):
         assert digest(tmp_path / "one" / file) == digest(tmp_path / "two" / file)
-    made = load_mind(tmp_path / "one", device="cpu")
+    made = load_language_model(tmp_path / "one", device="cpu")
     assert 1e6 < sum(parameter.numel() for parameter in made.model.parameters()) < 5e6
     assert (tmp_path / "one" / "model.safetensors").stat().st_size < 10e6
     notes = json.loads((tmp_path / "one" / "tiny.json").read_text())
@@ -65,7 +65,7 @@ def test_the_command_line_makes_a_model(tmp_path: Path) -> None:
     assert f"{tmp_path / 'model'}: " in done.stderr
     assert "cross-entropy" in done.stderr
     assert json.loads((tmp_path / "model" / "tiny.json").read_text())["config"]["seed"] == 4
-    assert load_mind(tmp_path / "model", device="cpu").chat.stop_ids
+    assert load_language_model(tmp_path / "model", device="cpu").chat.stop_ids
 
 
 def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_lessons_depend_on_settings_and_number_alone() -> None:
         assert all(valid == (seen != "Nothing happens.") for _, _, seen, valid in lesson.steps)
 
 
-def test_the_lesson_trees_carry_the_weights_where_they_belong(mind: Mind) -> None:
+def test_the_lesson_trees_carry_the_weights_where_they_belong(lm: LanguageModel) -> None:
     """Actions weigh 2, observations 0.5, predictions 3; openings and chat turns nothing."""
     config = TinyConfig(action_weight=2.0, observation_weight=0.5, question_weight=3.0, questions=2, question_share=1.0)
-    conversation, questions = lesson_trees(mind, LESSON, config, random.Random(0))
+    conversation, questions = lesson_trees(lm, LESSON, config, random.Random(0))
     assert conversation.num_tokens == conversation.num_dense_tokens, "a conversation is one path"
 
     def text_of(ids: Any) -> str:
-        return str(mind.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+        return str(lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
     said = [f"<think>{thought}</think><action>{action}</action><|end|>" for thought, action, _, _ in LESSON.steps]
     seen = [f"<|user|>{observation}" for _, _, observation, _ in LESSON.steps]
@@ -122,7 +122,7 @@ def test_the_lesson_trees_carry_the_weights_where_they_belong(mind: Mind) -> Non
         assert label == answers[action]
     assert set(questions.w_ce.tolist()) == {0.0, 3.0}
     assert [tree.ids.tolist() for tree in lesson_trees(
-        mind, LESSON, config.model_copy(update={"question_share": 0.0}), random.Random(0)
+        lm, LESSON, config.model_copy(update={"question_share": 0.0}), random.Random(0)
     )] == [conversation.ids.tolist()]  # fmt: skip
 
 
@@ -134,9 +134,9 @@ def test_the_learning_rate_rises_then_falls_to_a_tenth() -> None:
     assert tiny._schedule(110, config) == pytest.approx(0.1)
 
 
-def test_fit_learns(mind: Mind) -> None:
+def test_fit_learns(lm: LanguageModel) -> None:
     config = SMALL.model_copy(update={"steps": 12, "learning_rate": 1e-2, "autocast": False})
-    losses = [figures["cross_entropy"] for figures in tiny.fit(mind, config)]
+    losses = [figures["cross_entropy"] for figures in tiny.fit(lm, config)]
     assert len(losses) == 12
     assert losses[-1] < 0.85 * losses[0]
-    assert not mind.model.training
+    assert not lm.model.training

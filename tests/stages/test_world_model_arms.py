@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_records
+from rwml.core.run import Run
 from rwml.core.types import Transition
+from rwml.loading import load_world
 from rwml.play import branches
 from rwml.play.branches import branched_transitions, is_branch
-from rwml.loading import load_world
-from rwml.train.trainer import Trainer
 from rwml.stages import train_wm
 from rwml.stages.pipeline import run_all
+from rwml.train.trainer import Trainer
 
 Mini = Callable[..., Recipe]
 SPIN: dict[str, Any] = {

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rwml.core.recipe.recipe import GrpoConfig, ModelConfig
 from rwml.core.records import MetricsLog
-from rwml.trees.tree import Tree, TreeBuilder, pack
 from rwml.core.types import Transition
-from rwml.world_models.questions import Answer, label_ids, question_ids
+from rwml.loading import load_model
+from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.train.preferences import (
     Opponent,
     Preferred,
@@ -24,21 +24,21 @@ from rwml.train.preferences import (
     preference_trees,
     tokens_of,
 )
-from rwml.loading import load_model
 from rwml.train.trainer import Batch, Trainer
 from rwml.trees.forward import tree_backward, tree_logprobs
-from rwml.models.language_model import Mind, load_mind
+from rwml.trees.tree import Tree, TreeBuilder, pack
+from rwml.world_models.questions import Answer, label_ids, question_ids
 from rwml.worlds.base import World
 
 BETA = 0.7
 
 
-def guess_of(mind: Mind, text: str, next_state: str | None, stop: bool = True) -> Answer:
-    ids = (*mind.chat.text(text), *(mind.chat.to_user[:1] if stop else ()))
+def guess_of(lm: LanguageModel, text: str, next_state: str | None, stop: bool = True) -> Answer:
+    ids = (*lm.chat.text(text), *(lm.chat.to_user[:1] if stop else ()))
     return Answer(ids, (0.0,) * len(ids), text, next_state, not stop)
 
 
-def guesses_for(mind: Mind, rows: Sequence[Transition]) -> list[Answer]:
+def guesses_for(lm: LanguageModel, rows: Sequence[Transition]) -> list[Answer]:
     """One answer each: wrong, wrong from the middle on, unparsed, cut off, with thinking, right, and so on."""
     made = []
     for number, row in enumerate(rows):
@@ -51,85 +51,85 @@ def guesses_for(mind: Mind, rows: Sequence[Transition]) -> list[Answer]:
             ("<think>a desk</think><next_state>You are at desk 1.</next_state>", "You are at desk 1.", True),
             (f"<think>sure</think><next_state>{row.next_state} </next_state>", f"{row.next_state} ", True),
         ]
-        made.append(guess_of(mind, *texts[number % len(texts)]))
+        made.append(guess_of(lm, *texts[number % len(texts)]))
     return made
 
 
-def move(mind: Mind, seed: int) -> None:
+def move(lm: LanguageModel, seed: int) -> None:
     """Change every weight by a few hundredths of its size."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in mind.model.parameters():
+        for parameter in lm.model.parameters():
             parameter.add_(0.05 * parameter.std() * torch.randn(parameter.shape, generator=generator))
 
 
-def dense_logp(mind: Mind, question: Sequence[int], answer: Sequence[int]) -> Tensor:
+def dense_logp(lm: LanguageModel, question: Sequence[int], answer: Sequence[int]) -> Tensor:
     """Log-probability of an answer, as one separate sequence through the model's own forward."""
     ids = torch.tensor([[*question, *answer]])
-    logp = mind.model(ids).logits[0, len(question) - 1 : -1].float().log_softmax(-1)
+    logp = lm.model(ids).logits[0, len(question) - 1 : -1].float().log_softmax(-1)
     return logp.gather(1, torch.tensor(answer)[:, None]).sum()
 
 
-def gradients(mind: Mind) -> dict[str, Tensor]:
-    found = {name: p.grad.clone() for name, p in mind.model.named_parameters() if p.grad is not None}
-    mind.model.zero_grad()
+def gradients(lm: LanguageModel) -> dict[str, Tensor]:
+    found = {name: p.grad.clone() for name, p in lm.model.named_parameters() if p.grad is not None}
+    lm.model.zero_grad()
     return found
 
 
 @pytest.fixture
-def trained(mind: Mind, tmp_path: Path) -> tuple[Mind, Opponent]:
-    """A mind that has moved away from its opponent."""
-    opponent = Opponent(mind, tmp_path / "stage")
+def trained(lm: LanguageModel, tmp_path: Path) -> tuple[LanguageModel, Opponent]:
+    """A model that has moved away from its opponent."""
+    opponent = Opponent(lm, tmp_path / "stage")
     opponent.begin(0)
-    move(mind, 1)
-    return mind, opponent
+    move(lm, 1)
+    return lm, opponent
 
 
 def test_the_gradient_is_that_of_dpo(
-    trained: tuple[Mind, Opponent], mind_folder: Path, world: World, rows: list[Transition], tmp_path: Path
+    trained: tuple[LanguageModel, Opponent], model_folder: Path, world: World, rows: list[Transition], tmp_path: Path
 ) -> None:
     """Against autograd through -log sigmoid(beta * difference of log-ratios), each answer a sequence of its own."""
-    mind, opponent = trained
-    reference, prompts = load_mind(mind_folder, device="cpu"), world.prompts("brief")
-    guesses = guesses_for(mind, rows)
-    scored = preference_trees(mind, opponent, prompts, rows, guesses, BETA)
+    lm, opponent = trained
+    reference, prompts = load_language_model(model_folder, device="cpu"), world.prompts("brief")
+    guesses = guesses_for(lm, rows)
+    scored = preference_trees(lm, opponent, prompts, rows, guesses, BETA)
     kept = [i for i in range(len(rows)) if i % 6 != 5]
     assert len(scored.margins) == len(kept) < len(rows)
 
     margins = []
     for i in kept:
-        question = question_ids(mind.chat, prompts, rows[i])
-        answers = (label_ids(mind.chat, rows[i]), guesses[i].ids)
-        now = [dense_logp(mind, question, answer) for answer in answers]
+        question = question_ids(lm.chat, prompts, rows[i])
+        answers = (label_ids(lm.chat, rows[i]), guesses[i].ids)
+        now = [dense_logp(lm, question, answer) for answer in answers]
         with torch.no_grad():
             then = [dense_logp(reference, question, answer) for answer in answers]
         margins.append(BETA * ((now[0] - then[0]) - (now[1] - then[1])))
     losses = -torch.nn.functional.logsigmoid(torch.stack(margins))
     (losses.sum() / len(rows)).backward()
-    expected = gradients(mind)
+    expected = gradients(lm)
     np.testing.assert_allclose(scored.margins, [float(m.detach()) for m in margins], atol=2e-4)
     assert np.abs(scored.margins).max() > 0.3, "the two models differ"
     assert scored.loss == pytest.approx(float(losses.detach().mean()), abs=1e-4)
 
-    update = Trainer(mind, GrpoConfig(kl_weight=0.0), tmp_path / "t", MetricsLog(tmp_path / "m"), "train_wm", 0)
+    update = Trainer(lm, GrpoConfig(kl_weight=0.0), tmp_path / "t", MetricsLog(tmp_path / "m"), "train_wm", 0)
     for row in pack(scored.trees, 4096):
-        tree_backward(mind.model, row, update._loss(row, None))
-    found = gradients(mind)
+        tree_backward(lm.model, row, update._loss(row, None))
+    found = gradients(lm)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
     assert max(float(gradient.abs().max()) for gradient in expected.values()) > 1e-2
 
 
-def test_weights_by_hand(trained: tuple[Mind, Opponent], world: World, rows: list[Transition]) -> None:
+def test_weights_by_hand(trained: tuple[LanguageModel, Opponent], world: World, rows: list[Transition]) -> None:
     """One pair: every chosen token has beta * sigmoid(-margin) / N, every rejected one its negative, shared ones 0."""
-    mind, opponent = trained
+    lm, opponent = trained
     prompts, row = world.prompts("brief"), rows[0]
-    guess = guesses_for(mind, rows)[0]
-    right = guess_of(mind, f"<think></think><next_state>{rows[1].next_state}</next_state>", rows[1].next_state)
-    scored = preference_trees(mind, opponent, prompts, rows[:2], [guess, right], BETA)
+    guess = guesses_for(lm, rows)[0]
+    right = guess_of(lm, f"<think></think><next_state>{rows[1].next_state}</next_state>", rows[1].next_state)
+    scored = preference_trees(lm, opponent, prompts, rows[:2], [guess, right], BETA)
     [tree], [margin] = scored.trees, scored.margins
-    label = label_ids(mind.chat, row)
+    label = label_ids(lm.chat, row)
     same = next(i for i, (a, b) in enumerate(zip(label, guess.ids, strict=False)) if a != b)
     assert same > 0, "both answers begin with the tags"
     factor = BETA / (1 + math.exp(margin)) / 2
@@ -139,7 +139,7 @@ def test_weights_by_hand(trained: tuple[Mind, Opponent], world: World, rows: lis
     np.testing.assert_allclose(tree.w_ce[tree.w_ce < 0], -factor, rtol=1e-6)
     assert tree.ids[tree.w_ce > 0].tolist() == label[same:]
     assert tree.ids[tree.w_ce < 0].tolist() == list(guess.ids[same:])
-    assert tree.num_dense_tokens == 2 * len(question_ids(mind.chat, prompts, row)) + len(label) + len(guess.ids)
+    assert tree.num_dense_tokens == 2 * len(question_ids(lm.chat, prompts, row)) + len(label) + len(guess.ids)
 
 
 def test_figures_by_hand() -> None:
@@ -152,31 +152,33 @@ def test_figures_by_hand() -> None:
     assert (nothing.loss, nothing.margin, nothing.accuracy) == (0.0, 0.0, 0.0)
 
 
-def test_against_itself_every_margin_is_zero(mind: Mind, world: World, rows: list[Transition], tmp_path: Path) -> None:
-    opponent = Opponent(mind, tmp_path)
+def test_against_itself_every_margin_is_zero(
+    lm: LanguageModel, world: World, rows: list[Transition], tmp_path: Path
+) -> None:
+    opponent = Opponent(lm, tmp_path)
     opponent.begin(0)
-    scored = preference_trees(mind, opponent, world.prompts("brief"), rows, guesses_for(mind, rows), BETA)
+    scored = preference_trees(lm, opponent, world.prompts("brief"), rows, guesses_for(lm, rows), BETA)
     assert not scored.margins.any()
     assert scored.loss == pytest.approx(math.log(2))
     assert scored.accuracy == 0.0
 
 
-def test_right_guesses_make_no_pair(mind: Mind, world: World, rows: list[Transition], tmp_path: Path) -> None:
-    opponent = Opponent(mind, tmp_path)
+def test_right_guesses_make_no_pair(lm: LanguageModel, world: World, rows: list[Transition], tmp_path: Path) -> None:
+    opponent = Opponent(lm, tmp_path)
     opponent.begin(0)
-    right = [guess_of(mind, f"<next_state>{row.next_state}</next_state>", row.next_state) for row in rows]
-    scored = preference_trees(mind, opponent, world.prompts("brief"), rows, right, BETA)
+    right = [guess_of(lm, f"<next_state>{row.next_state}</next_state>", row.next_state) for row in rows]
+    scored = preference_trees(lm, opponent, world.prompts("brief"), rows, right, BETA)
     assert (scored.trees, len(scored.margins)) == ([], 0)
 
 
 def test_a_question_that_comes_twice_is_learnt_twice(
-    trained: tuple[Mind, Opponent], world: World, rows: list[Transition]
+    trained: tuple[LanguageModel, Opponent], world: World, rows: list[Transition]
 ) -> None:
     """A short history may ask the same thing again: the paths fall together, and their weights add up."""
-    mind, opponent = trained
-    prompts, guesses = world.prompts("brief"), guesses_for(mind, rows)
-    once = preference_trees(mind, opponent, prompts, rows[:1], guesses[:1], BETA)
-    twice = preference_trees(mind, opponent, prompts, [rows[0], rows[0]], [guesses[0], guesses[0]], BETA)
+    lm, opponent = trained
+    prompts, guesses = world.prompts("brief"), guesses_for(lm, rows)
+    once = preference_trees(lm, opponent, prompts, rows[:1], guesses[:1], BETA)
+    twice = preference_trees(lm, opponent, prompts, [rows[0], rows[0]], [guesses[0], guesses[0]], BETA)
     assert len(twice.margins) == 2
     np.testing.assert_allclose(twice.margins, once.margins[[0, 0]], rtol=1e-6)
     np.testing.assert_allclose(twice.trees[0].w_ce, once.trees[0].w_ce, rtol=1e-5, atol=1e-9)
@@ -197,53 +199,53 @@ def test_tokens_are_found_where_they_lie() -> None:
 
 
 def test_an_opponent_keeps_its_weights_and_gives_back_the_others(
-    mind: Mind, world: World, rows: list[Transition], tmp_path: Path
+    lm: LanguageModel, world: World, rows: list[Transition], tmp_path: Path
 ) -> None:
     tree = TreeBuilder()
-    tree.add(question_ids(mind.chat, world.prompts("brief"), rows[0]), 1, cross_entropy=1.0)
+    tree.add(question_ids(lm.chat, world.prompts("brief"), rows[0]), 1, cross_entropy=1.0)
     probe = tree.build()
-    opponent = Opponent(mind, tmp_path)
+    opponent = Opponent(lm, tmp_path)
     opponent.begin(0)
-    first = tree_logprobs(mind.model, probe)
-    move(mind, 1)
-    second = tree_logprobs(mind.model, probe)
+    first = tree_logprobs(lm.model, probe)
+    move(lm, 1)
+    second = tree_logprobs(lm.model, probe)
     assert not torch.equal(first, second)
     for _ in range(2):
         with opponent.playing():
-            assert torch.equal(tree_logprobs(mind.model, probe), first)
-        assert torch.equal(tree_logprobs(mind.model, probe), second)
+            assert torch.equal(tree_logprobs(lm.model, probe), first)
+        assert torch.equal(tree_logprobs(lm.model, probe), second)
     with pytest.raises(KeyboardInterrupt), opponent.playing():
         raise KeyboardInterrupt
-    assert torch.equal(tree_logprobs(mind.model, probe), second)
+    assert torch.equal(tree_logprobs(lm.model, probe), second)
 
     opponent.begin(1)
-    move(mind, 2)
-    resumed = Opponent(mind, tmp_path)
+    move(lm, 2)
+    resumed = Opponent(lm, tmp_path)
     for one, expected in ((0, first), (1, second)):
         resumed.begin(one)
         with resumed.playing():
-            assert torch.equal(tree_logprobs(mind.model, probe), expected)
+            assert torch.equal(tree_logprobs(lm.model, probe), expected)
     forget_opponents(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_with_lora_only_the_adapter_is_kept(
-    mind_folder: Path, world: World, rows: list[Transition], tmp_path: Path
+    model_folder: Path, world: World, rows: list[Transition], tmp_path: Path
 ) -> None:
-    mind = load_model(ModelConfig(path=str(mind_folder), device="cpu", lora_rank=2), trainable=True)
-    opponent = Opponent(mind, tmp_path)
+    lm = load_model(ModelConfig(path=str(model_folder), device="cpu", lora_rank=2), trainable=True)
+    opponent = Opponent(lm, tmp_path)
     opponent.begin(0)
-    prompts, guesses = world.prompts("brief"), guesses_for(mind, rows)
+    prompts, guesses = world.prompts("brief"), guesses_for(lm, rows)
     with torch.no_grad():
-        for name, parameter in mind.model.named_parameters():
+        for name, parameter in lm.model.named_parameters():
             if "lora_B" in name:
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    scored = preference_trees(mind, opponent, prompts, rows, guesses, BETA)
-    base = load_mind(mind_folder, device="cpu")
-    question, label = question_ids(mind.chat, prompts, rows[0]), label_ids(mind.chat, rows[0])
+    scored = preference_trees(lm, opponent, prompts, rows, guesses, BETA)
+    base = load_language_model(model_folder, device="cpu")
+    question, label = question_ids(lm.chat, prompts, rows[0]), label_ids(lm.chat, rows[0])
     with torch.no_grad():
         now, then = (
-            [float(dense_logp(one, question, answer)) for answer in (label, guesses[0].ids)] for one in (mind, base)
+            [float(dense_logp(one, question, answer)) for answer in (label, guesses[0].ids)] for one in (lm, base)
         )
     assert scored.margins[0] == pytest.approx(BETA * (now[0] - then[0] - now[1] + then[1]), abs=2e-4)
     assert abs(scored.margins[0]) > 1e-3
@@ -251,19 +253,19 @@ def test_with_lora_only_the_adapter_is_kept(
     assert size < sum(p.numel() * 4 for p in base.model.parameters()) / 2
 
 
-def test_training_raises_the_margins(mind: Mind, world: World, rows: list[Transition], tmp_path: Path) -> None:
+def test_training_raises_the_margins(lm: LanguageModel, world: World, rows: list[Transition], tmp_path: Path) -> None:
     """Twelve steps on the same pairs: the first loss is log 2, the last one less, and nearly all pairs are right."""
-    prompts, guesses = world.prompts("brief"), guesses_for(mind, rows)
-    opponent = Opponent(mind, tmp_path / "stage")
+    prompts, guesses = world.prompts("brief"), guesses_for(lm, rows)
+    opponent = Opponent(lm, tmp_path / "stage")
     seen: list[Preferred] = []
 
     def make(step: int, _: torch.Generator) -> Batch:
         opponent.begin(0)
-        seen.append(preference_trees(mind, opponent, prompts, rows, guesses, BETA))
+        seen.append(preference_trees(lm, opponent, prompts, rows, guesses, BETA))
         return Batch(seen[-1].trees)
 
     config = GrpoConfig(kl_weight=0.0, learning_rate=1e-3)
-    Trainer(mind, config, tmp_path / "stage", MetricsLog(tmp_path / "m"), "train_wm", 0).fit(make, 12, "fit")
+    Trainer(lm, config, tmp_path / "stage", MetricsLog(tmp_path / "m"), "train_wm", 0).fit(make, 12, "fit")
     assert seen[0].loss == pytest.approx(math.log(2), abs=1e-6)
     assert seen[-1].loss < 0.3
     assert seen[-1].accuracy > 0.9

@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 
 from rwml.core.recipe.recipe import GrpoConfig, ModelConfig
 from rwml.core.records import MetricsLog
-from rwml.trees.tree import Tree, TreeBuilder
+from rwml.core.seeds import generator_for
 from rwml.loading import load_model
-from rwml.train.trainer import Batch, Trainer, generator_for
-from rwml.models.language_model import Mind, save_mind
+from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
-from rwml.models.tiny import TinyShape, new_mind
+from rwml.models.tiny import TinyShape, new_language_model
+from rwml.train.trainer import Batch, Trainer
+from rwml.trees.tree import Tree, TreeBuilder
 
 TEXTS = ["You arrive at desk 1. On the desk 1, you see a pen 1.", "go to desk 1", "Nothing happens."]
 SHAPE = TinyShape(vocab=300, hidden=16, intermediate=24, layers=2, heads=2, key_value_heads=1, head_dim=8)
@@ -53,41 +54,41 @@ GOLDEN = [  # loss, gradient norm, KL, cross-entropy, log-probability
 
 @pytest.fixture
 def start(tmp_path: Path) -> Path:
-    save_mind(new_mind(TEXTS, SHAPE, 3), tmp_path / "start")
+    save_language_model(new_language_model(TEXTS, SHAPE, 3), tmp_path / "start")
     return tmp_path / "start"
 
 
-def load(start: Path, lora_rank: int = 0) -> Mind:
+def load(start: Path, lora_rank: int = 0) -> LanguageModel:
     return load_model(ModelConfig(path=str(start), device="cpu", lora_rank=lora_rank), trainable=True)
 
 
-def trainer_of(mind: Mind, folder: Path, config: GrpoConfig = CONFIG) -> Trainer:
-    return Trainer(mind, config, folder / "stage", MetricsLog(folder / "metrics.jsonl"), "train_wm", seed=7)
+def trainer_of(lm: LanguageModel, folder: Path, config: GrpoConfig = CONFIG) -> Trainer:
+    return Trainer(lm, config, folder / "stage", MetricsLog(folder / "metrics.jsonl"), "train_wm", seed=7)
 
 
-def paths_of(mind: Mind, step: int) -> list[tuple[list[int], int, float, float, float]]:
-    question = mind.chat.opening("", TEXTS[0]) + mind.chat.ask("go to desk 1")
+def paths_of(lm: LanguageModel, step: int) -> list[tuple[list[int], int, float, float, float]]:
+    question = lm.chat.opening("", TEXTS[0]) + lm.chat.ask("go to desk 1")
     return [
-        (question + mind.chat.text(text), len(question), advantage, weight, cross_entropy)
+        (question + lm.chat.text(text), len(question), advantage, weight, cross_entropy)
         for text, advantage, weight, cross_entropy in PATHS[step % len(PATHS)]
     ]
 
 
-def tree_of(mind: Mind, step: int) -> Tree:
+def tree_of(lm: LanguageModel, step: int) -> Tree:
     builder = TreeBuilder()
-    for ids, begin, advantage, weight, cross_entropy in paths_of(mind, step):
+    for ids, begin, advantage, weight, cross_entropy in paths_of(lm, step):
         builder.add(ids, begin, advantage=advantage, coefficient=weight, cross_entropy=cross_entropy)
     return builder.build()
 
 
-def fixed(mind: Mind) -> Callable[[int, torch.Generator], Batch]:
-    return lambda step, _: Batch([tree_of(mind, step)])
+def fixed(lm: LanguageModel) -> Callable[[int, torch.Generator], Batch]:
+    return lambda step, _: Batch([tree_of(lm, step)])
 
 
-def sampling(mind: Mind, die_at: int = -1) -> Callable[[int, torch.Generator], Batch]:
+def sampling(lm: LanguageModel, die_at: int = -1) -> Callable[[int, torch.Generator], Batch]:
     """Batches whose answers the model itself samples; the more even tokens, the better the answer."""
-    sampler = Sampler(mind.model, mind.chat.stop_ids)
-    question = mind.chat.opening("", TEXTS[0]) + mind.chat.ask()
+    sampler = Sampler(lm.model, lm.chat.stop_ids)
+    question = lm.chat.opening("", TEXTS[0]) + lm.chat.ask()
 
     def make(step: int, generator: torch.Generator) -> Batch:
         if step == die_at:
@@ -111,26 +112,28 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if not key.endswith("_s")} for row in rows]
 
 
-def weights(mind: Mind) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in mind.model.named_parameters()}
+def weights(lm: LanguageModel) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in lm.model.named_parameters()}
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def plain_loop(mind: Mind, reference: Mind, config: GrpoConfig, steps: int) -> list[tuple[float, float]]:
+def plain_loop(
+    lm: LanguageModel, reference: LanguageModel, config: GrpoConfig, steps: int
+) -> list[tuple[float, float]]:
     """GRPO with k3 and cross-entropy, one separate sequence after the other; (loss, gradient norm) of each step."""
-    parameters = list(mind.model.parameters())
+    parameters = list(lm.model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=config.weight_decay)
     trace = []
     for step in range(steps):
         old: list[torch.Tensor] = []
         for _ in range(config.updates_per_batch):
             total = torch.zeros(())
-            for number, (ids, begin, advantage, weight, cross_entropy) in enumerate(paths_of(mind, step)):
+            for number, (ids, begin, advantage, weight, cross_entropy) in enumerate(paths_of(lm, step)):
                 inputs, target = torch.tensor([ids]), torch.tensor(ids[begin:])[:, None]
-                logp = mind.model(inputs).logits[0, begin - 1 : -1].log_softmax(-1).gather(1, target)[:, 0]
+                logp = lm.model(inputs).logits[0, begin - 1 : -1].log_softmax(-1).gather(1, target)[:, 0]
                 with torch.no_grad():
                     ref = reference.model(inputs).logits[0, begin - 1 : -1].log_softmax(-1).gather(1, target)[:, 0]
                 old += [logp.detach()] if number == len(old) else []
@@ -150,31 +153,31 @@ def plain_loop(mind: Mind, reference: Mind, config: GrpoConfig, steps: int) -> l
 
 
 def test_the_loop_is_the_plain_loop(start: Path, tmp_path: Path) -> None:
-    mind, plain = load(start), load(start)
-    trainer_of(mind, tmp_path).fit(fixed(mind), 6, "fit")
+    lm, plain = load(start), load(start)
+    trainer_of(lm, tmp_path).fit(fixed(lm), 6, "fit")
     expected = plain_loop(plain, load(start), CONFIG, 6)
     found = [(line["loss"], line["grad_norm"]) for line in lines(tmp_path)]
     torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), atol=1e-4, rtol=1e-3)
     # Adam divides by the gradient's size: where that is nearly nothing, rounding decides the sign of a step.
-    for name, value in weights(mind).items():
+    for name, value in weights(lm).items():
         torch.testing.assert_close(value, weights(plain)[name], atol=2e-3, rtol=0, msg=name)
     assert [line["learning_rate"] for line in lines(tmp_path)] == pytest.approx([1e-2 / 3, 2e-2 / 3, *[1e-2] * 4])
 
 
 def test_further_trees_are_updates_of_their_own(start: Path, tmp_path: Path) -> None:
     """The second update begins where the first ended: the same weights as two steps by hand, once each."""
-    mind, twice = load(start), load(start)
+    lm, twice = load(start), load(start)
 
     def make(step: int, _: torch.Generator) -> Batch:
-        more = {"extra": Batch([tree_of(mind, 2)], {"rows": 3.0})} if step == 1 else {}
-        return Batch([tree_of(mind, step)], more=more)
+        more = {"extra": Batch([tree_of(lm, 2)], {"rows": 3.0})} if step == 1 else {}
+        return Batch([tree_of(lm, step)], more=more)
 
-    trainer_of(mind, tmp_path / "one").fit(make, 2, "fit")
+    trainer_of(lm, tmp_path / "one").fit(make, 2, "fit")
     other = trainer_of(twice, tmp_path / "two")
     figures = [
         other._update([tree_of(twice, at)], step, times) for at, step, times in ((0, 0, 2), (1, 1, 2), (2, 1, 1))
     ]
-    assert same(weights(mind), weights(twice))
+    assert same(weights(lm), weights(twice))
     first, second = lines(tmp_path / "one")
     assert not any(key.startswith("extra_") for key in first)
     extra = {key.removeprefix("extra_"): second[key] for key in second if key.startswith("extra_")}
@@ -183,12 +186,12 @@ def test_further_trees_are_updates_of_their_own(start: Path, tmp_path: Path) -> 
     assert (second["extra_policy_tokens"], second["policy_tokens"]) == (0, figures[1]["policy_tokens"])
 
 
-def token_logps(mind: Mind, temperature: float) -> list[dict[tuple[int, ...], float]]:
+def token_logps(lm: LanguageModel, temperature: float) -> list[dict[tuple[int, ...], float]]:
     """Of the tokens of step 0 with a policy loss, and of those with cross-entropy, by their path."""
     found: list[dict[tuple[int, ...], float]] = [{}, {}]
-    for ids, begin, _, _, cross_entropy in paths_of(mind, 0):
+    for ids, begin, _, _, cross_entropy in paths_of(lm, 0):
         with torch.no_grad():
-            logp = (mind.model(torch.tensor([ids])).logits[0] / temperature).log_softmax(-1)
+            logp = (lm.model(torch.tensor([ids])).logits[0] / temperature).log_softmax(-1)
         of_path = {tuple(ids[: at + 1]): float(logp[at - 1, ids[at]]) for at in range(begin, len(ids))}
         found[cross_entropy > 0].update(of_path)
     return found
@@ -197,18 +200,18 @@ def token_logps(mind: Mind, temperature: float) -> list[dict[tuple[int, ...], fl
 @pytest.mark.parametrize("updates", [1, 2])
 def test_logits_are_divided_by_the_temperature_of_the_batch(start: Path, tmp_path: Path, updates: int) -> None:
     """Log-probabilities, KL and cross-entropy of each batch against plain passes of the model and the reference."""
-    mind, reference = load(start), load(start)
+    lm, reference = load(start), load(start)
     still = {"learning_rate": 1e-30, "weight_decay": 0.0, "temperature": 0.7, "updates_per_batch": updates}
-    trainer = trainer_of(mind, tmp_path, CONFIG.model_copy(update=still))
+    trainer = trainer_of(lm, tmp_path, CONFIG.model_copy(update=still))
     with torch.no_grad():
-        for parameter in mind.model.parameters():
+        for parameter in lm.model.parameters():
             parameter.mul_(1.5)
-    tree = tree_of(mind, 0)
+    tree = tree_of(lm, 0)
     more = {"sure": Batch([tree]), "bold": Batch([tree], temperature=0.25)}
     trainer.fit(lambda step, _: Batch([tree], temperature=0.5, more=more), 1, "fit")
     [line] = lines(tmp_path)
     for prefix, temperature in (("", 0.5), ("sure_", 1.0), ("bold_", 0.25)):
-        sampled, learnt = token_logps(mind, temperature)
+        sampled, learnt = token_logps(lm, temperature)
         held, _ = token_logps(reference, temperature)
         gaps = [held[path] - sampled[path] for path in sampled]
         assert line[f"{prefix}policy_tokens"] == len(sampled)
@@ -220,8 +223,8 @@ def test_logits_are_divided_by_the_temperature_of_the_batch(start: Path, tmp_pat
 
 def test_golden_trace(start: Path, tmp_path: Path) -> None:
     """Six steps as they were when this was written: a change of any of these numbers is a change of the method."""
-    mind = load(start)
-    trainer_of(mind, tmp_path).fit(fixed(mind), 6, "fit")
+    lm = load(start)
+    trainer_of(lm, tmp_path).fit(fixed(lm), 6, "fit")
     keys = ("loss", "grad_norm", "kl", "cross_entropy", "logp")
     found = [[line.get(key, 0.0) for key in keys] for line in lines(tmp_path)]
     for row, expected in zip(found, GOLDEN, strict=True):
@@ -255,59 +258,59 @@ def test_training_that_was_cut_off_goes_on_bit_for_bit(
 
 
 def test_only_the_newest_checkpoint_stays(start: Path, tmp_path: Path) -> None:
-    mind = load(start)
+    lm = load(start)
     (tmp_path / "stage" / "checkpoint-000000").mkdir(parents=True)  # left by a kill between writing and removing
     (tmp_path / "stage" / "checkpoint-000000" / "x").write_text("left")
-    trainer = trainer_of(mind, tmp_path)
+    trainer = trainer_of(lm, tmp_path)
     for step in (1, 2):
         trainer._checkpoint(step)
     assert [path.name for path in (tmp_path / "stage").iterdir()] == ["checkpoint-000002"]
 
 
 def test_a_stage_that_is_done_trains_no_further(start: Path, tmp_path: Path) -> None:
-    mind = load(start)
-    trainer_of(mind, tmp_path).fit(fixed(mind), 3, "fit")
+    lm = load(start)
+    trainer_of(lm, tmp_path).fit(fixed(lm), 3, "fit")
     again = load(start)
     trainer_of(again, tmp_path).fit(fixed(again), 3, "fit")
-    assert same(weights(again), weights(mind))
+    assert same(weights(again), weights(lm))
     assert len(lines(tmp_path)) == 3
 
 
 def test_the_reference_stays_where_training_began(start: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"updates_per_batch": 1})
-    mind = load(start)
-    before = weights(mind)
-    trainer = trainer_of(mind, tmp_path, config)
+    lm = load(start)
+    before = weights(lm)
+    trainer = trainer_of(lm, tmp_path, config)
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(sampling(mind, die_at=4), 9, "fit")
-    resumed_mind = load(start)
-    resumed = trainer_of(resumed_mind, tmp_path, config)
-    resumed.fit(sampling(resumed_mind), 6, "fit")
+        trainer.fit(sampling(lm, die_at=4), 9, "fit")
+    resumed_lm = load(start)
+    resumed = trainer_of(resumed_lm, tmp_path, config)
+    resumed.fit(sampling(resumed_lm), 6, "fit")
     for one in (trainer, resumed):
         assert one.reference is not None
         assert same(dict(one.reference.named_parameters()), before)
-    assert not same(weights(resumed_mind), before)
+    assert not same(weights(resumed_lm), before)
     kl = [line["kl"] for line in lines(tmp_path)]
     assert kl[0] == pytest.approx(0.0, abs=1e-9)
     assert min(kl[1:]) > 1e-6
 
 
 def test_without_a_kl_term_there_is_no_reference(start: Path, tmp_path: Path) -> None:
-    mind = load(start)
-    trainer = trainer_of(mind, tmp_path, CONFIG.model_copy(update={"kl_weight": 0.0}))
-    trainer.fit(fixed(mind), 2, "fit")
+    lm = load(start)
+    trainer = trainer_of(lm, tmp_path, CONFIG.model_copy(update={"kl_weight": 0.0}))
+    trainer.fit(fixed(lm), 2, "fit")
     assert trainer.reference is None
     assert all("kl" not in line for line in lines(tmp_path))
 
 
 def test_lora_trains_the_adapter_only_and_holds_to_the_model_without_it(start: Path, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"updates_per_batch": 1})
-    mind = load(start, lora_rank=2)
-    before = weights(mind)
-    trainer = trainer_of(mind, tmp_path, config)
+    lm = load(start, lora_rank=2)
+    before = weights(lm)
+    trainer = trainer_of(lm, tmp_path, config)
     assert trainer.reference is None
-    trainer.fit(sampling(mind), 4, "fit")
-    moved = {name for name, value in weights(mind).items() if not torch.equal(value, before[name])}
+    trainer.fit(sampling(lm), 4, "fit")
+    moved = {name for name, value in weights(lm).items() if not torch.equal(value, before[name])}
     adapter = {name for name in before if "lora_" in name}
     assert moved == adapter != set()
     assert set(load_file(tmp_path / "stage" / "checkpoint-000004" / "weights.safetensors")) == adapter
@@ -317,10 +320,10 @@ def test_lora_trains_the_adapter_only_and_holds_to_the_model_without_it(start: P
 
 
 def test_a_step_without_trees_changes_nothing_and_is_counted(start: Path, tmp_path: Path) -> None:
-    mind = load(start)
-    before = weights(mind)
-    trainer_of(mind, tmp_path).fit(lambda step, _: Batch([], {"reward": 0.0}), 3, "fit")
-    assert same(weights(mind), before)
+    lm = load(start)
+    before = weights(lm)
+    trainer_of(lm, tmp_path).fit(lambda step, _: Batch([], {"reward": 0.0}), 3, "fit")
+    assert same(weights(lm), before)
     nothing = {"loss": 0.0, "grad_norm": 0.0, "tokens": 0.0, "tokens_unshared": 0.0, "reward": 0.0}
     assert lines(tmp_path) == [{"stage": "train_wm", "step": n} | nothing for n in (1, 2, 3)]
     resumed = load(start)
@@ -333,10 +336,10 @@ def test_a_step_without_trees_changes_nothing_and_is_counted(start: Path, tmp_pa
 
 
 def test_tokens_are_counted_with_and_without_sharing(start: Path, tmp_path: Path) -> None:
-    mind = load(start)
-    trainer_of(mind, tmp_path).fit(fixed(mind), 4, "fit")
+    lm = load(start)
+    trainer_of(lm, tmp_path).fit(fixed(lm), 4, "fit")
     for step, line in enumerate(lines(tmp_path)):
-        paths = [path[0] for path in paths_of(mind, step)]
+        paths = [path[0] for path in paths_of(lm, step)]
         assert line["tokens"] == len({tuple(ids[:n]) for ids in paths for n in range(1, len(ids) + 1)})
         assert line["tokens_unshared"] == sum(map(len, paths))
 

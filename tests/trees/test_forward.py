@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from rwml.core.errors import RwmlError
-from rwml.trees.objectives import LossFields, finish_metrics, token_losses
-from rwml.trees.tree import Tree, TreeBuilder, side_by_side
 from rwml.trees import attention as tree_attention
 from rwml.trees.forward import LossFn, tree_backward, tree_logprobs
+from rwml.trees.objectives import LossFields, finish_metrics, token_losses
+from rwml.trees.tree import Tree, TreeBuilder, side_by_side
 
 VOCAB = 61
 SIZES = {

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from rwml.core.types import Transition
-from rwml.world_models.baselines import BASELINES, MostFrequent, baseline_answers, copy_last
 from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.transitions import transitions_of
+from rwml.world_models.baselines import BASELINES, MostFrequent, baseline_answers, copy_last
 from rwml.worlds.base import World
+from rwml.worlds.transitions import transitions_of
 
 
 class Masked:

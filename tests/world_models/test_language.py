@@ -10,14 +10,14 @@ import torch
 
 from rwml.core.recipe.recipe import ModelConfig
 from rwml.core.types import Episode, Step, StopReason, Task, Transition
-from rwml.world_models.language import BEFORE, CONTEXT, UNPARSED, Walk, WorldModel, measure_rollouts
-from rwml.measure.plans import LEFT_OUT, confusion, leave_one_out, measure_plans
-from rwml.world_models.questions import Answer, ask
-from rwml.rewards.rewards import KindReward
-from rwml.play.rollout import play_actor, seats_for
 from rwml.loading import sampler_of
-from rwml.models.language_model import Mind
+from rwml.measure.plans import LEFT_OUT, confusion, leave_one_out, measure_plans
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.play.rollout import play_actor, seats_for
+from rwml.rewards.rewards import KindReward
+from rwml.world_models.language import BEFORE, CONTEXT, UNPARSED, Walk, WorldModel, measure_rollouts
+from rwml.world_models.questions import Answer, ask
 from rwml.worlds.base import World
 from rwml.worlds.chat import ChatLogs
 
@@ -38,8 +38,8 @@ class Scripted(WorldModel):
 
 
 @pytest.fixture
-def model(mind: Mind, world: World) -> WorldModel:
-    return WorldModel(mind, sampler_of(mind, ModelConfig()), world, "brief", GREEDY, 400)
+def model(lm: LanguageModel, world: World) -> WorldModel:
+    return WorldModel(lm, sampler_of(lm, ModelConfig()), world, "brief", GREEDY, 400)
 
 
 def scripted(model: WorldModel, rule: Callable[[Transition], str | None], **changes: object) -> Scripted:
@@ -106,7 +106,7 @@ def test_a_real_model_imagines_what_it_says_when_asked_step_by_step(model: World
         history = [text for step in walk.episode.steps[: walk.start] for text in (step.action, step.observation)]
         for number, step in enumerate(course):
             row = replace(rows[walk.start + number], history=tuple(history))
-            answers = ask(model.mind, model.sampler, world.prompts("brief"), [row], 1, GREEDY, generator())
+            answers = ask(model.lm, model.sampler, world.prompts("brief"), [row], 1, GREEDY, generator())
             if step.ended == BEFORE:
                 break
             assert step.answer == answers[0][0].next_state

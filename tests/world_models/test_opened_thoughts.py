@@ -12,15 +12,15 @@ import torch
 from made import teach
 from rwml.core.prompts import parse_next_state
 from rwml.core.types import Transition
-from rwml.train.batches import label_trees
-from rwml.play.demonstrations import conversation, expert_episodes
-from rwml.world_models.questions import ask, label_ids, question_ids
 from rwml.measure.retention import _state_span
-from rwml.play.rollout import ModelPlayer, seats_for
 from rwml.models.chat import ChatFormat
-from rwml.models.language_model import Mind, load_mind
+from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.models.tiny import TEMPLATE
+from rwml.play.demonstrations import conversation, expert_episodes
+from rwml.play.rollout import ModelPlayer, seats_for
+from rwml.train.batches import label_trees
+from rwml.world_models.questions import ask, label_ids, question_ids
 from rwml.worlds.base import World
 
 OPENED = TEMPLATE.replace("'<|assistant|>' }}{% endif %}", "'<|assistant|><think>\\n' }}{% endif %}")
@@ -45,12 +45,12 @@ def chosen(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def mind(mind_folder: Path, chosen: str) -> Mind:
+def lm(model_folder: Path, chosen: str) -> LanguageModel:
     """The small model under a template that opens the thought, and under its own."""
-    mind = load_mind(mind_folder, device="cpu")
+    lm = load_language_model(model_folder, device="cpu")
     if chosen == "opened":
-        mind.tokenizer.chat_template = OPENED
-    return replace(mind, chat=ChatFormat(mind.tokenizer))
+        lm.tokenizer.chat_template = OPENED
+    return replace(lm, chat=ChatFormat(lm.tokenizer))
 
 
 @pytest.fixture
@@ -59,78 +59,80 @@ def sayings(chosen: str) -> Callable[[str], dict[str, str]]:
     return lambda tag: {text.replace("TAG", tag): said for text, said in found.items()}
 
 
-def text_of(mind: Mind, ids: list[int]) -> str:
-    return str(mind.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+def text_of(lm: LanguageModel, ids: list[int]) -> str:
+    return str(lm.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def cut_before_the_stop(mind: Mind, said: dict[str, str]) -> SamplingParams:
+def cut_before_the_stop(lm: LanguageModel, said: dict[str, str]) -> SamplingParams:
     """Room for the last saying, and none for the token that ends it."""
-    return replace(GREEDY, max_new_tokens=len(mind.chat.text(list(said)[2])))
+    return replace(GREEDY, max_new_tokens=len(lm.chat.text(list(said)[2])))
 
 
-def test_a_label_goes_on_where_the_question_ends(mind: Mind, world: World, rows: list[Transition], chosen: str) -> None:
+def test_a_label_goes_on_where_the_question_ends(
+    lm: LanguageModel, world: World, rows: list[Transition], chosen: str
+) -> None:
     prompts = world.prompts("brief")
     think = "<think>\n</think>" if chosen == "opened" else "<think></think>"
     for row in rows:
-        question, label = question_ids(mind.chat, prompts, row), label_ids(mind.chat, row)
-        message = text_of(mind, question + label).rpartition("<|assistant|>")[2]
+        question, label = question_ids(lm.chat, prompts, row), label_ids(lm.chat, row)
+        message = text_of(lm, question + label).rpartition("<|assistant|>")[2]
         assert message == f"{think}<next_state>{row.next_state}</next_state><|end|>"
-        assert parse_next_state(mind.chat.message_of(mind.chat.decode(label))) == row.next_state
-        start, stop = _state_span(mind.chat, label)
-        assert text_of(mind, label[start:stop]) == row.next_state
-        [tree] = label_trees(mind, prompts, [row])
+        assert parse_next_state(lm.chat.message_of(lm.chat.decode(label))) == row.next_state.strip()
+        start, stop = _state_span(lm.chat, label)
+        assert text_of(lm, label[start:stop]) == row.next_state
+        [tree] = label_trees(lm, prompts, [row])
         assert tree.ids[tree.w_ce > 0].tolist() == label
 
 
 def test_next_states_are_read_after_the_thought(
-    mind: Mind, world: World, rows: list[Transition], sayings: Callable[[str], dict[str, str]]
+    lm: LanguageModel, world: World, rows: list[Transition], sayings: Callable[[str], dict[str, str]]
 ) -> None:
     prompts, said = world.prompts("brief"), sayings("next_state")
     asked = [row for row in rows if row.step == 0]
     assert len(asked) == len(said) == 3
-    stop = mind.chat.to_user[:1]
+    stop = lm.chat.to_user[:1]
     pairs = zip(asked, said, strict=True)
-    teach(mind.model, [(question_ids(mind.chat, prompts, row), mind.chat.text(text) + stop) for row, text in pairs])
-    sampler = Sampler(mind.model, mind.chat.stop_ids)
-    answers = [one for [one] in ask(mind, sampler, prompts, asked, 1, GREEDY, torch.Generator())]
+    teach(lm.model, [(question_ids(lm.chat, prompts, row), lm.chat.text(text) + stop) for row, text in pairs])
+    sampler = Sampler(lm.model, lm.chat.stop_ids)
+    answers = [one for [one] in ask(lm, sampler, prompts, asked, 1, GREEDY, torch.Generator())]
     assert [(answer.text, answer.next_state) for answer in answers] == list(said.items())
-    [[cut]] = ask(mind, sampler, prompts, asked[2:], 1, cut_before_the_stop(mind, said), torch.Generator())
+    [[cut]] = ask(lm, sampler, prompts, asked[2:], 1, cut_before_the_stop(lm, said), torch.Generator())
     assert (cut.text, cut.next_state, cut.truncated) == (list(said)[2], None, True)
 
 
 def test_actions_are_played_after_the_thought(
-    mind: Mind, world: World, sayings: Callable[[str], dict[str, str]]
+    lm: LanguageModel, world: World, sayings: Callable[[str], dict[str, str]]
 ) -> None:
     """One step each; then two steps with room for two tokens only, which may end inside the thought."""
-    prompts, said, chat = world.prompts("brief"), sayings("action"), mind.chat
+    prompts, said, chat = world.prompts("brief"), sayings("action"), lm.chat
     seats = seats_for(world.tasks("train")[:3], 1, seed=0)
     openings = [world.env().reset(seat.task, seat.seed) for seat in seats]
     starts = [chat.opening(prompts.agent, opening) + chat.ask() for opening in openings]
     answers = [chat.text(text) + chat.to_user[:1] for text in said]
-    teach(mind.model, list(zip(starts, answers, strict=True)))
-    sampler = Sampler(mind.model, chat.stop_ids)
-    games = ModelPlayer(mind, sampler, prompts, GREEDY, 1, 1000).play(world, seats, torch.Generator())
+    teach(lm.model, list(zip(starts, answers, strict=True)))
+    sampler = Sampler(lm.model, chat.stop_ids)
+    games = ModelPlayer(lm, sampler, prompts, GREEDY, 1, 1000).play(world, seats, torch.Generator())
     steps = [game.episode.steps[0] for game in games]
     assert [(step.text, step.action) for step in steps] == list(said.items())
-    cut_short = ModelPlayer(mind, sampler, prompts, cut_before_the_stop(mind, said), 1, 1000)
+    cut_short = ModelPlayer(lm, sampler, prompts, cut_before_the_stop(lm, said), 1, 1000)
     [cut] = cut_short.play(world, seats[2:], torch.Generator())[0].episode.steps
     assert (cut.text, cut.parsed, cut.truncated) == (list(said)[2], False, True)
     for game in games[:2]:
         ids, [message] = conversation(chat, prompts, game.episode)
-        assert text_of(mind, ids) == text_of(mind, game.ids)
-        assert text_of(mind, ids[message.start : message.stop]) == game.episode.steps[0].text + "<|end|>"
+        assert text_of(lm, ids) == text_of(lm, game.ids)
+        assert text_of(lm, ids[message.start : message.stop]) == game.episode.steps[0].text + "<|end|>"
 
     short = replace(GREEDY, max_new_tokens=2)
-    for game in ModelPlayer(mind, sampler, prompts, short, 2, 1000).play(world, seats, torch.Generator()):
+    for game in ModelPlayer(lm, sampler, prompts, short, 2, 1000).play(world, seats, torch.Generator()):
         assert game.episode.steps[0].truncated
         ids, messages = conversation(chat, prompts, game.episode)
-        assert text_of(mind, ids) == text_of(mind, game.ids)
+        assert text_of(lm, ids) == text_of(lm, game.ids)
         assert messages == []
 
 
-def test_a_demonstration_goes_on_where_the_prompt_ends(mind: Mind, world: World, chosen: str) -> None:
+def test_a_demonstration_goes_on_where_the_prompt_ends(lm: LanguageModel, world: World, chosen: str) -> None:
     prompts = world.prompts("brief")
-    [shown] = expert_episodes(world, mind.chat, prompts, world.tasks("train")[:1], seed=0, max_steps=1)
-    message = text_of(mind, conversation(mind.chat, prompts, shown)[0]).rpartition("<|assistant|>")[2]
+    [shown] = expert_episodes(world, lm.chat, prompts, world.tasks("train")[:1], seed=0, max_steps=1)
+    message = text_of(lm, conversation(lm.chat, prompts, shown)[0]).rpartition("<|assistant|>")[2]
     opened = "<think>\n" if chosen == "opened" else "<think>"
     assert message == shown.steps[0].text.replace("<think>", opened) + "<|end|>"

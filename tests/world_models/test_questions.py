@@ -10,15 +10,17 @@ import torch
 from rwml.core.prompts import action_text, parse_next_state
 from rwml.core.tool_calls import ToolCall, call_text, calls_of
 from rwml.core.types import Transition
-from rwml.world_models.questions import ask, label_ids, question_ids
-from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.transitions import transitions_of
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.play.rollout import play_actor, seats_for
+from rwml.world_models.questions import ask, label_ids, question_ids
 from rwml.worlds.base import Prompts, World
+from rwml.worlds.transitions import transitions_of
 
 
-def test_a_question_reads_as_the_template_would_write_it(mind: Mind, world: World, rows: list[Transition]) -> None:
+def test_a_question_reads_as_the_template_would_write_it(
+    lm: LanguageModel, world: World, rows: list[Transition]
+) -> None:
     row = rows[2]
     assert row.step == 2
     prompts = world.prompts("full")
@@ -28,19 +30,19 @@ def test_a_question_reads_as_the_template_would_write_it(mind: Mind, world: Worl
         messages.append({"role": "assistant", "content": action_text(action)})
         messages.append({"role": "user", "content": observation})
     messages[-1]["content"] += question
-    text = mind.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    decoded = mind.tokenizer.decode(question_ids(mind.chat, prompts, row), clean_up_tokenization_spaces=False)
+    text = lm.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    decoded = lm.tokenizer.decode(question_ids(lm.chat, prompts, row), clean_up_tokenization_spaces=False)
     assert decoded == text
 
 
-def test_questions_nest_inside_an_episode(mind: Mind, world: World, rows: list[Transition]) -> None:
+def test_questions_nest_inside_an_episode(lm: LanguageModel, world: World, rows: list[Transition]) -> None:
     """Without its last turn, each question is how the next one begins: what a tree shares."""
-    prompts, chat = world.prompts("brief"), mind.chat
+    prompts, chat = world.prompts("brief"), lm.chat
     pairs = [(a, b) for a, b in pairwise(rows) if a.episode == b.episode]
     assert len(pairs) == 12
     for row, after in pairs:
         tail = chat.ask(prompts.question.format(action=row.action))
-        question, longer = question_ids(mind.chat, prompts, row), question_ids(mind.chat, prompts, after)
+        question, longer = question_ids(lm.chat, prompts, row), question_ids(lm.chat, prompts, after)
         trunk = question[: -len(tail)]
         assert question[-len(tail) :] == tail
         told = chat.told_turn(action_text(row.action), row.next_state)
@@ -48,45 +50,45 @@ def test_questions_nest_inside_an_episode(mind: Mind, world: World, rows: list[T
         assert len(longer) == len(trunk) + len(told) + len(chat.ask(prompts.question.format(action=after.action)))
 
 
-def test_a_history_window_leaves_the_opening_and_the_last_exchanges(mind: Mind, world: World) -> None:
+def test_a_history_window_leaves_the_opening_and_the_last_exchanges(lm: LanguageModel, world: World) -> None:
     [episode] = play_actor(world, seats_for(world.tasks("train")[:1], 1, seed=0), "noisy", 5)
     last = list(transitions_of(episode, world, "train", history_steps=2))[-1]
     assert last.history == tuple(text for step in episode.steps[2:4] for text in (step.action, step.observation))
-    decoded = mind.tokenizer.decode(question_ids(mind.chat, world.prompts("brief"), last))
+    decoded = lm.tokenizer.decode(question_ids(lm.chat, world.prompts("brief"), last))
     first_kept = f"<|assistant|><action>{episode.steps[2].action}</action>"
     assert decoded.startswith(f"<|user|>{episode.opening}<|end|>{first_kept}")
 
 
-def test_the_label_is_an_empty_thought_and_the_truth(mind: Mind, rows: list[Transition]) -> None:
+def test_the_label_is_an_empty_thought_and_the_truth(lm: LanguageModel, rows: list[Transition]) -> None:
     for row in rows:
-        ids = label_ids(mind.chat, row)
-        text = mind.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        ids = label_ids(lm.chat, row)
+        text = lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         assert text == f"<think></think><next_state>{row.next_state}</next_state><|end|>"
-        assert ids[-1] in mind.chat.stop_ids
-        assert parse_next_state(mind.chat.decode(ids)) == row.next_state
+        assert ids[-1] in lm.chat.stop_ids
+        assert parse_next_state(lm.chat.decode(ids)) == row.next_state.strip()
 
 
-def test_answers_are_sampled_at_their_own_question(mind: Mind, world: World, rows: list[Transition]) -> None:
+def test_answers_are_sampled_at_their_own_question(lm: LanguageModel, world: World, rows: list[Transition]) -> None:
     """Log-probabilities equal those of a plain forward pass; an answer that does not parse has no next state."""
     prompts, params = world.prompts("brief"), SamplingParams(max_new_tokens=30)
-    sampler = Sampler(mind.model, mind.chat.stop_ids)
+    sampler = Sampler(lm.model, lm.chat.stop_ids)
     some = rows[:7]
-    groups = ask(mind, sampler, prompts, some, 3, params, torch.Generator().manual_seed(4))
+    groups = ask(lm, sampler, prompts, some, 3, params, torch.Generator().manual_seed(4))
     assert [len(group) for group in groups] == [3] * len(some)
     answers = [answer for group in groups for answer in group]
     assert len({answer.next_state is None for answer in answers}) == 2
-    assert groups == ask(mind, sampler, prompts, some, 3, params, torch.Generator().manual_seed(4))
+    assert groups == ask(lm, sampler, prompts, some, 3, params, torch.Generator().manual_seed(4))
     for row, group in zip(some, groups, strict=True):
-        question = question_ids(mind.chat, prompts, row)
+        question = question_ids(lm.chat, prompts, row)
         for answer in group:
             with torch.no_grad():
-                logits = mind.model(torch.tensor([[*question, *answer.ids]])).logits[0].float()
+                logits = lm.model(torch.tensor([[*question, *answer.ids]])).logits[0].float()
             plain = logits[len(question) - 1 : -1].log_softmax(-1)
             picked = plain.gather(1, torch.tensor(answer.ids)[:, None])[:, 0]
             torch.testing.assert_close(picked, torch.tensor(answer.logprobs), atol=1e-4, rtol=0)
-            assert answer.text == mind.chat.decode(answer.ids)
+            assert answer.text == lm.chat.decode(answer.ids)
             assert answer.next_state == parse_next_state(answer.text)
-            assert answer.truncated == (answer.ids[-1] not in mind.chat.stop_ids)
+            assert answer.truncated == (answer.ids[-1] not in lm.chat.stop_ids)
 
 
 LOOK = call_text([ToolCall("look", {"at": "desk 1"})])
@@ -104,7 +106,7 @@ def talk_rows(row: Transition, history_steps: int) -> list[Transition]:
     return rows
 
 
-def test_calls_and_responses_in_a_question(mind: Mind, rows: list[Transition]) -> None:
+def test_calls_and_responses_in_a_question(lm: LanguageModel, rows: list[Transition]) -> None:
     """Responses of tools and a user's words are told apart, at every step and however the history is cut."""
     tagged = "\n".join(["<tool_call>\n{}\n</tool_call>"] * 2).format(*TALK[4][0].split("\n"))
     look = f"<|assistant|><tool_call>\n{LOOK}\n</tool_call><|end|>"
@@ -121,14 +123,14 @@ def test_calls_and_responses_in_a_question(mind: Mind, rows: list[Transition]) -
         for row in talk_rows(rows[0], history_steps):
             shown = "<|end|>".join([opening, *told[max(0, row.step - history_steps) : row.step]])
             text = f"{shown}\nIf {row.action}\nthen?<|end|><|assistant|>"
-            ids = question_ids(mind.chat, CALLS, row)
-            assert mind.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+            ids = question_ids(lm.chat, CALLS, row)
+            assert lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
-def test_questions_about_calls_nest(mind: Mind, rows: list[Transition]) -> None:
+def test_questions_about_calls_nest(lm: LanguageModel, rows: list[Transition]) -> None:
     """The trunk of a step, without what closes its last message, begins every later question."""
-    chat, asked = mind.chat, talk_rows(rows[0], len(TALK))
-    questions = [question_ids(mind.chat, CALLS, row) for row in asked]
+    chat, asked = lm.chat, talk_rows(rows[0], len(TALK))
+    questions = [question_ids(lm.chat, CALLS, row) for row in asked]
     for number, row in enumerate(asked):
         after_tool = number > 0 and bool(calls_of(TALK[number - 1][0]))
         tail = chat.ask(CALLS.question.format(action=row.action), after_tool)

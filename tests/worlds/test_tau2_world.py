@@ -11,12 +11,12 @@ from rwml.core.errors import RwmlError
 from rwml.core.tool_calls import ToolCall, call_text
 from rwml.core.types import Task
 from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.transitions import transitions_of
 from rwml.worlds.checker import check_world
 from rwml.worlds.registry import get_world
 from rwml.worlds.tau2 import package
 from rwml.worlds.tau2.policies import make_actor
 from rwml.worlds.tau2.world import NOBODY, NOT_YOURS, UNREADABLE, Tau2World
+from rwml.worlds.transitions import transitions_of
 
 REASON = package.available()
 official = pytest.mark.skipif(bool(REASON), reason=REASON)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import rwml
-from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import file_hash, folder_hash, link, read_json, remove, sweep, write_guard, write_json
 from rwml.core.progress import on_advance
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import MetricsLog
 
 # The stages in order, and what each leaves in the run folder. Those a stage did not need are not there afterwards.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rwml.core.errors import RwmlError
+from rwml.core.seeds import share_of
 from rwml.core.types import Episode, StopReason
-from rwml.exchange import chat_logs
-from rwml.exchange import tau2_logs
+from rwml.exchange import chat_logs, tau2_logs
 from rwml.exchange.conversations import UnreadableError
 from rwml.exchange.log_files import Item, Log, read_items
 
@@ -153,5 +152,4 @@ class _Importer:
 
     def _split(self, task_id: str) -> str:
         # A task of tau2 in both modes is one problem. Not the hash of the transitions stage: it divides what is left.
-        digest = hashlib.sha256(f"hold out {task_id.replace('-solo/', '/', 1)}".encode()).digest()
-        return "test" if int.from_bytes(digest[:4], "big") / 2**32 < self._hold_out else "train"
+        return "test" if share_of("hold out", task_id.replace("-solo/", "/", 1)) < self._hold_out else "train"

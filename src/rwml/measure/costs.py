@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rwml.core.run import Run
 from rwml.core.records import read_episodes, read_records
+from rwml.core.run import Run
 from rwml.core.types import Prediction
 from rwml.models.chat import ChatFormat
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from rwml.core.seeds import seed_of
 
 _THING = r"[A-Za-z]+ \d+"
 _NAMED = re.compile(rf"\b{_THING}\b")
@@ -102,7 +103,7 @@ def missing(text: str, vocabulary: Vocabulary) -> str | None:
         return None
     match = _pick(found, text)
     items = _ITEM.findall(match[0])
-    left_out = zlib.crc32(text.encode()) % len(items)
+    left_out = seed_of("edit", text) % len(items)
     return _splice(text, match, _listing(items[:left_out] + items[left_out + 1 :]))
 
 
@@ -141,7 +142,7 @@ WRONG: dict[str, Edit] = {
 
 
 def _pick(choices: Sequence[Any], text: str) -> Any:
-    return choices[zlib.crc32(text.encode()) % len(choices)]
+    return choices[seed_of("edit", text) % len(choices)]
 
 
 def _splice(text: str, match: re.Match[str], replacement: str) -> str:

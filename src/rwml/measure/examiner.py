@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rwml.measure.figures.evaluation import Answers, Plays
-from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.progress import Bar
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_records, write_records
+from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, Prediction, Task, Transition
-from rwml.world_models.baselines import baseline_answers
 from rwml.exchange.imported import imported_episodes
-from rwml.world_models.questions import Answer, ask, too_long
-from rwml.rewards.rewards import KindReward
-from rwml.play.rollout import ModelPlayer, play_seats, seats_for
 from rwml.loading import load_model, load_player, load_world, player_of
-from rwml.train.trainer import generator_for
-from rwml.worlds.transitions import transitions_of
+from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 from rwml.models.language_model import load_chat
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.play.rollout import ModelPlayer, play_seats, seats_for
+from rwml.rewards.rewards import KindReward
+from rwml.world_models.baselines import baseline_answers
+from rwml.world_models.questions import Answer, ask, too_long
+from rwml.worlds.transitions import transitions_of
 
 PREDICTIONS_IN_FLIGHT = 128
 
@@ -71,7 +68,7 @@ def _tasks(recipe: Recipe, split: str, draw: int) -> list[Task]:
     wanted = recipe.evaluate.num_tasks
     if not wanted or wanted >= len(tasks):
         return tasks
-    picked = np.random.default_rng(draw).permutation(len(tasks))[:wanted]
+    picked = numpy_for(draw, "evaluate", "tasks", split).permutation(len(tasks))[:wanted]
     return [tasks[index] for index in sorted(picked)]
 
 
@@ -107,10 +104,12 @@ def _episodes(recipe: Recipe, split: str, tasks: Sequence[Task]) -> Iterator[Epi
         name = load_world(recipe).name
         there = [e for e in imported_episodes(recipe.collect.episodes, split) if e.task.world == name]
         # Logs stand in an order that means something; the first ones of this order are a fair sample.
-        yield from sorted(there, key=lambda episode: hashlib.sha256(episode.task.id.encode()).digest())
+        yield from sorted(there, key=lambda episode: lot(episode.task.id))
         return
     player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
-    for index, chunk in enumerate(_chunks(seats_for(tasks, 1, recipe.seed), recipe.collect.episodes_in_flight)):
+    for index, chunk in enumerate(
+        _chunks(seats_for(tasks, 1, seed_of(recipe.seed, "evaluate", "transitions")), recipe.collect.episodes_in_flight)
+    ):
         generator = generator_for(recipe.seed, "evaluate", "transitions", split, index)
         yield from play_seats(load_world(recipe), chunk, recipe.evaluate.collect_policy, player, steps, generator)
 
@@ -121,19 +120,19 @@ def ask_baselines(
     training: Sequence[Transition],
     transitions: Mapping[str, Sequence[Transition]],
     reward: KindReward,
-) -> list[Answers]:
+) -> list[SeedPredictions]:
     """Every baseline's answers, asked once and entered under every seed, so that each row of a model has a partner.
 
     They are written to `folder`/<baseline>/predictions-<split>.parquet.
     """
-    result: list[Answers] = []
+    result: list[SeedPredictions] = []
     for split, rows in transitions.items():
         told = baseline_answers(load_world(recipe), training, rows)
         for name, texts in told.items():
             given = [Answer((), (), text or "", text, False) for text in texts]
             predictions = _scored(reward, rows, given)
             write_records(folder / name / f"predictions-{split}.parquet", predictions, Prediction)
-            result += [Answers(name, split, seed, predictions) for seed in recipe.evaluate.seeds]
+            result += [SeedPredictions(name, split, seed, predictions) for seed in recipe.evaluate.seeds]
     return result
 
 
@@ -165,20 +164,20 @@ class Examiner:
         """Loaded when the first part that is not done asks for it."""
         if self._player is None:
             config = self.recipe.evaluate
-            mind = load_model(self.recipe.model, self.path)
+            lm = load_model(self.recipe.model, self.path)
             params = SamplingParams(config.max_new_tokens, config.temperature)
-            self._player = player_of(self.recipe, mind, params, self.recipe.world.max_steps, self.arm)
+            self._player = player_of(self.recipe, lm, params, self.recipe.world.max_steps, self.arm)
         return self._player
 
-    def sit(self, items: HeldOut) -> tuple[list[Answers], list[Plays]]:
+    def sit(self, items: HeldOut) -> tuple[list[SeedPredictions], list[SeedEpisodes]]:
         """One answer to every transition and one episode of every task, under each evaluation seed."""
-        answers: list[Answers] = []
-        plays: list[Plays] = []
+        answers: list[SeedPredictions] = []
+        plays: list[SeedEpisodes] = []
         for split in self.recipe.evaluate.splits:
             for seed in self.recipe.evaluate.seeds:
-                answers.append(Answers(self.arm, split, seed, self.ask(split, seed, items.transitions[split])))
+                answers.append(SeedPredictions(self.arm, split, seed, self.ask(split, seed, items.transitions[split])))
                 if items.tasks[split]:
-                    plays.append(Plays(self.arm, split, seed, self.play(split, seed, items.tasks[split])))
+                    plays.append(SeedEpisodes(self.arm, split, seed, self.play(split, seed, items.tasks[split])))
         return answers, plays
 
     def ask(self, split: str, seed: int, transitions: Sequence[Transition]) -> list[Prediction]:
@@ -194,13 +193,13 @@ class Examiner:
     def _predictions(self, chunk: Sequence[Transition], key: tuple[object, ...]) -> list[Prediction]:
         # The same numbers for every arm, so that a difference between arms is no difference in luck.
         generator = generator_for(self.recipe.seed, "evaluate", "ask", *key)
-        groups = ask(self.player.mind, self.player.sampler, self.player.prompts, chunk, 1, self.params, generator)
+        groups = ask(self.player.lm, self.player.sampler, self.player.prompts, chunk, 1, self.params, generator)
         return _scored(self.reward, chunk, [group[0] for group in groups])
 
     def play(self, split: str, seed: int, tasks: Sequence[Task]) -> list[Episode]:
         """One episode of every task."""
         parts = Parts(self.folder / f"episodes-{split}-{seed}")
-        chunks = list(_chunks(seats_for(tasks, 1, seed), self.recipe.collect.episodes_in_flight))
+        chunks = list(_chunks(seats_for(tasks, 1, seed_of("evaluate", seed)), self.recipe.collect.episodes_in_flight))
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
                 generator = generator_for(self.recipe.seed, "evaluate", "play", split, seed, index)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 
 
 def check_harness() -> None:
@@ -21,7 +21,7 @@ def check_harness() -> None:
 
 
 def measure_lm_eval(
-    mind: Mind, tasks: Sequence[str], limit: int = 0, batch_size: int = 8, include: str = ""
+    lm: LanguageModel, tasks: Sequence[str], limit: int = 0, batch_size: int = 8, include: str = ""
 ) -> dict[str, Any]:
     """Figures of lm-evaluation-harness for a model: {task: {"n", metric: value}}, as the harness names them.
 
@@ -42,7 +42,7 @@ def measure_lm_eval(
                 "nothing would be measured under that name",
                 _hint(task, manager.all_tasks),
             )
-    model = HFLM(pretrained=mind.model, tokenizer=mind.tokenizer, batch_size=batch_size)
+    model = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size)
     try:
         found = simple_evaluate(
             model=model, tasks=list(tasks), limit=limit or None, task_manager=manager, log_samples=False

@@ -14,11 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from rwml.core.text import same_text
+from rwml.core.types import Episode, Step, StopReason, Transition
 from rwml.measure.figures.bootstrap import bootstrap_mean
 from rwml.measure.figures.metrics import cluster_of
-from rwml.core.types import Episode, Step, StopReason, Transition
 from rwml.world_models.language import Imagined, Walk, WorldModel
-from rwml.rewards.rewards import exact
 from rwml.worlds.base import World
 
 LEFT_OUT = "one step left out"
@@ -132,8 +132,8 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
     steps = [(plan, n) for plan in plans for n in range(len(plan.course))]
     clusters = [plan.cluster for plan in plans]
     of_step = [plan.cluster for plan, _ in steps]
-    right = [exact(plan.course[n].answer, plan.course[n].row.next_state) for plan, n in steps]
-    whole = [all(exact(step.answer, step.row.next_state) for step in plan.course) for plan in plans]
+    right = [same_text(plan.course[n].answer, plan.course[n].row.next_state) for plan, n in steps]
+    whole = [all(same_text(step.answer, step.row.next_state) for step in plan.course) for plan in plans]
     readable = [plan for plan in plans if plan.told_real is not None]
     truth, where = [plan.episode.success for plan in readable], [plan.cluster for plan in readable]
 

@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
-from rwml.measure.figures.bootstrap import bootstrap_mean, compare
 from rwml.core.errors import RwmlError
-from rwml.measure.figures.metrics import cluster_of
 from rwml.core.prompts import next_state_text
-from rwml.trees.tree import TreeBuilder
+from rwml.core.text import same_text
 from rwml.core.types import Transition
+from rwml.measure.figures.bootstrap import bootstrap_mean, compare
+from rwml.measure.figures.metrics import cluster_of
+from rwml.models.chat import ChatFormat
+from rwml.models.language_model import LanguageModel
+from rwml.trees.forward import tree_logprobs
+from rwml.trees.tree import TreeBuilder
 from rwml.world_models.language import WorldModel
 from rwml.world_models.questions import label_ids, question_ids
-from rwml.rewards.rewards import exact
-from rwml.models.chat import ChatFormat
-from rwml.trees.forward import tree_logprobs
-from rwml.models.language_model import Mind
 
 CORPUS = "retention_corpus.txt"
 # Tokens, counted without sharing, that one tree takes at most.
@@ -56,7 +56,9 @@ def read_corpus(path: str | Path = "") -> list[str]:
     return passages
 
 
-def measure_text(mind: Mind, passages: Sequence[str], max_context: int, num_samples: int = 2000) -> dict[str, Any]:
+def measure_text(
+    lm: LanguageModel, passages: Sequence[str], max_context: int, num_samples: int = 2000
+) -> dict[str, Any]:
     """Cross-entropy of plain text, without any chat turns around it (docs/measures.md defines every figure).
 
     A passage begins with what the tokenizer puts before a text, if anything; the first token is given, all others are
@@ -66,13 +68,13 @@ def measure_text(mind: Mind, passages: Sequence[str], max_context: int, num_samp
     """
     paths, cut, num_bytes = [], 0, 0
     for passage in passages:
-        ids = list(mind.tokenizer(passage)["input_ids"])
+        ids = list(lm.tokenizer(passage)["input_ids"])
         cut += len(ids) > max_context
         ids = ids[:max_context]
         if len(ids) > 1:
             paths.append((ids, 1, len(ids)))
-            num_bytes += len(mind.tokenizer.decode(ids[1:], clean_up_tokenization_spaces=False).encode())
-    sums = path_losses(mind, paths)
+            num_bytes += len(lm.tokenizer.decode(ids[1:], clean_up_tokenization_spaces=False).encode())
+    sums = path_losses(lm, paths)
     tokens = [len(ids) - 1 for ids, _, _ in paths]
     rows: dict[str, Row] = {
         str(n): {"loss": total / count, "tokens": count, "cluster": str(n)}
@@ -98,7 +100,7 @@ def measure_transitions(
     Returns `n`, `loss`, `exact` and `unparsed` as means with intervals over tasks, and `rows`
     {transition id: {"loss", "tokens", "exact", "unparsed", "cluster"}}.
     """
-    chat, prompts = model.mind.chat, model.world.prompts(model.prompts_style)
+    chat, prompts = model.lm.chat, model.world.prompts(model.prompts_style)
     fitting = []
     for row in transitions:
         question, label = question_ids(chat, prompts, row), label_ids(chat, row)
@@ -106,13 +108,13 @@ def measure_transitions(
             start, stop = _state_span(chat, label)
             fitting.append((row, (question + label, len(question) + start, len(question) + stop)))
     kept = [row for row, _ in fitting]
-    sums = path_losses(model.mind, [path for _, path in fitting])
+    sums = path_losses(model.lm, [path for _, path in fitting])
     answers = model.answers(kept, generator)
     rows: dict[str, Row] = {
         row.id: {
             "loss": total / (path[2] - path[1]),
             "tokens": path[2] - path[1],
-            "exact": float(exact(answer.next_state, row.next_state)),
+            "exact": float(same_text(answer.next_state, row.next_state)),
             "unparsed": float(answer.next_state is None),
             "cluster": cluster_of(row.split, row.task),
         }
@@ -135,7 +137,7 @@ def retention_change(
     return {name: compare(keyed(before["rows"], name), keyed(after["rows"], name), num_samples) for name in names}
 
 
-def path_losses(mind: Mind, paths: Sequence[Span], budget_tokens: int = BUDGET_TOKENS) -> list[float]:
+def path_losses(lm: LanguageModel, paths: Sequence[Span], budget_tokens: int = BUDGET_TOKENS) -> list[float]:
     """Negative log-likelihood in nats of the tokens [start, stop) of each path (ids, start, stop); start >= 1.
 
     Consecutive paths go into one tree, up to so many tokens, and share what they have in common.
@@ -150,7 +152,7 @@ def path_losses(mind: Mind, paths: Sequence[Span], budget_tokens: int = BUDGET_T
         for ids, start, stop in paths[at:stop_at]:
             builder.add(ids[:stop], start, cross_entropy=1.0)
         tree = builder.build()
-        logp_N = tree_logprobs(mind.model, tree).double().cpu().numpy()
+        logp_N = tree_logprobs(lm.model, tree).double().cpu().numpy()
         next_token = {(int(p), int(t)): n for n, (p, t) in enumerate(zip(tree.parent, tree.ids, strict=True))}
         for ids, start, stop in paths[at:stop_at]:
             token, total = -1, 0.0

@@ -6,7 +6,6 @@ facts, other outcomes of the same action and unrelated states, which ought to be
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rwml.core.seeds import random_for
+from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.rewards.thresholds import calibrate, training_tau_d
 from rwml.measure.edits import HARMLESS, WRONG, Vocabulary
 from rwml.rewards.rewards import KindReward
-from rwml.rewards.text_rewards import exact
+from rwml.rewards.thresholds import calibrate, paper_tau_d
 
 SAME_ACTION, UNRELATED = "same action elsewhere", "unrelated"
 RIGHT_KINDS = tuple(HARMLESS)
@@ -51,7 +51,7 @@ def make_pairs(rows: Sequence[Transition], num_states: int, seed: int) -> list[P
     elsewhere, where both steps were valid. `UNRELATED`: what another action brought. No prediction of a wrong kind has
     the words of what really came.
     """
-    rng = random.Random(f"reward lab/{seed}")
+    rng = random_for(seed, "reward_lab", "pairs")
     row_of: dict[str, Transition] = {}
     outcomes: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for row in rows:
@@ -65,14 +65,14 @@ def make_pairs(rows: Sequence[Transition], num_states: int, seed: int) -> list[P
         row = row_of[real]
         for kind, edit in (HARMLESS | WRONG).items():
             changed = edit(real, vocabulary)
-            if changed is not None and (kind in HARMLESS or not exact(changed, real)):
+            if changed is not None and (kind in HARMLESS or not same_text(changed, real)):
                 pairs.append(Pair(kind, changed, row))
-        others = [text for text in outcomes[row.kind, row.action] if not exact(text, real)]
+        others = [text for text in outcomes[row.kind, row.action] if not same_text(text, real)]
         if others and row.valid:
             pairs.append(Pair(SAME_ACTION, rng.choice(others), row))
         # Drawn again a few times at most: in a world of one action there may be no other.
         for other in rng.sample(states, min(20, len(states))):
-            if row_of[other].action != row.action and not exact(other, real):
+            if row_of[other].action != row.action and not same_text(other, real):
                 pairs.append(Pair(UNRELATED, other, row))
                 break
     return pairs
@@ -173,7 +173,7 @@ def cheat_figures(reward: KindReward, answers: Sequence[str | None], rows: Seque
     means something for rewards that have one; None where it is never wrong.
     """
     distances_N, rewards_N = reward.score(answers, rows)
-    wrong_N = np.array([not exact(answer, row.next_state) for answer, row in zip(answers, rows, strict=True)])
+    wrong_N = np.array([not same_text(answer, row.next_state) for answer, row in zip(answers, rows, strict=True)])
     anywhere = bool(wrong_N.any())
     return {
         "right": float(1 - wrong_N.mean()),
@@ -191,7 +191,7 @@ def rule_figures(distances_N: Floats, target: float, tau_d: float | None, tau_ea
         "data_tau_d": chosen.tau_d,
         "easy_share": chosen.easy_share,
         "on_target": chosen.on_target,
-        "training_tau_d": training_tau_d(chosen.tau_d),
+        "training_tau_d": paper_tau_d(chosen.tau_d),
     }
 
 

@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import rwml
-from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import folder_hash, read_json, write_json
-from rwml.core.run import Run
-from rwml.core.recipe.measure import MEASURES, HeldOutWorld
 from rwml.core.progress import note
+from rwml.core.recipe.measure import MEASURES, HeldOutWorld
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge
 from rwml.core.records import read_records, write_records
+from rwml.core.run import Run
+from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, Transition
-from rwml.measure.harness import check_harness, measure_lm_eval
-from rwml.world_models.language import WorldModel, measure_rollouts
 from rwml.exchange.imported import imported_episodes
+from rwml.loading import load_model, load_player, load_world, sampler_of
+from rwml.measure.harness import check_harness, measure_lm_eval
 from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
-from rwml.rewards.rewards import KindReward
-from rwml.play.rollout import play_actor, play_seats, seats_for
-from rwml.loading import load_model, load_player, load_world, sampler_of
-from rwml.train.trainer import generator_for
-from rwml.worlds.transitions import transitions_of
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.play.rollout import play_actor, play_seats, seats_for
+from rwml.rewards.rewards import KindReward
+from rwml.world_models.language import WorldModel, measure_rollouts
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
+from rwml.worlds.transitions import transitions_of
 
 # Settings outside of [measure] that its figures depend on, and the settings in it that each measure depends on.
 _SECTIONS = ("seed", "world", "model", "embedding", "collect", "transitions")
@@ -49,8 +49,8 @@ _READS = {
 _OTHER_SIZES = ("tiny", "small", "medium")
 
 
-class Measuring:
-    """What a recipe's section [measure] asks, of one mind after another.
+class MeasureContext:
+    """What a recipe's section [measure] asks, of one model after another.
 
     folder: keeps what is measured, and the episodes, which the model before training, the expert and others play once.
     reward, tau_d: the training reward and its threshold, by which imagined next states count as right.
@@ -69,44 +69,44 @@ class Measuring:
         """The measures of a checkpoint that this recipe asks for."""
         return tuple(name for name in MEASURES if name != "lm_eval" or self.config.lm_eval)
 
-    def measure(self, name: str, mind: Mind) -> dict[str, Any]:
-        """One of `MEASURES` of a mind, as plain JSON; seeds do not depend on the mind."""
-        return dict(getattr(self, name)(mind))
+    def measure(self, name: str, lm: LanguageModel) -> dict[str, Any]:
+        """One of `MEASURES` of a model, as plain JSON; seeds do not depend on the model."""
+        return dict(getattr(self, name)(lm))
 
-    def rollouts(self, mind: Mind) -> dict[str, Any]:
+    def rollouts(self, lm: LanguageModel) -> dict[str, Any]:
         """Imagined courses beside real ones, step by step (`measure_rollouts`)."""
         episodes = [e for source, group in self.episodes.items() if source != LEFT_OUT for e in group if not e.error]
-        model, generator = self._world_model(mind, self.world), generator_for(self.recipe.seed, "measure", "rollouts")
+        model, generator = self._world_model(lm, self.world), generator_for(self.recipe.seed, "measure", "rollouts")
         samples = self.config.bootstrap_samples
         return measure_rollouts(model, self.reward, self.tau_d, episodes, self.config.depth, generator, samples)
 
-    def plans(self, mind: Mind) -> dict[str, Any]:
+    def plans(self, lm: LanguageModel) -> dict[str, Any]:
         """Whole plans in imagination and in reality (`measure_plans`)."""
-        model, generator = self._world_model(mind, self.world), generator_for(self.recipe.seed, "measure", "plans")
+        model, generator = self._world_model(lm, self.world), generator_for(self.recipe.seed, "measure", "plans")
         return measure_plans(model, self.episodes, generator, self.config.bootstrap_samples)
 
-    def held_out(self, mind: Mind) -> dict[str, Any]:
+    def held_out(self, lm: LanguageModel) -> dict[str, Any]:
         """Loss and accuracy on the transitions of worlds that training did not show: {world: `measure_transitions`}."""
         done = {}
         for label, (world, rows) in self.held_out_rows.items():
-            model, generator = self._world_model(mind, world), generator_for(self.recipe.seed, "measure", label)
+            model, generator = self._world_model(lm, world), generator_for(self.recipe.seed, "measure", label)
             done[label] = measure_transitions(model, rows, generator, self.config.bootstrap_samples)
         return done
 
-    def text(self, mind: Mind) -> dict[str, Any]:
+    def text(self, lm: LanguageModel) -> dict[str, Any]:
         """Loss on plain text (`measure_text`)."""
         limit = self.recipe.model.max_context_tokens
-        return measure_text(mind, self.passages, limit, self.config.bootstrap_samples)
+        return measure_text(lm, self.passages, limit, self.config.bootstrap_samples)
 
-    def lm_eval(self, mind: Mind) -> dict[str, Any]:
+    def lm_eval(self, lm: LanguageModel) -> dict[str, Any]:
         """Tasks of lm-evaluation-harness (`measure_lm_eval`)."""
-        return measure_lm_eval(mind, self.config.lm_eval, self.config.lm_eval_limit)
+        return measure_lm_eval(lm, self.config.lm_eval, self.config.lm_eval_limit)
 
-    def _world_model(self, mind: Mind, world: World) -> WorldModel:
+    def _world_model(self, lm: LanguageModel, world: World) -> WorldModel:
         config, model = self.config, self.recipe.model
         return WorldModel(
-            mind,
-            sampler_of(mind, model),
+            lm,
+            sampler_of(lm, model),
             world,
             model.prompts,
             SamplingParams(config.max_new_tokens, config.temperature),
@@ -164,7 +164,7 @@ class Measuring:
 
     def _played(self, split: str, policy: str) -> list[Episode]:
         recipe, steps = self.recipe, self.recipe.world.max_steps
-        seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, recipe.seed)
+        seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, seed_of(recipe.seed, "measure"))
         # Before training: every checkpoint is asked about the same episodes.
         player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
         generator = generator_for(recipe.seed, "measure", "play", split, policy)
@@ -203,7 +203,7 @@ class Measuring:
 
     def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
         world = get_world(one.name, **one.options)
-        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, self.recipe.seed)
+        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(self.recipe.seed, "measure"))
         history = self.recipe.transitions.history_steps
         rows = [
             row
@@ -220,7 +220,7 @@ class KeptMeasures:
     path: where the checkpoint lies; None: the recipe's model. weights: its hash. name: of its folder in there.
     """
 
-    def __init__(self, measuring: Measuring, path: Path | None, weights: str, name: str) -> None:
+    def __init__(self, measuring: MeasureContext, path: Path | None, weights: str, name: str) -> None:
         self.measuring, self.checkpoint, self.folder = measuring, path, measuring.folder / name
         self.same: dict[str, Any] = {"weights": weights}
         self.of_measure: dict[str, dict[str, Any]] = {
@@ -242,7 +242,7 @@ class KeptMeasures:
         return dict(read_json(path))
 
     @cached_property
-    def _mind(self) -> Mind:
+    def _mind(self) -> LanguageModel:
         return load_model(self.measuring.recipe.model, self.checkpoint)
 
 

@@ -18,7 +18,7 @@ TINY_FOLDER = Path(__file__).parent / "tiny_weights"
 
 
 @dataclass(frozen=True, slots=True)
-class Mind:
+class LanguageModel:
     """A causal language model with its tokenizer and chat pieces. device: where the model lives."""
 
     model: Any
@@ -39,7 +39,9 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", trust_remote_code: bool = False) -> Mind:
+def load_language_model(
+    path: str | Path, device: str = "auto", dtype: str = "float32", trust_remote_code: bool = False
+) -> LanguageModel:
     """Load a causal language model by folder, hub name or "tiny" (the one that ships with the package).
 
     Raises RwmlError where there is no such model, no tokenizer or no chat template.
@@ -68,25 +70,25 @@ def load_mind(path: str | Path, device: str = "auto", dtype: str = "float32", tr
             "there is nothing to train or to ask",
             "give a folder with config.json and safetensors weights, a hub name that this machine can reach, or 'tiny'",
         ) from None
-    return Mind(model.to(pick_device(device)), tokenizer, chat, name)
+    return LanguageModel(model.to(pick_device(device)), tokenizer, chat, name)
 
 
 def load_chat(path: str | Path, trust_remote_code: bool = False) -> ChatFormat:
-    """The chat pieces of a model, without its weights; errors as of `load_mind`."""
+    """The chat pieces of a model, without its weights; errors as of `load_language_model`."""
     return ChatFormat(_load_tokenizer(_folder(path), str(path), trust_remote_code), f"'{path}'")
 
 
-def save_mind(mind: Mind, folder: Path) -> None:
+def save_language_model(lm: LanguageModel, folder: Path) -> None:
     """Write a checkpoint (safetensors, tokenizer, chat template) in one step: the folder is whole or not there.
 
     A LoRA adapter is merged into the weights that are written, so that the folder loads without its base model.
     """
-    model = mind.model
+    model = lm.model
     if hasattr(model, "merge_and_unload"):
         model = copy.deepcopy(model).merge_and_unload()
     with atomic_folder(folder) as target:
         model.save_pretrained(target, safe_serialization=True)
-        mind.tokenizer.save_pretrained(target)
+        lm.tokenizer.save_pretrained(target)
 
 
 def _folder(path: str | Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rwml.models.chat import ChatFormat
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 
 TAGS = ("<think>", "</think>", "<action>", "</action>", "<next_state>", "</next_state>")
 TURNS = ("<|user|>", "<|assistant|>", "<|end|>")
@@ -93,10 +93,10 @@ def new_model(shape: TinyShape, vocab: int, seed: int) -> Any:
         return Qwen3ForCausalLM(config)
 
 
-def new_mind(texts: Iterable[str], shape: TinyShape, seed: int) -> Mind:
+def new_language_model(texts: Iterable[str], shape: TinyShape, seed: int) -> LanguageModel:
     """Tokenizer trained on `texts` plus an untrained model."""
     tokenizer = train_tokenizer(texts, shape.vocab)
     model = new_model(shape, len(tokenizer), seed)
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return Mind(model, tokenizer, ChatFormat(tokenizer, "the tiny model"), "tiny")
+    return LanguageModel(model, tokenizer, ChatFormat(tokenizer, "the tiny model"), "tiny")

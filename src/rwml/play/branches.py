@@ -5,23 +5,22 @@ Early experience: Zhang et al. 2025, arXiv 2510.08558, implicit world modelling;
 
 from __future__ import annotations
 
-import random
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run, Stage
 from rwml.core.progress import progress
 from rwml.core.records import Parts
+from rwml.core.run import Run, Stage
+from rwml.core.seeds import random_for, seed_of
 from rwml.core.types import Episode, Step, Task, Transition
-from rwml.world_models.questions import TOO_LONG, too_long
-from rwml.play.rollout import play_actor, seats_for
 from rwml.loading import load_world
-from rwml.worlds.transitions import transitions_of
 from rwml.models.language_model import load_chat
+from rwml.play.rollout import play_actor, seats_for
+from rwml.world_models.questions import TOO_LONG, too_long
 from rwml.worlds.base import Actor, Env, World
+from rwml.worlds.transitions import transitions_of
 
 SECTIONS = ("collect.split", "collect.num_tasks", "transitions.history_steps")
 TASKS_IN_FLIGHT = 16
@@ -74,7 +73,7 @@ def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[l
     tried = []
     for number, step in enumerate(episode.steps):
         listed = [action for action in walk.admissible if action != step.action]
-        draw = random.Random(f"{seed}/{episode.task.id}/{number}")
+        draw = random_for(seed, "branches", episode.task.id, number)
         others = _proposed(actors, seen, step.action) if actors else draw.sample(listed, min(count, len(listed)))
         tried.append([_try(aside, episode, number, action) for action in others])
         seen = _replay(walk, episode, number)
@@ -94,7 +93,7 @@ def _of_episode(world: World, episode: Episode, count: int, seed: int, history_s
 
 
 def _random_actors(world: World, task: Task, count: int, seed: int) -> list[Actor]:
-    return [world.actor("random", zlib.crc32(f"{seed}/{task.id}/{place}".encode())) for place in range(count)]
+    return [world.actor("random", seed_of(seed, "branches", task.id, place)) for place in range(count)]
 
 
 def _proposed(actors: Sequence[Actor], seen: str, taken: str) -> list[str]:

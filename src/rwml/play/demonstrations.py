@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rwml.core.prompts import action_text, parse_action
+from rwml.core.seeds import seed_of
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Episode, Step, Task
-from rwml.play.rollout import answered_calls, play_actor, seats_for
 from rwml.models.chat import ChatFormat
+from rwml.play.rollout import answered_calls, play_actor, seats_for
 from rwml.worlds.base import Prompts, World
 
 EXPERT = "expert"
@@ -22,7 +23,7 @@ def expert_episodes(
     the expert's own thought included."""
     return play_actor(
         world,
-        seats_for(tasks, 1, seed),
+        seats_for(tasks, 1, seed_of(seed, "demonstrations")),
         EXPERT,
         max_steps,
         lambda action, thought: message_text(chat, prompts, action, thought),
@@ -58,8 +59,9 @@ def conversation(chat: ChatFormat, prompts: Prompts, episode: Episode) -> tuple[
     messages = []
     for number, step in enumerate(episode.steps, start=1):
         text = _assistant_text(chat, prompts, step)
-        # A message that was cut off may have ended inside its thought, which nothing closed then.
-        said = chat.text(text) if step.truncated else chat.text(chat.completion_of(text)) + chat.to_user[:1]
+        # A message without an action may have ended inside its thought, which nothing closed then.
+        whole = chat.completion_of(text) if step.parsed else text.removeprefix(chat.thought_open)
+        said = chat.text(text) if step.truncated else chat.text(whole) + chat.to_user[:1]
         if step.parsed and not step.truncated:
             messages.append(range(len(ids), len(ids) + len(said)))
         ids += said

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.prompts import THINK
+from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.types import Episode, Step
+from rwml.models.chat import ChatFormat
+from rwml.models.server import ApiAnswer, ApiModel
 from rwml.play.branches import other_steps
 from rwml.play.demonstrations import with_thoughts
-from rwml.models.server import ApiAnswer, ApiModel
-from rwml.models.chat import ChatFormat
 from rwml.worlds.base import Prompts, World
 
 CUT_OFF = "cut off at judge.max_new_tokens"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from rwml.core.prompts import parse_action
+from rwml.core.seeds import seed_of
 from rwml.core.tool_calls import ToolCall, calls_of, parse_message
 from rwml.core.types import Episode, Step, StopReason, Task
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, Sampler, SamplingParams
 from rwml.worlds.base import Env, Prompts, World
 
@@ -26,7 +26,7 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class SampledEpisode:
     """An episode with what the language model saw and wrote.
 
     ids: the whole conversation [T]; sampled: True where the model wrote the token [T]; logprobs: of the sampled
@@ -41,11 +41,7 @@ class Played:
 
 def seats_for(tasks: Sequence[Task], rollouts: int, seed: int) -> list[Seat]:
     """`rollouts` seats for each task; every seat's seed follows from the run's seed, the task and the rollout."""
-    return [
-        Seat(task, rollout, zlib.crc32(f"{seed}/{task.id}/{rollout}".encode()))
-        for task in tasks
-        for rollout in range(rollouts)
-    ]
+    return [Seat(task, rollout, seed_of(seed, task.id, rollout)) for task in tasks for rollout in range(rollouts)]
 
 
 def answered_calls(prompts: Prompts, step: Step) -> tuple[ToolCall, ...]:
@@ -109,7 +105,7 @@ class _Game:
         self.sampled.extend([logprobs is not None] * len(ids))
         self.logprobs.extend([0.0] * len(ids) if logprobs is None else logprobs)
 
-    def finish(self) -> Played:
+    def finish(self) -> SampledEpisode:
         task, stop = self.seat.task, self.stop or StopReason.STEP_LIMIT
         episode = Episode(
             id=f"{task.id}#{self.policy}{self.seat.rollout}",
@@ -123,7 +119,7 @@ class _Game:
             success=stop is StopReason.SUCCESS,
             error=self.error,
         )
-        return Played(episode, self.ids, self.sampled, self.logprobs)
+        return SampledEpisode(episode, self.ids, self.sampled, self.logprobs)
 
 
 def play_actor(
@@ -160,7 +156,7 @@ class ModelPlayer:
     max_context: tokens that a conversation may reach; an episode that would pass it stops with `context_limit`.
     """
 
-    mind: Mind
+    lm: LanguageModel
     sampler: Sampler
     prompts: Prompts
     params: SamplingParams
@@ -174,14 +170,14 @@ class ModelPlayer:
         seats: Sequence[Seat],
         generator: torch.Generator,
         on_turn: Callable[[int], None] | None = None,
-    ) -> list[Played]:
+    ) -> list[SampledEpisode]:
         """Play all seats together, one assistant message each per turn. on_turn: told how many are still live."""
         games = [_Game(seat, world.env(), self.name) for seat in seats]
-        chat = self.mind.chat
+        chat = self.lm.chat
         for game in games:
             game.start()
             game.append(chat.opening(self.prompts.agent, game.opening) + chat.ask())
-        conversation = self.sampler.play([game.ids for game in games])
+        conversation = self.sampler.session([game.ids for game in games])
         live = self._still_live(games, range(len(games)), conversation.drop)
         while live:
             answers = conversation.decode(live, self.params, generator)
@@ -195,12 +191,12 @@ class ModelPlayer:
         return [game.finish() for game in games]
 
     def _turn(self, game: _Game, answer: Completion) -> list[int]:
-        text = self.mind.chat.decode(answer.ids)
+        text = self.lm.chat.decode(answer.ids)
         game.append(answer.ids, answer.logprobs)
         game.play(self._action(text, answer.truncated), text, answer.truncated, self.max_steps)
         if game.stop is not None:
             return []
-        step, chat = game.steps[-1], self.mind.chat
+        step, chat = game.steps[-1], self.lm.chat
         calls = answered_calls(self.prompts, step)
         told = chat.turn_after(answer.ids, step.observation, calls) + chat.ask(after_tool=bool(calls))
         game.append(told)
@@ -211,7 +207,7 @@ class ModelPlayer:
 
         A message has no closing tag that would be missed: one that was cut off is never read as a whole one.
         """
-        message = self.mind.chat.message_of(text)
+        message = self.lm.chat.message_of(text)
         if self.prompts.actions == "tags":
             return parse_action(message, truncated)
         return None if truncated else parse_message(message)

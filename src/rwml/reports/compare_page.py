@@ -10,8 +10,8 @@ from typing import Any
 
 from rwml.core.files import atomic_file, write_json
 from rwml.core.progress import duration
-from rwml.reports import formats as wording
 from rwml.measure.compare.measures import flat, imagination_table, retention_table
+from rwml.reports import formats
 from rwml.reports.page import render_page
 from rwml.reports.plots import SERIES, BandPanel, band_of, bands_svg, write_bands_png
 
@@ -99,7 +99,7 @@ def groups_of(found: Json) -> dict[str, dict[str, Json]]:
 def paper_cell(arm: Json, split: str) -> str:
     """The paper's number beside ours."""
     value = arm["paper"].get(split)
-    return wording.NOTHING if value is None else f"{value:.1f}"
+    return formats.NOTHING if value is None else f"{value:.1f}"
 
 
 def main_table(found: Json, arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]]]:
@@ -115,12 +115,12 @@ def main_table(found: Json, arms: Mapping[str, Json]) -> tuple[list[str], list[l
         bounds = (
             f"{100 * whole['low']:.1f} to {100 * whole['high']:.1f}"
             if whole and whole["low"] is not None
-            else wording.NOTHING
+            else formats.NOTHING
         )
         rows.append([
             arm["title"], str(len(arm["seeds"])),
-            *(wording.with_spread(of(arm, "success", s, "success")) for s in splits), bounds,
-            wording.with_spread(of(arm, "world_model", "all", "within")), *(paper_cell(arm, s) for s in splits),
+            *(formats.with_spread(of(arm, "success", s, "success")) for s in splits), bounds,
+            formats.with_spread(of(arm, "world_model", "all", "within")), *(paper_cell(arm, s) for s in splits),
         ])  # fmt: skip
     return header, rows
 
@@ -130,7 +130,7 @@ def measure_table(
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of several measures (`QUALITY`, `ANSWERS`) of the arms that have the first one's part."""
     rows = [
-        [arm["title"], *(wording.with_spread(of(arm, *where), kind) for _, *where, kind in measures)]
+        [arm["title"], *(formats.with_spread(of(arm, *where), kind) for _, *where, kind in measures)]
         for arm in arms.values()
         if arm[measures[0][1]]
     ]
@@ -152,7 +152,7 @@ def cost_table(found: Json) -> tuple[list[str], list[list[str]]]:
         )
         rows.append([
             arm["title"], duration(cost["seconds"]), f"{cost['sampled']:,.0f}", f"{cost['trained']:,.0f}",
-            wording.with_spread(arm.get("weight_change", {}).get("all")), f"{cost['memory_mb'] / 1000:.1f} GB", stages,
+            formats.with_spread(arm.get("weight_change", {}).get("all")), f"{cost['memory_mb'] / 1000:.1f} GB", stages,
         ])  # fmt: skip
     return header, rows
 
@@ -262,7 +262,7 @@ def context(found: Json, panels: Sequence[BandPanel]) -> Json:
             for p in panels
         ],
         "examples": found["examples"], "missing": not_shown(found), "unit": found["compute_unit"],
-        "tau_d": found["tau_d"], "toml": wording.recipe_toml(found["recipe"]),
+        "tau_d": found["tau_d"], "toml": formats.recipe_toml(found["recipe"]),
     }  # fmt: skip
 
 

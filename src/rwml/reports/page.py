@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rwml.reports import formats as wording
+from rwml.reports import formats
 
 
 def render_page(template: str, page: Mapping[str, Any]) -> str:
@@ -22,5 +22,5 @@ def render_page(template: str, page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     for name in ("percent", "points", "decimal", "number", "duration"):
-        environment.filters[name] = getattr(wording, name)
+        environment.filters[name] = getattr(formats, name)
     return environment.get_template(template).render(page)

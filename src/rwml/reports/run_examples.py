@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rwml.measure.figures.metrics import same_text
 from rwml.core.prompts import THINK
 from rwml.core.records import read_records
+from rwml.core.seeds import chosen_rows, lot
+from rwml.core.text import same_text
 from rwml.core.types import Episode, Prediction, Transition
-from rwml.reports import formats as wording
+from rwml.reports import formats
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -58,21 +58,10 @@ def examples(held_out: Evaluation | None, count: int) -> list[Json]:
     return result
 
 
-def chosen_rows(rows: Iterable[Transition], count: int) -> list[Transition]:
-    """`count` of them: the order of hashed ids picks them, and no truth comes twice."""
-    chosen: list[Transition] = []
-    truths: set[str] = set()
-    for row in sorted(rows, key=lambda row: _lot(row.id)):
-        if len(chosen) < count and row.next_state not in truths:
-            chosen.append(row)
-            truths.add(row.next_state)
-    return chosen
-
-
 def _against(prediction: Prediction, row: Transition) -> tuple[bool, list[tuple[str, str]]]:
     """Whether the answer is exact, and its differences from the truth."""
     answer = prediction.answer or ""
-    return same_text(answer, row.next_state), wording.word_difference(answer, row.next_state)
+    return same_text(answer, row.next_state), formats.word_difference(answer, row.next_state)
 
 
 def episode_examples(held_out: Evaluation | None) -> list[Json]:
@@ -82,11 +71,11 @@ def episode_examples(held_out: Evaluation | None) -> list[Json]:
     arm = next((a for a in (held_out.pairs["success"][1], *held_out.episodes) if held_out.episodes.get(a)), None)
     if arm is None:
         return []
-    played = sorted(held_out.episodes[arm], key=lambda episode: _lot(episode.id))
+    played = sorted(held_out.episodes[arm], key=lambda episode: lot(episode.id))
     won = [episode for episode in played if episode.success][:EPISODES_EACH]
     lost = [episode for episode in played if not episode.success][:EPISODES_EACH]
     return [
-        {"episode": e, "arm": wording.ARM_NAMES.get(arm, arm), "thoughts": [_thought(step.text) for step in e.steps]}
+        {"episode": e, "arm": formats.ARM_NAMES.get(arm, arm), "thoughts": [_thought(step.text) for step in e.steps]}
         for e in won + lost
     ]
 
@@ -94,10 +83,6 @@ def episode_examples(held_out: Evaluation | None) -> list[Json]:
 def _parts(folder: Path, kind: str, seed: int, cls: type[T]) -> list[T]:
     paths = [path for part in sorted(folder.glob(f"{kind}-*-{seed}")) for path in sorted(part.glob("*.parquet"))]
     return [record for path in paths for record in read_records(path, cls)]
-
-
-def _lot(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _thought(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rwml.core.types import Transition
-from rwml.reports import formats as wording
+from rwml.reports import formats
 
 Json = dict[str, Any]
 
@@ -50,8 +50,8 @@ def claims(figures: Json | None, method: str) -> list[Json]:
             *(arm["high"] or arm["mean"] or 0.0 for arm in arms), *(each["within"]["before"] or 0.0 for each in beside)
         )
         result.append(claim | {
-            "arms": arms, "sentence": wording.sentence(difference, subject, unit),
-            "verdict": wording.verdict(difference), "top": min(1.0, max(0.1, -(-highest * 10 // 1) / 10)),
+            "arms": arms, "sentence": formats.sentence(difference, subject, unit),
+            "verdict": formats.verdict(difference), "top": min(1.0, max(0.1, -(-highest * 10 // 1) / 10)),
         })  # fmt: skip
     return result
 
@@ -63,19 +63,19 @@ def baselines_part(figures: Json) -> list[Json]:
         within, reward = found["within"], found["reward"]
         trained = found["arm"] == figures["pairs"]["world_model"][1]
         contender = "The trained world model" if trained else "The untrained model"
-        title = wording.ARM_NAMES.get(name, name)
+        title = formats.ARM_NAMES.get(name, name)
         told = [("the share within τ_d", within["all"])]
         if reward["all"] != within["all"]:
             told.append(("the mean reward", reward["all"]))
         result.append({
-            "name": title, "tells": wording.BASELINE_TELLS.get(name, ""), "within": within["all"], "trained": trained,
-            "verdict": wording.verdict(within["all"]), "short": wording.baseline_verdict(within["all"]),
+            "name": title, "tells": formats.BASELINE_TELLS.get(name, ""), "within": within["all"], "trained": trained,
+            "verdict": formats.verdict(within["all"]), "short": formats.baseline_verdict(within["all"]),
             "sentences": [
-                (wording.baseline_sentence(d, contender, f"“{title}”", subject), wording.verdict(d))
+                (formats.baseline_sentence(d, contender, f"“{title}”", subject), formats.verdict(d))
                 for subject, d in told
             ],
             "kinds": [
-                (wording.KIND_NAMES.get(kind, kind), d, wording.verdict(d), wording.baseline_verdict(d))
+                (formats.KIND_NAMES.get(kind, kind), d, formats.verdict(d), formats.baseline_verdict(d))
                 for kind, d in reward["by_kind"].items() if len(reward["by_kind"]) > 1
             ],
         })  # fmt: skip
@@ -119,7 +119,7 @@ def success_part(figures: Json | None) -> Json | None:
 def losses(stages: Mapping[str, Json], rows: Sequence[Transition], figures: Json | None) -> list[tuple[str, str, Any]]:
     """Every count of every stage, as (stage, what, number): nothing vanishes (design.md, house rule 8)."""
     told = [
-        (wording.TITLES[name], what, value)
+        (formats.TITLES[name], what, value)
         for name, record in stages.items()
         for what, value in record["counts"].items()
         if isinstance(value, (int, float))
@@ -134,15 +134,15 @@ def losses(stages: Mapping[str, Json], rows: Sequence[Transition], figures: Json
             if parts["world_model"]:
                 group = parts["world_model"]["all"]["overall"]
                 count = round((group[measure]["mean"] or 0.0) * group["n"])
-                told.append(("evaluate", f"{said} predictions, {wording.ARM_NAMES.get(arm, arm)}", count))
+                told.append(("evaluate", f"{said} predictions, {formats.ARM_NAMES.get(arm, arm)}", count))
             if parts["success"]:
                 count = parts["success"]["all"]["overall"][measure]
-                told.append(("evaluate", f"{measure} actions, {wording.ARM_NAMES.get(arm, arm)}", count))
+                told.append(("evaluate", f"{measure} actions, {formats.ARM_NAMES.get(arm, arm)}", count))
     for name, difference in (figures["summary"] if figures else {}).items():
         if difference is not None:
             what = f"rows without a partner in the other arm ({name.replace('_', ' ')})"
             told.append(("evaluate", what, difference["unpaired"]))
-    order = list(wording.TITLES.values())
+    order = list(formats.TITLES.values())
     return sorted(told, key=lambda line: order.index(line[0]))
 
 

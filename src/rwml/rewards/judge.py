@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.errors import RwmlError
 from rwml.core.files import write_guard
-from rwml.measure.figures.metrics import UNPARSED_DISTANCE, same_text
 from rwml.core.progress import note
 from rwml.core.prompts import THINK
+from rwml.core.recipe.recipe import JudgeConfig
+from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
 from rwml.models.server import ApiAnswer, ApiModel
 

@@ -2,8 +2,9 @@
 
 Here are those of the embedding; those of words alone are in rewards/text_rewards.py, and the one that also reads what
 came before is in rewards/judge.py. To add one: write a class, a line in `REWARDS`, and its name in `REWARD_NAMES`
-(core/recipe/reward_names.py), so that recipes can ask for it. Stages hold a `KindReward`, which gives each transition the
-reward of its kind. An answer without a readable next state (None) has distance 2.0 and reward 0, whatever the reward.
+(core/recipe/reward_names.py), so that recipes can ask for it. Stages hold a `KindReward`, which gives each transition
+the reward of its kind. An answer without a readable next state (None) has distance 2.0 and reward 0, whatever the
+reward.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Protocol
 import numpy as np
 
 from rwml.core.errors import RwmlError
-from rwml.measure.figures.metrics import UNPARSED_DISTANCE
-from rwml.rewards.named_things import named_things
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, check_reward, reward_name
+from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
-from rwml.rewards.judge import Judge, JudgeReward
-from rwml.rewards.text_rewards import ExactReward, F1Reward, Floats, RougeReward, TextReward, exact
 from rwml.models.embedding.embedder import Embedder
+from rwml.rewards.judge import Judge, JudgeReward
+from rwml.rewards.named_things import named_things
+from rwml.rewards.text_rewards import ExactReward, F1Reward, Floats, RougeReward, TextReward
 
 
 class Reward(Protocol):
@@ -58,7 +59,7 @@ class EmbeddingReward(TextReward):
         for row, (answer, truth) in enumerate(zip(predicted, real, strict=True)):
             if answer is not None:
                 rows.append(row)
-                pairs.append((truth if exact(answer, truth) else answer, truth))
+                pairs.append((truth if same_text(answer, truth) else answer, truth))
         distances_N[rows] = self.embedder.distances(pairs)
         return distances_N, (distances_N < self.tau_d).astype(np.float32)
 
@@ -87,7 +88,7 @@ class NamedReward(EmbeddingReward):
         """See `TextReward.score`."""
         distances_N, rewards_N = super().score(predicted, real)
         for row, (answer, truth) in enumerate(zip(predicted, real, strict=True)):
-            if answer is not None and not exact(answer, truth) and named_things(answer) != named_things(truth):
+            if answer is not None and not same_text(answer, truth) and named_things(answer) != named_things(truth):
                 distances_N[row], rewards_N[row] = max(distances_N[row], 1), 0
         return distances_N, rewards_N
 

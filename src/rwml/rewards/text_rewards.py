@@ -8,16 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rwml.measure.figures.metrics import UNPARSED_DISTANCE, same_text
-from rwml.rewards.rouge import rouge_l, token_f1
+from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
+from rwml.rewards.rouge import rouge_l, token_f1
 
 Floats = NDArray[np.float32]
-
-
-def exact(predicted: str | None, real: str) -> bool:
-    """Whether both are the same words: equal up to white space."""
-    return predicted is not None and same_text(predicted, real)
 
 
 class TextReward:
@@ -54,7 +49,7 @@ class ExactReward(TextReward):
         rewards_N = np.zeros(len(real), dtype=np.float32)
         for row, (answer, truth) in enumerate(zip(predicted, real, strict=True)):
             if answer is not None:
-                likeness = 1.0 if exact(answer, truth) else self.likeness(answer, truth)
+                likeness = 1.0 if same_text(answer, truth) else self.likeness(answer, truth)
                 distances_N[row], rewards_N[row] = 1 - likeness, self.earned(likeness)
         return distances_N, rewards_N
 

@@ -99,7 +99,7 @@ def calibrate(
     )
 
 
-def training_tau_d(data_tau_d: float) -> float:
+def paper_tau_d(data_tau_d: float) -> float:
     """tau_d of the training reward: the filter's + 0.15, rounded to the nearest 0.2 (RWML), never 0.
 
     Halves go up, which is what gives the paper's own values: 0.1 -> 0.2 (ALFWorld), 0.15 -> 0.4 (tau2).

@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run, Stage
 from rwml.core.progress import progress
 from rwml.core.records import Parts
+from rwml.core.run import Run, Stage
+from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode
 from rwml.exchange.imported import imported_episodes
-from rwml.play.rollout import play_seats, seats_for
 from rwml.loading import load_player, load_world
-from rwml.train.trainer import generator_for
+from rwml.play.rollout import play_seats, seats_for
 
 
 def run(run: Run) -> None:
@@ -41,7 +41,9 @@ def _play(run: Run, parts: Parts) -> list[Episode]:
             "episodes come from playing tasks, or from logs",
             "name another collect.split or world, or set collect.episodes to a folder that `rwml import` made",
         )
-    seats = seats_for(tasks[: config.num_tasks or len(tasks)], config.rollouts_per_task, recipe.seed)
+    seats = seats_for(
+        tasks[: config.num_tasks or len(tasks)], config.rollouts_per_task, seed_of(recipe.seed, "collect")
+    )
     size = config.episodes_in_flight
     chunks = [seats[i : i + size] for i in range(0, len(seats), size)]
     player = load_player(recipe, config.temperature, config.max_new_tokens, recipe.world.max_steps)

@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from rwml.core.adopt import adopt
+from rwml.core.errors import RwmlError, nearest
+from rwml.core.progress import duration, note
 from rwml.core.recipe.compare import ArmConfig, data_stages
 from rwml.core.recipe.recipe import Recipe, parse_recipe
-from rwml.core.errors import RwmlError, nearest
 from rwml.core.run import CHAIN, Run, lock
-from rwml.core.progress import duration, note
-from rwml.measure.harness import check_harness
-from rwml.stages import VERBS
-from rwml.reports.compare_page import export
-from rwml.measure.compare.results import figures
-from rwml.measure.compare.arm_evaluations import Examination, open_arm
+from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
 from rwml.measure.compare.paper_table import PAPER
+from rwml.measure.compare.results import figures
+from rwml.measure.harness import check_harness
+from rwml.reports.compare_page import export
+from rwml.stages import VERBS
 from rwml.stages.pipeline import run_stage, stage_named
 
 BASE_STAGES = ("collect", "transitions")
@@ -125,7 +125,7 @@ def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> list[
     Returns the failures of arms, told when they happen; that of the base arm is raised, for all others need it.
     """
     lock(recipe.folder / f"s{seed}")
-    exam = Examination(recipe, seed)
+    exam = ArmEvaluations(recipe, seed)
     failures = []
     for arm in (recipe.compare.arm(name) for name in arms):
         started = time.monotonic()
@@ -149,7 +149,7 @@ def _failure(place: str, error: Exception) -> RwmlError:
     return RwmlError(what, "the arm is not done", "see the traceback above; the same command goes on where it was")
 
 
-def _run_arm(exam: Examination, arm: ArmConfig, last: str) -> None:
+def _run_arm(exam: ArmEvaluations, arm: ArmConfig, last: str) -> None:
     whole = exam.whole
     if arm.compute and CHAIN.index(last) < CHAIN.index("train_policy"):
         note(f"left for later: its number of policy steps follows from what all of {arm.compute} cost")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rwml.measure.figures.evaluation import Answers, Plays, evaluate_arms
 from rwml.core.files import write_json
-from rwml.core.run import Run
 from rwml.core.progress import progress
 from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
+from rwml.core.run import Run
 from rwml.core.types import Transition
-from rwml.world_models.baselines import BASELINES
-from rwml.measure.examiner import Examiner, ask_baselines, held_out
 from rwml.loading import load_reward, load_world, training_tau_d
+from rwml.measure.examiner import Examiner, ask_baselines, held_out
+from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
+from rwml.world_models.baselines import BASELINES
 
 # arm: the stage that makes it, and where its checkpoint lies.
 TRAINED = {"world_model": ("train_wm", "world_model/final"), "policy": ("train_policy", "policy/final")}
@@ -41,8 +41,8 @@ def run(run: Run) -> None:
         folder = run.folder / "evaluation"
         items = held_out(recipe, folder)
         asked, played = (size * len(arms) * len(config.seeds) for size in items.sizes)
-        answers: list[Answers] = []
-        plays: list[Plays] = []
+        answers: list[SeedPredictions] = []
+        plays: list[SeedEpisodes] = []
         with progress("evaluate", total=asked + played, unit="item") as bar:
             for arm, path in arms.items():
                 its_answers, its_plays = Examiner(recipe, arm, path, folder / arm, reward, bar).sit(items)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from rwml.core.recipe.recipe import TrainWmConfig
 from rwml.core.files import write_json
-from rwml.core.run import Run
 from rwml.core.progress import progress
+from rwml.core.recipe.recipe import TrainWmConfig
 from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import Parts, read_records, write_records
+from rwml.core.run import Run
+from rwml.core.seeds import generator_for, seed_of, share_of
 from rwml.core.types import Prediction, Transition
-from rwml.train.batches import epochs_of, label_trees
-from rwml.rewards.thresholds import calibrate, training_tau_d
-from rwml.world_models.questions import TOO_LONG, ask, too_long
 from rwml.loading import load_model, load_reward, load_world, sampler_of
-from rwml.train.trainer import Batch, Trainer, generator_for
-from rwml.models.language_model import Mind, load_chat, save_mind
+from rwml.models.language_model import LanguageModel, load_chat, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.rewards.thresholds import calibrate, paper_tau_d
+from rwml.train.batches import epochs_of, label_trees
+from rwml.train.trainer import Batch, Trainer
+from rwml.world_models.questions import TOO_LONG, ask, too_long
 
 QUESTIONS_IN_FLIGHT = 64
 
@@ -40,8 +40,8 @@ def run(run: Run) -> None:
         else:
             own = _predictor_rows(rows, config.predictor_fraction, recipe.seed)
             judged = [row for row in rows if row.split == "train" and row.id not in own]
-            mind = _predictor(run, [row for row in rows if row.id in own])
-            distances_NK, failed = _distances(run, mind, judged)
+            lm = _predictor(run, [row for row in rows if row.id in own])
+            distances_NK, failed = _distances(run, lm, judged)
             marked, figures = _mark(run, rows, own, judged, distances_NK)
         marked += long
         write_records(run.folder / "filtered.parquet", marked, Transition)
@@ -66,17 +66,18 @@ def _split_long(run: Run, rows: Sequence[Transition]) -> tuple[list[Transition],
 def _predictor_rows(rows: Sequence[Transition], fraction: float, seed: int) -> frozenset[str]:
     """Ids of the training rows that the predictor learns from. They stay in the training set: with them the paper's
     21,011 rows at 30% easy give its 15,813 (docs/filter.md)."""
-    share = int(fraction * 2**32)
-    return frozenset(r.id for r in rows if r.split == "train" and zlib.crc32(f"{seed}/{r.id}".encode()) < share)
+    return frozenset(
+        r.id for r in rows if r.split == "train" and share_of(seed, "filter", "predictor", r.id) < fraction
+    )
 
 
-def _predictor(run: Run, rows: Sequence[Transition]) -> Mind:
+def _predictor(run: Run, rows: Sequence[Transition]) -> LanguageModel:
     """The separate predictor: the base model after WM SFT on its share."""
     recipe, config = run.recipe, run.recipe.filter
     folder = run.folder / "predictor"
     if (folder / "final").is_dir():
         return load_model(recipe.model, folder / "final")
-    mind = load_model(recipe.model, trainable=True)
+    lm = load_model(recipe.model, trainable=True)
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     training = TrainWmConfig(
         method="sft",
@@ -86,21 +87,21 @@ def _predictor(run: Run, rows: Sequence[Transition]) -> Mind:
         checkpoint_every=10,
         tokens_per_pass=recipe.train_wm.tokens_per_pass,
     )
-    batches = epochs_of(rows, training.batch_size, training.epochs, recipe.seed)
-    trainer = Trainer(mind, training, folder, run.metrics, "filter", recipe.seed, recipe.model.autocast)
-    trainer.fit(lambda step, _: Batch(label_trees(mind, prompts, batches[step])), len(batches), "filter: predictor")
-    save_mind(mind, folder / "final")
-    return mind
+    batches = epochs_of(rows, training.batch_size, training.epochs, seed_of(recipe.seed, "filter", "order"))
+    trainer = Trainer(lm, training, folder, run.metrics, "filter", recipe.seed, recipe.model.autocast)
+    trainer.fit(lambda step, _: Batch(label_trees(lm, prompts, batches[step])), len(batches), "filter: predictor")
+    save_language_model(lm, folder / "final")
+    return lm
 
 
-def _distances(run: Run, mind: Mind, rows: Sequence[Transition]) -> tuple[np.ndarray, int]:
+def _distances(run: Run, lm: LanguageModel, rows: Sequence[Transition]) -> tuple[np.ndarray, int]:
     """Sim-to-real gaps of K predictions for each row, [N, K], and how many have none because the judge failed.
 
     Parts that are done are read back.
     """
     recipe, config = run.recipe, run.recipe.filter
     prompts = load_world(recipe).prompts(recipe.model.prompts)
-    sampler = sampler_of(mind, recipe.model)
+    sampler = sampler_of(lm, recipe.model)
     params = SamplingParams(config.max_new_tokens, config.temperature)
     # Easy means easy under the reward that trains. The threshold is chosen afterwards: only distances are used here.
     reward = load_reward(run, 1.0)
@@ -109,8 +110,8 @@ def _distances(run: Run, mind: Mind, rows: Sequence[Transition]) -> tuple[np.nda
     with progress("filter: predictions", total=len(rows), unit="transition") as bar:
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
-                generator = generator_for(recipe.seed, "filter", index)
-                groups = ask(mind, sampler, prompts, chunk, config.num_predictions, params, generator)
+                generator = generator_for(recipe.seed, "filter", "predictions", index)
+                groups = ask(lm, sampler, prompts, chunk, config.num_predictions, params, generator)
                 flat = [(row, answer) for row, group in zip(chunk, groups, strict=True) for answer in group]
                 gaps, _ = reward.score([a.next_state for _, a in flat], [row for row, _ in flat])
                 predictions = [
@@ -136,12 +137,12 @@ def _mark(
     marked = []
     for row in rows:
         rate = float(rates.get(row.id, -1.0))
-        lucky = zlib.crc32(f"{seed}/keep/{row.id}".encode()) < config.keep_probability * 2**32
+        lucky = share_of(seed, "filter", "keep", row.id) < config.keep_probability
         drop = rate >= 0 and chosen.is_easy(rate) and not lucky
         marked.append(replace(row, pass_rate=rate, kept=not drop, reason="too easy" if drop else ""))
     figures: dict[str, object] = chosen.as_json() | {
         "enabled": True,
-        "training_tau_d": training_tau_d(chosen.tau_d),
+        "training_tau_d": paper_tau_d(chosen.tau_d),
         "predictor_rows": len(own),
         "judged_rows": len(judged),
     }

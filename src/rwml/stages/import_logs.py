@@ -16,8 +16,8 @@ from rwml.core.progress import note, progress
 from rwml.core.records import Parts, write_records
 from rwml.core.types import Episode, Transition
 from rwml.exchange.importing import Imported, check_paths, import_files
-from rwml.worlds.transitions import transitions_of
 from rwml.worlds.chat import ChatLogs
+from rwml.worlds.transitions import transitions_of
 
 PART = 1000
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json, sweep, write_json
-from rwml.core.run import Run, lock
 from rwml.core.progress import progress
-from rwml.measure.suite import KeptMeasures, Measuring, without_judge
-from rwml.measure.retention import retention_change
+from rwml.core.recipe.recipe import Recipe, parse_recipe
+from rwml.core.run import Run, lock
 from rwml.loading import load_reward, training_tau_d
+from rwml.measure.retention import retention_change
+from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge
 from rwml.measure.weight_change import MODULES, measure_weight_change
 
 Json = dict[str, Any]
@@ -46,7 +46,7 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
         if opened.is_done(stage):
             checkpoints[arm] = opened.folder / place / "final"
     reward = load_reward(without_judge(opened), tau_d)
-    measuring = Measuring(recipe, opened.folder / "measures", reward, tau_d)
+    measuring = MeasureContext(recipe, opened.folder / "measures", reward, tau_d)
     wanted = measuring.wanted()
     found: dict[str, Json] = {arm: {} for arm in checkpoints}
     with progress("measure", total=len(found) * len(wanted), unit="measure") as bar:

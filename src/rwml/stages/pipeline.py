@@ -7,11 +7,10 @@ from pathlib import Path
 
 import rwml
 from rwml.core.errors import RwmlError, nearest
-from rwml.core.run import CHAIN, Run, read_manifest
 from rwml.core.progress import duration, note
 from rwml.core.records import read_json
-from rwml.stages import VERBS
-from rwml.stages import Verb
+from rwml.core.run import CHAIN, Run, read_manifest
+from rwml.stages import VERBS, Verb
 
 
 def find_recipe(name: str) -> Path:

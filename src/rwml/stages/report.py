@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rwml.measure.figures.evaluation import SCHEMA_VERSION
-from rwml.core.recipe.recipe import TrainPolicyConfig
 from rwml.core.errors import RwmlError
-from rwml.core.run import CHAIN, Run
+from rwml.core.recipe.recipe import TrainPolicyConfig
 from rwml.core.records import atomic_file, read_json, read_records
+from rwml.core.run import CHAIN, Run
 from rwml.core.types import Transition
-from rwml.reports import formats as wording
+from rwml.measure.figures.evaluation import SCHEMA_VERSION
+from rwml.reports import formats
 from rwml.reports.page import render_page
 from rwml.reports.plots import Panel, curve_svg, histogram_svg, write_png
 from rwml.reports.run_examples import Evaluation, episode_examples, examples
@@ -52,7 +52,7 @@ def render(page: Json) -> str:
 def context(run: Run, panels: Mapping[str, Sequence[Panel]]) -> Json:
     """All that the template shows."""
     recipe = run.recipe
-    stages = {name: record for name, record in run.summary().items() if name in wording.TITLES}
+    stages = {name: record for name, record in run.summary().items() if name in formats.TITLES}
     figures = _read_figures(run.folder / "eval.json")
     rows = _read(run.folder / "filtered.parquet", Transition)
     held_out = Evaluation.of(run.folder / "evaluation", figures)
@@ -61,7 +61,7 @@ def context(run: Run, panels: Mapping[str, Sequence[Panel]]) -> Json:
         "tiny": recipe.model.path == "tiny",
         "claims": claims(figures, recipe.train_wm.method),
         "facts": facts(run, stages),
-        "stages": [_stage_box(name, stages.get(name)) for name in wording.TITLES],
+        "stages": [_stage_box(name, stages.get(name)) for name in formats.TITLES],
         "filter": filter_part(run, rows),
         "curves": {
             name: [(panel.title, curve_svg(panel)) for panel in group] for name, group in panels.items() if group
@@ -69,12 +69,12 @@ def context(run: Run, panels: Mapping[str, Sequence[Panel]]) -> Json:
         "world_model": world_model_part(figures),
         "success": success_part(figures),
         "evaluated": figures is not None,
-        "arm_names": wording.ARM_NAMES,
+        "arm_names": formats.ARM_NAMES,
         "losses": losses(stages, rows, figures),
         "examples": examples(held_out, run.recipe.report.num_examples),
         "tau_d": figures["tau_d"] if figures else None,
         "episodes": episode_examples(held_out),
-        "toml": wording.recipe_toml(recipe.model_dump(mode="json")),
+        "toml": formats.recipe_toml(recipe.model_dump(mode="json")),
         "versions": _versions(stages),
     }
 
@@ -91,8 +91,8 @@ def facts(run: Run, stages: Mapping[str, Json]) -> list[tuple[str, str]]:
         ("embedding", recipe.embedding.path),
         ("training", f"{recipe.train_wm.method}, then {_policy_training(recipe.train_policy)}"),
         ("seeds", f"{recipe.seed} (run), {', '.join(map(str, recipe.evaluate.seeds))} (evaluation)"),
-        ("time", wording.duration(seconds)),
-        ("peak memory", f"{peak / 1000:.1f} GB" if peak else wording.NOTHING),
+        ("time", formats.duration(seconds)),
+        ("peak memory", f"{peak / 1000:.1f} GB" if peak else formats.NOTHING),
         ("report written on", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
     ]
     if shared:
@@ -177,7 +177,7 @@ def filter_part(run: Run, rows: Sequence[Transition]) -> Json | None:
 def _stage_box(name: str, record: Json | None) -> Json:
     counts = {k: v for k, v in (record or {}).get("counts", {}).items() if isinstance(v, (int, float))}
     return {
-        "title": wording.TITLES[name],
+        "title": formats.TITLES[name],
         "state": (record or {}).get("state", "not run"),
         "seconds": (record or {}).get("seconds", 0.0),
         "error": (record or {}).get("error", ""),
@@ -205,7 +205,7 @@ def _read_figures(path: Path) -> Json | None:
                 "its figures may mean something else, or be missing",
                 "run `rwml evaluate` again",
             )
-        order = [*wording.ARM_NAMES, *figures["arms"]]
+        order = [*formats.ARM_NAMES, *figures["arms"]]
         figures["arms"] = dict(sorted(figures["arms"].items(), key=lambda arm: order.index(arm[0])))
     return figures
 
@@ -214,4 +214,4 @@ def _read_json(path: Path) -> Json | None:
     return dict(read_json(path)) if path.is_file() else None
 
 
-assert set(wording.TITLES) == set(CHAIN) - {"report"}
+assert set(formats.TITLES) == set(CHAIN) - {"report"}

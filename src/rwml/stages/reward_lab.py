@@ -6,7 +6,6 @@ reads its files, and it leaves the stages as they are.
 
 from __future__ import annotations
 
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,18 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from rwml.core.recipe.recipe import Recipe
 from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file, read_json, write_json
-from rwml.core.run import Run
 from rwml.core.progress import note, progress
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARD_NAMES, asks_judge
 from rwml.core.records import read_records
+from rwml.core.run import Run
+from rwml.core.seeds import random_for, seed_of
 from rwml.core.types import Transition
-from rwml.world_models.baselines import baseline_answers
-from rwml.train.drift import cheat_answers
 from rwml.exchange.imported import imported_episodes
-from rwml.rewards.judge import Judge
+from rwml.loading import load_embedder, load_world
 from rwml.measure.reward_lab import (
     REWORDED,
     RIGHT_KINDS,
@@ -41,14 +39,16 @@ from rwml.measure.reward_lab import (
     threshold_figures,
     together,
 )
-from rwml.rewards.rewards import KindReward
-from rwml.play.rollout import play_actor, seats_for
-from rwml.loading import load_embedder, load_world
-from rwml.worlds.transitions import transitions_of
 from rwml.models.embedding.embedder import Embedder
+from rwml.play.rollout import play_actor, seats_for
 from rwml.reports.plots import write_reward_png
 from rwml.reports.reward_page import page
+from rwml.rewards.judge import Judge
+from rwml.rewards.rewards import KindReward
+from rwml.train.drift import cheat_answers
+from rwml.world_models.baselines import baseline_answers
 from rwml.worlds.base import World
+from rwml.worlds.transitions import transitions_of
 
 SCHEMA_VERSION = 1
 OWN = "this recipe"
@@ -63,7 +63,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     world = load_world(recipe)
     rows, source = lab_rows(recipe, world)
     embedder = cache(lambda: load_embedder(recipe.embedding, recipe.folder / "cache"))
-    asked = random.Random(f"reward lab/{recipe.seed}").sample(rows, min(config.num_transitions, len(rows)))
+    asked = random_for(recipe.seed, "reward_lab", "questions").sample(rows, min(config.num_transitions, len(rows)))
     pairs = make_pairs(rows, config.num_states, recipe.seed)
     note(f"reward: {len(rows):,} transitions {source}; {len(pairs):,} pairs, {len(asked):,} questions")
 
@@ -112,7 +112,9 @@ def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
         else:
             policy = _policy(recipe, world)
             tasks = world.tasks(recipe.collect.split)[: config.num_tasks]
-            episodes = play_actor(world, seats_for(tasks, 1, recipe.seed), policy, recipe.world.max_steps)
+            episodes = play_actor(
+                world, seats_for(tasks, 1, seed_of(recipe.seed, "reward_lab", "play")), policy, recipe.world.max_steps
+            )
             source = f"played by '{policy}'"
         steps = recipe.transitions.history_steps
         rows = [row for episode in episodes for row in transitions_of(episode, world, "train", steps)]

@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from rwml.core.recipe.recipe import read_settings
 from rwml.core.files import write_json
-from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.core.progress import note, progress
 from rwml.core.prompts import action_text, next_state_text
-from rwml.trees.tree import Tree, TreeBuilder, pack
+from rwml.core.recipe.recipe import read_settings
+from rwml.core.seeds import random_for
+from rwml.models.language_model import LanguageModel, save_language_model
+from rwml.models.tiny import TinyShape, new_language_model
 from rwml.trees.forward import LossFn, tree_backward
-from rwml.models.language_model import Mind, save_mind
-from rwml.models.tiny import TinyShape, new_mind
+from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
+from rwml.trees.tree import Tree, TreeBuilder, pack
 from rwml.worlds.alfworld.beliefs import knowable
 from rwml.worlds.alfworld.game import Game
 from rwml.worlds.alfworld.parse import parse_game
@@ -72,7 +73,7 @@ class Lesson:
 
 def play_lesson(config: TinyConfig, index: int) -> Lesson:
     """Play episode `index` of the warm-up by a mediocre policy; it depends on the config and the index alone."""
-    draw = random.Random(f"tiny/{config.seed}/{index}")
+    draw = random_for("tiny", config.seed, index)
     scenes = SceneConfig(
         draw.choice(config.sizes), config.seed, num_train=1, scene_offset=WARM_UP_OFFSET, num_scenes=config.num_scenes
     )
@@ -101,19 +102,19 @@ def _mangled(action: str, draw: random.Random) -> str:
     return " ".join([draw.choice(("open", "close", "use", "examine")), *words[-2:]])
 
 
-def lesson_trees(mind: Mind, lesson: Lesson, config: TinyConfig, draw: random.Random) -> list[Tree]:
+def lesson_trees(lm: LanguageModel, lesson: Lesson, config: TinyConfig, draw: random.Random) -> list[Tree]:
     """Trees of an episode: the conversation of the policy, and for some questions on the world with their answers.
 
     Weights are per token; `fit` divides by the batch's total.
     """
     conversation = TreeBuilder()
-    ids, weights = _conversation(mind, lesson, config)
+    ids, weights = _conversation(lm, lesson, config)
     conversation.add(ids, 0, cross_entropy=weights)
     if draw.random() >= config.question_share:
         return [conversation.build()]
     asked = sorted(draw.sample(range(len(lesson.steps)), min(config.questions, len(lesson.steps))))
     questions = TreeBuilder()
-    chat = mind.chat
+    chat = lm.chat
     trunk = chat.opening(BRIEF.world_model, lesson.opening)
     told: list[str] = []
     for number, (_, action, observation, valid) in enumerate(lesson.steps):
@@ -128,8 +129,8 @@ def lesson_trees(mind: Mind, lesson: Lesson, config: TinyConfig, draw: random.Ra
     return [conversation.build(), questions.build()]
 
 
-def _conversation(mind: Mind, lesson: Lesson, config: TinyConfig) -> tuple[list[int], list[float]]:
-    chat = mind.chat
+def _conversation(lm: LanguageModel, lesson: Lesson, config: TinyConfig) -> tuple[list[int], list[float]]:
+    chat = lm.chat
     ids = chat.opening(BRIEF.agent, lesson.opening) + chat.ask()
     weights = [0.0] * len(ids)
     for thought, action, observation, _ in lesson.steps:
@@ -141,23 +142,23 @@ def _conversation(mind: Mind, lesson: Lesson, config: TinyConfig) -> tuple[list[
     return ids, weights
 
 
-def fit(mind: Mind, config: TinyConfig) -> Iterator[dict[str, float]]:
+def fit(lm: LanguageModel, config: TinyConfig) -> Iterator[dict[str, float]]:
     """Train on fresh episodes at every step; yields the figures of each step."""
     optimizer = torch.optim.AdamW(
-        mind.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        lm.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
-    mind.model.train()
+    lm.model.train()
     for step in range(config.steps):
         started = time.perf_counter()
         first = step * config.episodes_per_step
         lessons = [play_lesson(config, first + index) for index in range(config.episodes_per_step)]
-        draw = random.Random(f"questions/{config.seed}/{step}")
-        trees = [tree for lesson in lessons for tree in lesson_trees(mind, lesson, config, draw)]
+        draw = random_for("questions", config.seed, step)
+        trees = [tree for lesson in lessons for tree in lesson_trees(lm, lesson, config, draw)]
         total = sum(float(tree.w_ce.sum()) for tree in trees)
         sums: dict[str, float] = {}
         for row in pack(trees, config.tokens_per_pass):
-            merge_metrics(sums, tree_backward(mind.model, row, _loss(row, total), autocast=config.autocast))
-        torch.nn.utils.clip_grad_norm_(mind.model.parameters(), 1.0)
+            merge_metrics(sums, tree_backward(lm.model, row, _loss(row, total), autocast=config.autocast))
+        torch.nn.utils.clip_grad_norm_(lm.model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)
         optimizer.step()
@@ -168,7 +169,7 @@ def fit(mind: Mind, config: TinyConfig) -> Iterator[dict[str, float]]:
             "tokens": float(sum(tree.num_tokens for tree in trees)),
             "seconds": time.perf_counter() - started,
         }
-    mind.model.eval()
+    lm.model.eval()
 
 
 def _loss(row: Tree, total: float) -> LossFn:
@@ -203,13 +204,13 @@ def texts_for_tokenizer(config: TinyConfig, episodes: int = 600) -> Iterator[str
 def make(config: TinyConfig, out: Path) -> dict[str, float]:
     """Make tokenizer and weights, and write them as a checkpoint with `tiny.json` (config, time, last figures)."""
     started = time.perf_counter()
-    mind = new_mind(texts_for_tokenizer(config), TinyShape(), config.seed)
+    lm = new_language_model(texts_for_tokenizer(config), TinyShape(), config.seed)
     last: dict[str, float] = {}
     with progress("tiny", total=config.steps, unit="step") as bar:
-        for last in fit(mind, config):
+        for last in fit(lm, config):
             bar.advance(1, cross_entropy=last["cross_entropy"])
-    mind.model.to(torch.bfloat16)
-    save_mind(mind, out)
+    lm.model.to(torch.bfloat16)
+    save_language_model(lm, out)
     figures = last | {"minutes": (time.perf_counter() - started) / 60}
     write_json(out / "tiny.json", {"config": config.model_dump(), "figures": figures})
     return figures

@@ -9,23 +9,24 @@ from itertools import chain
 import numpy as np
 import torch
 
-from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
-from rwml.core.run import Run, Stage
 from rwml.core.progress import note, progress
+from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
 from rwml.core.records import Parts, read_episodes, read_records
+from rwml.core.run import Run, Stage
+from rwml.core.seeds import numpy_for, seed_of
 from rwml.core.types import Episode, StopReason, Task
-from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
-from rwml.play.demonstrations import conversation, expert_episodes
-from rwml.world_models.questions import too_long
-from rwml.play.reflections import Reflection, reflect, reflected
-from rwml.play.rollout import Played, seats_for
 from rwml.loading import load_model, load_world, player_of
-from rwml.train.trainer import Batch, MakeBatch, Trainer
-from rwml.worlds.transitions import transitions_of
 from rwml.models.chat import ChatFormat
-from rwml.models.language_model import Mind, save_mind
+from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.play.demonstrations import conversation, expert_episodes
+from rwml.play.reflections import Reflection, reflect, reflected
+from rwml.play.rollout import SampledEpisode, seats_for
+from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
+from rwml.train.trainer import Batch, MakeBatch, Trainer
+from rwml.world_models.questions import too_long
 from rwml.worlds.base import Prompts
+from rwml.worlds.transitions import transitions_of
 
 TASKS_PER_PART = 16
 
@@ -38,12 +39,12 @@ def run(run: Run) -> None:
     start = run.folder / "world_model" / "final" if config.start == "world_model" else None
     reads = ([start] if start else []) + ([run.folder / "episodes"] if own else [])
     with run.stage("train_policy", reads=reads, sections=_sections(config)) as stage:
-        mind = load_model(recipe.model, start, trainable=True)
-        make = _sft(run, mind, stage) if config.method == "sft" else _grpo(recipe, mind, stage)
+        lm = load_model(recipe.model, start, trainable=True)
+        make = _sft(run, lm, stage) if config.method == "sft" else _grpo(recipe, lm, stage)
         total = min(config.steps, config.max_steps or config.steps) if make else 0
         if make:
             trainer = Trainer(
-                mind,
+                lm,
                 config.of_loss,
                 run.folder / "policy",
                 run.metrics,
@@ -52,7 +53,7 @@ def run(run: Run) -> None:
                 recipe.model.autocast,
             )
             trainer.fit(make, total, f"train-policy ({config.method})")
-        save_mind(mind, run.folder / "policy" / "final")
+        save_language_model(lm, run.folder / "policy" / "final")
         stage.counts["steps"] = total
 
 
@@ -63,7 +64,7 @@ def _sections(config: TrainPolicyConfig) -> list[str]:
     return ["world", "model", "train_policy", *asked, *cut]
 
 
-def _grpo(recipe: Recipe, mind: Mind, stage: Stage) -> MakeBatch | None:
+def _grpo(recipe: Recipe, lm: LanguageModel, stage: Stage) -> MakeBatch | None:
     """Play `tasks_per_step` tasks `group_size` times a step, all in one batch; None where there are no tasks."""
     config, world = recipe.train_policy, load_world(recipe)
     tasks = world.tasks(config.split)
@@ -72,14 +73,14 @@ def _grpo(recipe: Recipe, mind: Mind, stage: Stage) -> MakeBatch | None:
         return None
     order = _task_order(tasks, config, recipe.seed)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    player = player_of(recipe, mind, params, config.episode_max_steps)
+    player = player_of(recipe, lm, params, config.episode_max_steps)
     total = min(config.steps, config.max_steps or config.steps)
     stage.counts["episodes"] = total * config.tasks_per_step * config.group_size
 
     def make(step: int, generator: torch.Generator) -> Batch:
-        seats = seats_for(_of_step(order, step, config), config.group_size, recipe.seed + step)
+        seats = seats_for(_of_step(order, step, config), config.group_size, seed_of(recipe.seed, "train_policy", step))
         played = player.play(world, seats, generator)
-        weights = observation_weights(mind.chat, player.prompts, played, config.observation_weight)
+        weights = observation_weights(lm.chat, player.prompts, played, config.observation_weight)
         starts = range(0, len(played), config.group_size)
         groups = [played[i : i + config.group_size] for i in starts]
         learnt = [weights[i : i + config.group_size] for i in starts]
@@ -88,31 +89,31 @@ def _grpo(recipe: Recipe, mind: Mind, stage: Stage) -> MakeBatch | None:
         figures = {"reward": scored.reward, "signal_share": scored.signal_share} | _figures(played)
         batch = Batch(scored.trees, figures, config.temperature)
         if config.transition_every and (step + 1) % config.transition_every == 0:
-            _add_transitions(batch, recipe, mind, [p.episode for p in played])
+            _add_transitions(batch, recipe, lm, [p.episode for p in played])
         return batch
 
     return make
 
 
-def _add_transitions(batch: Batch, recipe: Recipe, mind: Mind, episodes: Sequence[Episode]) -> None:
+def _add_transitions(batch: Batch, recipe: Recipe, lm: LanguageModel, episodes: Sequence[Episode]) -> None:
     """A further update of the batch: WM SFT on the transitions of its own rollouts (TAPO)."""
     world, model, split = load_world(recipe), recipe.model, recipe.train_policy.split
     prompts = world.prompts(model.prompts)
     cut = (transitions_of(episode, world, split, recipe.transitions.history_steps) for episode in episodes)
     rows = list(chain.from_iterable(cut))
-    long = too_long(mind.chat, prompts, rows, 0, model.max_context_tokens)
-    batch.more["transition"] = Batch(label_trees(mind, prompts, [row for row in rows if row.id not in long]))
+    long = too_long(lm.chat, prompts, rows, 0, model.max_context_tokens)
+    batch.more["transition"] = Batch(label_trees(lm, prompts, [row for row in rows if row.id not in long]))
     batch.metrics |= {"transitions": float(len(rows) - len(long)), "transitions_too_long": float(len(long))}
 
 
-def _sft(run: Run, mind: Mind, stage: Stage) -> MakeBatch | None:
+def _sft(run: Run, lm: LanguageModel, stage: Stage) -> MakeBatch | None:
     """All demonstrations of `tasks_per_step` tasks a step, in shuffled passes; None where there are none at all."""
     recipe, config = run.recipe, run.recipe.train_policy
     prompts = load_world(recipe).prompts(recipe.model.prompts)
-    found = _demonstrations(run, stage, mind.chat, prompts)
+    found = _demonstrations(run, stage, lm.chat, prompts)
     by_task: dict[str, list[Episode]] = {}
     for episode in found:
-        reason = _why_left_out(episode, mind.chat, prompts, recipe.model.max_context_tokens)
+        reason = _why_left_out(episode, lm.chat, prompts, recipe.model.max_context_tokens)
         if reason:
             stage.counts[reason] = stage.counts.get(reason, 0) + 1
         else:
@@ -131,7 +132,7 @@ def _sft(run: Run, mind: Mind, stage: Stage) -> MakeBatch | None:
 
     def make(step: int, generator: torch.Generator) -> Batch:
         shown = [episode for task in _of_step(order, step, config) for episode in by_task[task.id]]
-        trees = demonstration_trees(mind.chat, prompts, shown)
+        trees = demonstration_trees(lm.chat, prompts, shown)
         return Batch(trees, {"demonstrations": float(len(shown))})
 
     return make
@@ -198,7 +199,7 @@ def episode_return(episode: Episode, config: TrainPolicyConfig) -> float:
 
 def _task_order(tasks: Sequence[Task], config: TrainPolicyConfig, seed: int) -> list[Task]:
     """Tasks for all steps: shuffled passes over the split, so that each comes up equally often."""
-    random = np.random.default_rng(seed)
+    random = numpy_for(seed, "train_policy", "order")
     wanted = config.steps * config.tasks_per_step
     order: list[Task] = []
     while tasks and len(order) < wanted:
@@ -210,7 +211,7 @@ def _of_step(order: Sequence[Task], step: int, config: TrainPolicyConfig) -> Seq
     return order[step * config.tasks_per_step : (step + 1) * config.tasks_per_step]
 
 
-def _figures(played: Sequence[Played]) -> dict[str, float]:
+def _figures(played: Sequence[SampledEpisode]) -> dict[str, float]:
     episodes = [p.episode for p in played]
     steps = [step for episode in episodes for step in episode.steps]
     return {

@@ -6,21 +6,22 @@ import numpy as np
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.core.run import Run
 from rwml.core.progress import note
 from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
+from rwml.core.run import Run
+from rwml.core.seeds import seed_of
+from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.train.batches import answer_trees, epochs_of, label_trees
-from rwml.play.branches import SECTIONS, branched_rows
-from rwml.train.drift import DriftWatch
-from rwml.world_models.questions import ask
-from rwml.train.preferences import Opponent, forget_opponents, pair_counts, preference_trees
-from rwml.rewards.rewards import exact
 from rwml.loading import load_model, load_reward, load_world, sampler_of, training_tau_d
-from rwml.train.trainer import Batch, MakeBatch, Trainer
-from rwml.models.language_model import Mind, save_mind
+from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.play.branches import SECTIONS, branched_rows
+from rwml.train.batches import answer_trees, epochs_of, label_trees
+from rwml.train.drift import DriftWatch
+from rwml.train.preferences import Opponent, forget_opponents, pair_counts, preference_trees
+from rwml.train.trainer import Batch, MakeBatch, Trainer
+from rwml.world_models.questions import ask
 
 
 def run(run: Run) -> None:
@@ -31,11 +32,13 @@ def run(run: Run) -> None:
     sections += SECTIONS if config.branches else ()
     with run.stage("train_wm", reads=reads, sections=sections) as stage:
         rows = branched_rows(run, stage) if config.branches else _filtered(run)
-        batches = epochs_of(rows, config.batch_size, config.epochs, recipe.seed)[: config.max_steps or None]
-        mind = load_model(recipe.model, trainable=True)
-        make = METHODS[config.method](run, mind, batches)
+        batches = epochs_of(rows, config.batch_size, config.epochs, seed_of(recipe.seed, "train_wm", "order"))[
+            : config.max_steps or None
+        ]
+        lm = load_model(recipe.model, trainable=True)
+        make = METHODS[config.method](run, lm, batches)
         trainer = Trainer(
-            mind,
+            lm,
             config.of_loss,
             run.folder / "world_model",
             run.metrics,
@@ -44,7 +47,7 @@ def run(run: Run) -> None:
             recipe.model.autocast,
         )
         trainer.fit(make, len(batches), f"train-wm ({config.method})")
-        save_mind(mind, run.folder / "world_model" / "final")
+        save_language_model(lm, run.folder / "world_model" / "final")
         forget_opponents(run.folder / "world_model")
         stage.counts |= {"transitions": len(rows), "steps": len(batches)}
         stage.counts |= pair_counts(line for line in run.metrics.read() if line["stage"] == "train_wm")
@@ -61,15 +64,15 @@ def _filtered(run: Run) -> list[Transition]:
     return rows
 
 
-def _sft(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
+def _sft(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
     prompts = load_world(run.recipe).prompts(run.recipe.model.prompts)
-    return lambda step, generator: Batch(label_trees(mind, prompts, batches[step]))
+    return lambda step, generator: Batch(label_trees(lm, prompts, batches[step]))
 
 
-def _rwml(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
+def _rwml(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
     recipe, config, tau_d = run.recipe, run.recipe.train_wm, training_tau_d(run)
     prompts = load_world(recipe).prompts(recipe.model.prompts)
-    sampler = sampler_of(mind, recipe.model)
+    sampler = sampler_of(lm, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
     reward = load_reward(run, tau_d)
     drift = DriftWatch(config.drift_share, run.metrics)
@@ -78,15 +81,15 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
     def make(step: int, generator: torch.Generator) -> Batch:
         rows = batches[step]
         if step < config.sft_steps:
-            return Batch(label_trees(mind, prompts, rows))
+            return Batch(label_trees(lm, prompts, rows))
         reward.expect(rows)
-        answers = ask(mind, sampler, prompts, rows, config.group_size, params, generator)
+        answers = ask(lm, sampler, prompts, rows, config.group_size, params, generator)
         flat = [(answer, row) for row, group in zip(rows, answers, strict=True) for answer in group]
         texts, asked = [answer.next_state for answer, _ in flat], [row for _, row in flat]
         distances, rewards = reward.score(texts, asked)
         failed = reward.failed_judgements(texts, asked, distances)
         shape = (len(rows), config.group_size)
-        scored = answer_trees(mind, prompts, rows, answers, rewards.reshape(shape), config)
+        scored = answer_trees(lm, prompts, rows, answers, rewards.reshape(shape), config)
         shares.append(scored.signal_share)
         _warn_of_low_signal(shares, config.low_signal_share, config.low_signal_steps, tau_d)
         return Batch(
@@ -96,7 +99,7 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
                 "signal_share": scored.signal_share,
                 "within_tau": float((distances < tau_d).mean()),
                 "mean_distance": float(distances.mean()),
-                "exact": float(np.mean([exact(a.next_state, r.next_state) for a, r in flat])),
+                "exact": float(np.mean([same_text(a.next_state, r.next_state) for a, r in flat])),
                 "cheat_share": drift.share(texts, asked),
                 "unparsed_share": float(np.mean([answer.next_state is None for answer, _ in flat])),
                 "truncated_share": float(np.mean([answer.truncated for answer, _ in flat])),
@@ -110,22 +113,22 @@ def _rwml(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
     return make
 
 
-def _spin(run: Run, mind: Mind, batches: list[list[Transition]]) -> MakeBatch:
+def _spin(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
     recipe, config = run.recipe, run.recipe.train_wm
     prompts = load_world(recipe).prompts(recipe.model.prompts)
-    sampler = sampler_of(mind, recipe.model)
+    sampler = sampler_of(lm, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    opponent = Opponent(mind, run.folder / "world_model")
+    opponent = Opponent(lm, run.folder / "world_model")
 
     def make(step: int, generator: torch.Generator) -> Batch:
         rows = batches[step]
         if step < config.sft_steps:
-            return Batch(label_trees(mind, prompts, rows))
+            return Batch(label_trees(lm, prompts, rows))
         number = (step - config.sft_steps) * config.spin_rounds // (len(batches) - config.sft_steps)
         opponent.begin(number)
         with opponent.playing():
-            guesses = [group[0] for group in ask(mind, sampler, prompts, rows, 1, params, generator)]
-        scored = preference_trees(mind, opponent, prompts, rows, guesses, config.spin_beta, recipe.model.autocast)
+            guesses = [group[0] for group in ask(lm, sampler, prompts, rows, 1, params, generator)]
+        scored = preference_trees(lm, opponent, prompts, rows, guesses, config.spin_beta, recipe.model.autocast)
         return Batch(
             scored.trees,
             {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 
-from rwml.core.run import Run
 from rwml.core.progress import progress
 from rwml.core.records import read_episodes, write_records
+from rwml.core.run import Run
+from rwml.core.seeds import share_of
 from rwml.core.types import Transition
 from rwml.loading import load_world
 from rwml.worlds.transitions import transitions_of
@@ -36,4 +36,4 @@ def run(run: Run) -> None:
 
 
 def _split(task_id: str, valid_fraction: float) -> str:
-    return "valid" if zlib.crc32(task_id.encode()) / 2**32 < valid_fraction else "train"
+    return "valid" if share_of("valid", task_id) < valid_fraction else "train"

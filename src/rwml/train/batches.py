@@ -11,14 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from rwml.core.recipe.recipe import GrpoConfig
+from rwml.core.seeds import numpy_for
+from rwml.core.types import Episode, Transition
+from rwml.models.chat import ChatFormat
+from rwml.models.language_model import LanguageModel
+from rwml.play.demonstrations import conversation
+from rwml.play.rollout import SampledEpisode, answered_calls
 from rwml.trees.objectives import answer_coefficients, group_advantages
 from rwml.trees.tree import Tree, TreeBuilder
-from rwml.core.types import Episode, Transition
-from rwml.play.demonstrations import conversation
 from rwml.world_models.questions import Answer, label_ids, question_ids
-from rwml.play.rollout import Played, answered_calls
-from rwml.models.chat import ChatFormat
-from rwml.models.language_model import Mind
 from rwml.worlds.base import Prompts
 
 Floats = NDArray[np.float64]
@@ -27,7 +28,7 @@ Floats = NDArray[np.float64]
 def epochs_of(transitions: Sequence[Transition], batch_size: int, epochs: int, seed: int) -> list[list[Transition]]:
     """All batches of all epochs. Episodes are shuffled, their steps stay together, so that a batch shares trunks."""
     episodes = [list(rows) for _, rows in groupby(transitions, key=lambda row: row.episode)]
-    random = np.random.default_rng(seed)
+    random = numpy_for(seed)
     batches: list[list[Transition]] = []
     for _ in range(epochs):
         order = [row for index in random.permutation(len(episodes)) for row in episodes[index]]
@@ -35,14 +36,14 @@ def epochs_of(transitions: Sequence[Transition], batch_size: int, epochs: int, s
     return batches
 
 
-def label_trees(mind: Mind, prompts: Prompts, transitions: Sequence[Transition]) -> list[Tree]:
+def label_trees(lm: LanguageModel, prompts: Prompts, transitions: Sequence[Transition]) -> list[Tree]:
     """WM SFT: every real next state once, mean cross-entropy over its tokens, then over transitions (as RWML)."""
-    labels = [label_ids(mind.chat, transition) for transition in transitions]
+    labels = [label_ids(lm.chat, transition) for transition in transitions]
     trees = []
     for rows in _by_episode(transitions):
         builder = TreeBuilder()
         for index in rows:
-            question, label = question_ids(mind.chat, prompts, transitions[index]), labels[index]
+            question, label = question_ids(lm.chat, prompts, transitions[index]), labels[index]
             builder.add(question + label, len(question), cross_entropy=1.0 / (len(label) * len(labels)))
         trees.append(builder.build())
     return trees
@@ -58,7 +59,7 @@ class Scored:
 
 
 def answer_trees(
-    mind: Mind,
+    lm: LanguageModel,
     prompts: Prompts,
     transitions: Sequence[Transition],
     answers: Sequence[Sequence[Answer]],
@@ -78,7 +79,7 @@ def answer_trees(
         builder = TreeBuilder()
         useful = [index for index in rows if signal[index] or _holds_all(config)]
         for index in useful:
-            question = question_ids(mind.chat, prompts, transitions[index])
+            question = question_ids(lm.chat, prompts, transitions[index])
             for g, answer in enumerate(answers[index]):
                 builder.add(
                     [*question, *answer.ids],
@@ -92,7 +93,7 @@ def answer_trees(
 
 
 def episode_trees(
-    played_PG: Sequence[Sequence[Played]],
+    played_PG: Sequence[Sequence[SampledEpisode]],
     returns_PG: np.ndarray,
     config: GrpoConfig,
     learnt_PG: Sequence[Sequence[Floats]] | None = None,
@@ -128,7 +129,9 @@ def _holds_all(config: GrpoConfig) -> bool:
     return config.kl_groups == "all" and config.kl_weight > 0
 
 
-def observation_weights(chat: ChatFormat, prompts: Prompts, played: Sequence[Played], weight: float) -> list[Floats]:
+def observation_weights(
+    chat: ChatFormat, prompts: Prompts, played: Sequence[SampledEpisode], weight: float
+) -> list[Floats]:
     """Cross-entropy weights [T] of each episode's tokens, which sum to `weight` over all of them (ECHO, PaW).
 
     They fall evenly on the tokens of the observations that came after the model's messages: not on the opening, nor on
@@ -141,7 +144,7 @@ def observation_weights(chat: ChatFormat, prompts: Prompts, played: Sequence[Pla
     return [np.where(mask, weight / max(1, total), 0.0) for mask in masks]
 
 
-def _observed(chat: ChatFormat, prompts: Prompts, played: Played) -> NDArray[np.bool_]:
+def _observed(chat: ChatFormat, prompts: Prompts, played: SampledEpisode) -> NDArray[np.bool_]:
     """Which tokens of a conversation are observations after a message, [T]."""
     mask = np.zeros(len(played.ids), dtype=bool)
     edges = np.flatnonzero(np.diff(np.asarray(played.sampled, dtype=np.int8), append=1)) + 1

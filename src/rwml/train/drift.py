@@ -14,9 +14,9 @@ import numpy as np
 
 from rwml.core.progress import note
 from rwml.core.records import MetricsLog
+from rwml.core.text import same_text
 from rwml.core.types import Transition
 from rwml.world_models.baselines import MostFrequent
-from rwml.rewards.text_rewards import exact
 
 GENERIC = re.compile(
     r"\b(?:the (?:next )?(?:observation|state)|next observation|will (?:describe|show|list|contain)|"
@@ -73,7 +73,7 @@ def find_cheats(answers: Sequence[str | None], rows: Sequence[Transition]) -> li
     text is more than `COLLAPSE_SHARE` of the answers to those rows of the batch whose real next state is another, of
     which there are `COLLAPSE_STATES` different ones or more that it was given for.
     """
-    wrong = [None if a is None or exact(a, row.next_state) else a for a, row in zip(answers, rows, strict=True)]
+    wrong = [None if a is None or same_text(a, row.next_state) else a for a, row in zip(answers, rows, strict=True)]
     real = Counter(" ".join(row.next_state.split()) for row in rows)
     given: dict[str, Counter[str]] = defaultdict(Counter)
     for answer, row in zip(wrong, rows, strict=True):
@@ -88,7 +88,7 @@ def find_cheats(answers: Sequence[str | None], rows: Sequence[Transition]) -> li
     for answer, row in zip(wrong, rows, strict=True):
         if answer is None:
             found.append("")
-        elif exact(answer, _last_observation(row)) or exact(answer, row.action):
+        elif same_text(answer, _last_observation(row)) or same_text(answer, row.action):
             found.append("copied")
         elif GENERIC.search(answer) and not GENERIC.search(row.next_state):
             found.append("generic")

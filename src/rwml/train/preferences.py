@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rwml.core.files import atomic_folder, remove
-from rwml.trees.tree import Ints, Tree, TreeBuilder
+from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.world_models.questions import Answer, label_ids, question_ids
-from rwml.rewards.rewards import exact
+from rwml.models.language_model import LanguageModel
 from rwml.trees.forward import tree_logprobs
-from rwml.models.language_model import Mind
+from rwml.trees.tree import Ints, Tree, TreeBuilder
+from rwml.world_models.questions import Answer, label_ids, question_ids
 from rwml.worlds.base import Prompts
 
 
@@ -33,8 +33,8 @@ class Opponent:
     against the same ones. Only the weights that are trained are copied (with LoRA: the adapter).
     """
 
-    def __init__(self, mind: Mind, folder: Path) -> None:
-        self._mind, self._folder = mind, folder
+    def __init__(self, lm: LanguageModel, folder: Path) -> None:
+        self._mind, self._folder = lm, folder
         self._round = -1
         self._weights: dict[str, Tensor] = {}
 
@@ -54,7 +54,7 @@ class Opponent:
 
     @contextmanager
     def playing(self) -> Iterator[None]:
-        """Inside the block the mind has the opponent's weights."""
+        """Inside the block the model has the opponent's weights."""
         self._swap()
         try:
             yield
@@ -100,7 +100,7 @@ class Preferred:
 
 
 def preference_trees(
-    mind: Mind,
+    lm: LanguageModel,
     opponent: Opponent,
     prompts: Prompts,
     transitions: Sequence[Transition],
@@ -117,21 +117,21 @@ def preference_trees(
     begin cancel out. A guess with the words of the real next state has nothing to teach and makes no pair; unparsed
     and cut-off guesses are rejected as they are.
     """
-    kept = [(r, g) for r, g in zip(transitions, guesses, strict=True) if not exact(g.next_state, r.next_state)]
+    kept = [(r, g) for r, g in zip(transitions, guesses, strict=True) if not same_text(g.next_state, r.next_state)]
     trees, pairs = [], []
     for _, group in groupby(kept, key=lambda pair: pair[0].episode):
         builder, paths = TreeBuilder(), list[tuple[list[int], int]]()
         for row, guess in group:
-            question = question_ids(mind.chat, prompts, row)
-            for answer in (label_ids(mind.chat, row), guess.ids):
+            question = question_ids(lm.chat, prompts, row)
+            for answer in (label_ids(lm.chat, row), guess.ids):
                 paths.append(([*question, *answer], len(question)))
                 builder.add(*paths[-1], cross_entropy=1.0)
         trees.append(builder.build())
         spans = tokens_of(trees[-1], paths)
         pairs.append(list(zip(spans[::2], spans[1::2], strict=True)))
-    own = [tree_logprobs(mind.model, tree, autocast=autocast) for tree in trees]
+    own = [tree_logprobs(lm.model, tree, autocast=autocast) for tree in trees]
     with opponent.playing():
-        reference = [tree_logprobs(mind.model, tree, autocast=autocast) for tree in trees]
+        reference = [tree_logprobs(lm.model, tree, autocast=autocast) for tree in trees]
     weighted, margins = [], list[float]()
     for tree, of_tree, logp, ref in zip(trees, pairs, own, reference, strict=True):
         gain = (logp - ref).double().cpu().numpy()

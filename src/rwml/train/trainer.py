@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,14 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rwml.core.recipe.recipe import GrpoConfig
 from rwml.core.files import atomic_folder, read_json, remove, write_json
-from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.core.progress import progress
+from rwml.core.recipe.recipe import GrpoConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
-from rwml.trees.tree import Tree, pack
+from rwml.core.seeds import generator_for
+from rwml.models.language_model import LanguageModel
 from rwml.trees.forward import LossFn, tree_backward, tree_logprobs
-from rwml.models.language_model import Mind
+from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
+from rwml.trees.tree import Tree, pack
 
 
 @dataclass(slots=True)
@@ -41,14 +41,8 @@ class Batch:
 MakeBatch = Callable[[int, torch.Generator], Batch]
 
 
-def generator_for(*parts: object) -> torch.Generator:
-    """A CPU generator whose seed follows from the parts alone, so that a resumed step draws what it would have."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
 class Trainer:
-    """Trains a mind on batches of trees, with checkpoints from which a killed run goes on exactly.
+    """Trains a model on batches of trees, with checkpoints from which a killed run goes on exactly.
 
     folder: of the stage; checkpoints lie in it while the stage runs. metrics: one line a step.
     The KL term holds to the weights that training begins with (with LoRA: to the model without its adapter).
@@ -56,7 +50,7 @@ class Trainer:
 
     def __init__(
         self,
-        mind: Mind,
+        lm: LanguageModel,
         config: GrpoConfig,
         folder: Path,
         metrics: MetricsLog,
@@ -64,9 +58,9 @@ class Trainer:
         seed: int,
         autocast: bool = False,
     ) -> None:
-        self.mind, self.config, self.folder = mind, config, folder
+        self.lm, self.config, self.folder = lm, config, folder
         self.metrics, self.stage, self.seed, self.autocast = metrics, stage, seed, autocast
-        trained = [p for p in mind.model.parameters() if p.requires_grad]
+        trained = [p for p in lm.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             trained, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.999)
         )
@@ -110,12 +104,12 @@ class Trainer:
         self, rows: list[Tree], reference: list[Tensor | None], step: int, temperature: float
     ) -> dict[str, float]:
         config, sums = self.config, dict[str, float]()
-        self.mind.model.train()
+        self.lm.model.train()
         for row, ref_logp in zip(rows, reference, strict=True):
             loss = self._loss(row, ref_logp)
-            merge_metrics(sums, tree_backward(self.mind.model, row, loss, **self._how(temperature)))
-        self.mind.model.eval()
-        norm = torch.nn.utils.clip_grad_norm_(self.mind.model.parameters(), config.max_grad_norm)
+            merge_metrics(sums, tree_backward(self.lm.model, row, loss, **self._how(temperature)))
+        self.lm.model.eval()
+        norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), config.max_grad_norm)
         rate = config.rate_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -124,7 +118,7 @@ class Trainer:
         return finish_metrics(sums) | {"grad_norm": float(norm), "learning_rate": rate}
 
     def _loss(self, row: Tree, ref_logp: Tensor | None) -> LossFn:
-        config, fields = self.config, LossFields.of(row, self.mind.device)
+        config, fields = self.config, LossFields.of(row, self.lm.device)
 
         def loss(logp_R: Tensor, tokens_R: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
             return token_losses(
@@ -144,7 +138,7 @@ class Trainer:
     def _with_old_logprobs(self, row: Tree, temperature: float) -> Tree:
         """The row with pi_old of its sampled tokens: of the weights before the first update, in the trainer's own
         arithmetic, from which the sampler's may differ. With one update the ratio is exactly 1, without a pass."""
-        logp = tree_logprobs(self.mind.model, row, **self._how(temperature)).cpu().numpy()
+        logp = tree_logprobs(self.lm.model, row, **self._how(temperature)).cpu().numpy()
         return replace(row, old_logp=np.where(row.w_kl != 0, logp, np.nan).astype(np.float32))
 
     def _reference_logprobs(self, row: Tree, temperature: float) -> Tensor | None:
@@ -153,14 +147,14 @@ class Trainer:
             return None
         if self.reference is not None:
             return tree_logprobs(self.reference, row, **self._how(temperature))
-        with self.mind.model.disable_adapter():
-            return tree_logprobs(self.mind.model, row, **self._how(temperature))
+        with self.lm.model.disable_adapter():
+            return tree_logprobs(self.lm.model, row, **self._how(temperature))
 
     def _frozen_copy(self) -> Any | None:
         """A frozen copy of the weights; None with LoRA, where the model without its adapter is the reference."""
-        if hasattr(self.mind.model, "disable_adapter"):
+        if hasattr(self.lm.model, "disable_adapter"):
             return None
-        reference = copy.deepcopy(self.mind.model).eval()
+        reference = copy.deepcopy(self.lm.model).eval()
         return reference.requires_grad_(False)
 
     def _checkpoint(self, step: int) -> None:
@@ -197,7 +191,7 @@ class Trainer:
         return int(read_json(folder / "state.json")["step"])
 
     def _trained(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.mind.model.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.lm.model.named_parameters() if p.requires_grad}
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:
         return {

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.trees import attention as attend
 from rwml.trees.objectives import merge_metrics
 from rwml.trees.tree import Tree
-from rwml.trees import attention as attend
 
 METHODS = ("auto", "walk", "dense", "flex")
 # Tokens that go through the model at once in a walk; larger trees are cut at their forks. On a CPU 512 to 4,096 took

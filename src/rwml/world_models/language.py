@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from rwml.core.text import same_text
+from rwml.core.types import Episode, Transition
 from rwml.measure.figures.bootstrap import bootstrap_mean, compare
 from rwml.measure.figures.metrics import cluster_of
-from rwml.core.types import Episode, Transition
-from rwml.world_models.questions import Answer, ask, question_ids
-from rwml.rewards.rewards import KindReward, exact
-from rwml.worlds.transitions import transitions_of
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.rewards.rewards import KindReward
+from rwml.world_models.questions import Answer, ask, question_ids
 from rwml.worlds.base import World
+from rwml.worlds.transitions import transitions_of
 
 UNPARSED, CONTEXT, BEFORE = "unparsed", "context limit", "ended before"
 """Why an imagined step has no next state: the answer could not be read, the question no longer fits, or one of the
@@ -52,13 +53,13 @@ class Imagined:
 
 @dataclass(frozen=True, slots=True)
 class WorldModel:
-    """A mind that is asked for next states, and the limits within which it is asked.
+    """A model that is asked for next states, and the limits within which it is asked.
 
     history_steps: H of the questions, 0 = all. max_context: tokens of question and answer together.
     in_flight: questions that are sampled at a time.
     """
 
-    mind: Mind
+    lm: LanguageModel
     sampler: Sampler
     world: World
     prompts_style: str
@@ -75,14 +76,14 @@ class WorldModel:
     def fits(self, row: Transition) -> bool:
         """Whether question and answer fit into the context."""
         prompts = self.world.prompts(self.prompts_style)
-        return len(question_ids(self.mind.chat, prompts, row)) + self.params.max_new_tokens <= self.max_context
+        return len(question_ids(self.lm.chat, prompts, row)) + self.params.max_new_tokens <= self.max_context
 
     def answers(self, rows: Sequence[Transition], generator: torch.Generator) -> list[Answer]:
         """One answer to each question."""
         prompts, done = self.world.prompts(self.prompts_style), list[Answer]()
         for start in range(0, len(rows), self.in_flight):
             part = rows[start : start + self.in_flight]
-            groups = ask(self.mind, self.sampler, prompts, part, 1, self.params, generator)
+            groups = ask(self.lm, self.sampler, prompts, part, 1, self.params, generator)
             done += [group[0] for group in groups]
         return done
 
@@ -212,7 +213,7 @@ def measure_rollouts(
 def _figures(reward: KindReward, tau_d: float, steps: Sequence[Imagined]) -> dict[str, list[float]]:
     distances_N, _ = reward.score([step.answer for step in steps], [step.row for step in steps])
     return {
-        "exact": [float(exact(step.answer, step.row.next_state)) for step in steps],
+        "exact": [float(same_text(step.answer, step.row.next_state)) for step in steps],
         "within": (np.asarray(distances_N) < tau_d).astype(float).tolist(),
         "distance": np.asarray(distances_N).astype(float).tolist(),
     }

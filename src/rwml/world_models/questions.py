@@ -11,7 +11,7 @@ from rwml.core.prompts import action_text, next_state_text, parse_next_state
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Transition
 from rwml.models.chat import ChatFormat
-from rwml.models.language_model import Mind
+from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.worlds.base import Prompts
 
@@ -65,7 +65,7 @@ def too_long(
 
 
 def ask(
-    mind: Mind,
+    lm: LanguageModel,
     sampler: Sampler,
     prompts: Prompts,
     transitions: Sequence[Transition],
@@ -74,14 +74,14 @@ def ask(
     generator: torch.Generator,
 ) -> list[list[Answer]]:
     """Sample answers, [num_transitions][num_samples]. Transitions of one episode should stand together."""
-    questions = [question_ids(mind.chat, prompts, transition) for transition in transitions]
+    questions = [question_ids(lm.chat, prompts, transition) for transition in transitions]
     sampled = sampler.sample(questions, num_samples, params, generator)
     answers = []
     for group in sampled:
-        texts = [mind.chat.decode(completion.ids) for completion in group]
+        texts = [lm.chat.decode(completion.ids) for completion in group]
         answers.append(
             [
-                Answer(c.ids, c.logprobs, text, parse_next_state(mind.chat.message_of(text), c.truncated), c.truncated)
+                Answer(c.ids, c.logprobs, text, parse_next_state(lm.chat.message_of(text), c.truncated), c.truncated)
                 for c, text in zip(group, texts, strict=True)
             ]
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
+from rwml.core.seeds import random_for
 from rwml.core.types import Task
 from rwml.worlds.base import Env, StepResult, World
 
@@ -106,7 +106,7 @@ def _check_actions(world: World, task: Task, actions: list[str]) -> Iterator[str
     """Try nonsense, and every admissible action, in sampled states of a play (its last step left out)."""
     env = world.env()
     depths = range(len(actions))
-    for depth in sorted(random.Random(task.id).sample(depths, min(_SAMPLED, len(depths)))):
+    for depth in sorted(random_for(task.id).sample(depths, min(_SAMPLED, len(depths)))):
         _replay(env, task, actions[:depth])
         listed = list(env.admissible)
         if len(set(listed)) < len(listed):

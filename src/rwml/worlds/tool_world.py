@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from rwml.worlds.schema import mask_response
 from rwml.core.tool_calls import ToolCall, calls_of
+from rwml.worlds.schema import mask_response
 
 # Every step of an episode looks at all the steps before it.
 _masked = lru_cache(maxsize=4096)(mask_response)

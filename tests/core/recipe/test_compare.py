@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from rwml.core.errors import RwmlError
 from rwml.core.recipe.compare import arm_recipe, data_stages, equal_steps
 from rwml.core.recipe.recipe import Recipe, parse_recipe
-from rwml.core.errors import RwmlError
 
 BASE: dict[str, Any] = {"name": "base"}
 RWML: dict[str, Any] = {"name": "rwml", "stages": ["train_wm"]}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from rwml.core.recipe.recipe import Recipe, TrainWmConfig, load_recipe, parse_recipe
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.recipe import Recipe, TrainWmConfig, load_recipe, parse_recipe
 from rwml.core.recipe.reward_names import reward_name
-from rwml.stages.pipeline import find_recipe, shipped_recipes
 from rwml.reports.formats import recipe_toml
+from rwml.stages.pipeline import find_recipe, shipped_recipes
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
 
 
 def _written(folder: Path, text: str) -> Path:

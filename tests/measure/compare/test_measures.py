@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import made
-from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.errors import RwmlError
-from rwml.stages import compare
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.measure.compare.measures import flat, imagination_table, over_seeds, retention_table
+from rwml.stages import compare
 from rwml.stages.measure import run as measure_run
 
 ARMS: list[dict[str, Any]] = [

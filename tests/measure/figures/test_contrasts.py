@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rwml.measure.figures.evaluation import Answers, Plays
-from rwml.measure.figures.contrasts import Sitting, arm_figures, contrast, spread, verdict, within_rows, won_rows
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.measure.figures.contrasts import ArmEvaluation, arm_figures, contrast, spread, verdict, within_rows, won_rows
+from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 
 TASKS = ("t1", "t2", "t3", "t4")
 
@@ -24,20 +24,24 @@ def transition(name: str, task: str, valid: bool = True) -> Transition:
     return Transition(name, f"{task}/0", task, "seen", 0, "hall", (), "go", "there", "text", "go", valid, True)
 
 
-def sitting(arm: str, seed: int, won: str, gaps: tuple[float, ...] = ()) -> Sitting:
+def evaluation(arm: str, seed: int, won: str, gaps: tuple[float, ...] = ()) -> ArmEvaluation:
     """won: one sign for each task, `1` = success; the first two tasks are of split seen. gaps: distance by task."""
     split = {task: "seen" if i < 2 else "unseen" for i, task in enumerate(TASKS)}
     plays = [
-        Plays(arm, name, 0, [episode(t, name, w == "1") for t, w in zip(TASKS, won, strict=True) if split[t] == name])
+        SeedEpisodes(
+            arm, name, 0, [episode(t, name, w == "1") for t, w in zip(TASKS, won, strict=True) if split[t] == name]
+        )
         for name in ("seen", "unseen")
     ]
     rows = [transition(f"q{i}", task) for i, task in enumerate(TASKS)]
     told = [Prediction(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, gaps, strict=False)]
-    return Sitting(arm, seed, [Answers(arm, "seen", 0, told)] if told else [], plays, rows)
+    return ArmEvaluation(arm, seed, [SeedPredictions(arm, "seen", 0, told)] if told else [], plays, rows)
 
 
 def test_means_and_spread_over_seeds() -> None:
-    found = arm_figures([sitting("a", 0, "1000"), sitting("a", 1, "1101"), sitting("a", 2, "1001")], 0.1, bool, 200)
+    found = arm_figures(
+        [evaluation("a", 0, "1000"), evaluation("a", 1, "1101"), evaluation("a", 2, "1001")], 0.1, bool, 200
+    )
     whole = found["success"]["all"]["success"]
     # Seeds: 1/4, 3/4, 2/4. Mean 1/2; deviations -1/4, 1/4, 0: sd = sqrt((1/16 + 1/16) / 2) = 1/4.
     assert whole["mean"] == 0.5
@@ -53,7 +57,7 @@ def test_means_and_spread_over_seeds() -> None:
 
 
 def test_questions_of_two_seeds_are_kept_apart_though_their_ids_are_equal() -> None:
-    one, two = sitting("a", 0, "0000", (0.05, 0.2, 0.2, 0.2)), sitting("a", 1, "0000", (0.05, 0.05, 0.05, 0.2))
+    one, two = evaluation("a", 0, "0000", (0.05, 0.2, 0.2, 0.2)), evaluation("a", 1, "0000", (0.05, 0.05, 0.05, 0.2))
     within = arm_figures([one, two], 0.1, bool, 200)["world_model"]["all"]["within"]
     assert within["by_seed"] == {"0": 0.25, "1": 0.75}
     assert (within["mean"], within["n"], within["clusters"]) == (0.5, 8, 4)
@@ -63,15 +67,15 @@ def test_questions_of_two_seeds_are_kept_apart_though_their_ids_are_equal() -> N
 def test_answers_to_refused_actions_are_told_apart() -> None:
     rows = [transition("q0", "t1"), transition("q1", "t2", valid=False), transition("q2", "t2", valid=False)]
     told = [Prediction(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)]
-    found = arm_figures([Sitting("a", 0, [Answers("a", "seen", 0, told)], [], rows)], 0.1, bool, 200)
+    found = arm_figures([ArmEvaluation("a", 0, [SeedPredictions("a", "seen", 0, told)], [], rows)], 0.1, bool, 200)
     within = {action: figures["within"]["mean"] for action, figures in found["world_model_by_action"].items()}
     assert within == {"admitted": 1.0, "refused": 0.5}
     assert found["world_model"]["all"]["within"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_a_paired_difference_by_hand() -> None:
-    before = won_rows([sitting("a", 0, "1000"), sitting("a", 1, "1000")])
-    after = won_rows([sitting("b", 0, "1100"), sitting("b", 1, "1111")])
+    before = won_rows([evaluation("a", 0, "1000"), evaluation("a", 1, "1000")])
+    after = won_rows([evaluation("b", 0, "1100"), evaluation("b", 1, "1111")])
     found = contrast(before, after, 500)
     whole = found["all"]
     # Of 8 rows, 2 were won before and 6 after: t2 in both seeds, t3 and t4 in the second.
@@ -87,17 +91,17 @@ def test_a_paired_difference_by_hand() -> None:
 
 
 def test_only_rows_of_both_arms_are_compared() -> None:
-    before = won_rows([sitting("a", 0, "1000")])
-    after = won_rows([sitting("b", 0, "1100"), sitting("b", 1, "1111")])
+    before = won_rows([evaluation("a", 0, "1000")])
+    after = won_rows([evaluation("b", 0, "1100"), evaluation("b", 1, "1111")])
     whole = contrast(before, after, 200)["all"]
     assert (whole["n"], whole["unpaired"], whole["difference"]) == (4, 4, 0.25)
     assert whole["by_seed"] == {"0": 0.25}
     assert whole["sd"] is None
-    assert contrast(before, won_rows([sitting("b", 1, "1111")])) == {}
+    assert contrast(before, won_rows([evaluation("b", 1, "1111")])) == {}
 
 
 def test_equal_arms_differ_by_nothing() -> None:
-    rows = won_rows([sitting("a", 0, "1010"), sitting("a", 1, "1000")])
+    rows = won_rows([evaluation("a", 0, "1010"), evaluation("a", 1, "1000")])
     whole = contrast(rows, rows, 200)["all"]
     assert (whole["difference"], whole["interval"]) == (0.0, [0.0, 0.0])
     assert verdict(whole) == "unsure"

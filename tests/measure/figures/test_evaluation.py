@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from made import answer, episode, transition
-from rwml.measure.figures.evaluation import Answers, Plays, evaluate_arms
 from rwml.core.types import Step
+from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
 
 
 def test_evaluate_arms_assembles_the_documented_schema() -> None:
@@ -18,9 +18,11 @@ def test_evaluate_arms_assembles_the_documented_schema() -> None:
         for split, letter in (("valid_seen", "t"), ("valid_unseen", "u")):
             for seed in (0, 1):
                 if arm != "policy":
-                    answers.append(Answers(arm, split, seed, [answer(f"{letter}{i}", "x", gap) for i in range(6)]))
+                    answers.append(
+                        SeedPredictions(arm, split, seed, [answer(f"{letter}{i}", "x", gap) for i in range(6)])
+                    )
                 done = [episode(f"task{i}", i < wins, (Step("go", "go", "."),), split=split) for i in range(6)]
-                plays.append(Plays(arm, split, seed, done))
+                plays.append(SeedEpisodes(arm, split, seed, done))
     result = evaluate_arms(answers, plays, transitions, 0.2, lambda action: False, num_samples=500)
     assert result["summary"]["world_model"] == {
         "before": 0.0, "after": 1.0, "difference": 1.0, "interval": [1.0, 1.0], "n": 24, "clusters": 12,
@@ -40,7 +42,7 @@ def test_evaluate_arms_assembles_the_documented_schema() -> None:
 
 
 def test_a_figure_without_both_arms_is_none() -> None:
-    plays = [Plays("model", "valid_seen", 0, [episode("a", True, ())])]
+    plays = [SeedEpisodes("model", "valid_seen", 0, [episode("a", True, ())])]
     result = evaluate_arms([], plays, [], 0.2, lambda action: False, num_samples=100)
     assert result["summary"] == {"world_model": None, "success": None}
     assert result["arms"]["model"]["success"]["all"]["overall"]["invalid"]["mean"] is None
@@ -51,7 +53,7 @@ def test_baselines_are_compared_row_by_row_with_the_trained_world_model() -> Non
     transitions = [transition("t0", "a"), transition("t1", "b"), replace(transition("u2", "c"), kind="user")]
     model = [answer("t0", "x", 0.1), answer("t1", "x", 0.1), answer("u2", "x", 0.9)]
     guess = [answer("t0", None, 2.0), replace(answer("t1", "x", 0.1), reward=0.4), answer("u2", "x", 0.1)]
-    answers = [Answers(arm, "valid_seen", seed, rows) for seed in (0, 1) for arm, rows in (
+    answers = [SeedPredictions(arm, "valid_seen", seed, rows) for seed in (0, 1) for arm, rows in (
         ("model", model[:0]), ("world_model", model), ("copy_last", guess), ("most_frequent", model),
     )]  # fmt: skip
     names = ("copy_last", "most_frequent")
@@ -80,8 +82,8 @@ def test_baselines_are_compared_row_by_row_with_the_trained_world_model() -> Non
 def test_without_a_trained_world_model_the_untrained_one_is_compared() -> None:
     rows = [answer("t0", "x", 0.1)]
     answers = [
-        Answers("model", "valid_seen", 0, rows),
-        Answers("copy_last", "valid_seen", 0, [answer("t0", None, 2.0)]),
+        SeedPredictions("model", "valid_seen", 0, rows),
+        SeedPredictions("copy_last", "valid_seen", 0, [answer("t0", None, 2.0)]),
     ]
     result = evaluate_arms(
         answers, [], [transition("t0", "a")], 0.2, lambda action: False, baselines=["copy_last"], num_samples=100

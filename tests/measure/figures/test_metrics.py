@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 
 from made import answer, episode, transition
-from rwml.measure.figures.bootstrap import bootstrap_mean, compare, paired_difference
 from rwml.core.errors import RwmlError
-from rwml.measure.figures.metrics import (
-    same_text,
-    success_summary,
-    within_gap,
-    world_model_summary,
-)
+from rwml.core.text import same_text
 from rwml.core.types import Prediction, Step
+from rwml.measure.figures.bootstrap import bootstrap_mean, compare, paired_difference
+from rwml.measure.figures.metrics import success_summary, within_gap, world_model_summary
 
 
 def test_interval_of_two_clusters_is_worked_by_hand() -> None:

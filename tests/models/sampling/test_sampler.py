@@ -133,7 +133,7 @@ def test_turns_with_kept_caches_equal_whole_contexts(kind: str) -> None:
     model = make_model(kind)
     opening = numbers(12, 7)
     prompts = [opening, opening, [*opening[:8], 9, 9], opening, [13], opening]
-    play = Sampler(model, [STOP, 4, 12]).play(prompts)
+    play = Sampler(model, [STOP, 4, 12]).session(prompts)
     contexts = [list(prompt) for prompt in prompts]
     generator = torch.Generator().manual_seed(5)
     turns = [[0, 1, 2, 3, 4, 5], [5, 3, 1], [0, 2, 4, 1], [2, 1, 5], [1, 2], [1]]
@@ -158,7 +158,7 @@ def test_turns_with_kept_caches_equal_whole_contexts(kind: str) -> None:
 def test_greedy_turns_are_generate_on_the_whole_context() -> None:
     model = make_model("qwen3")
     prompts = [numbers(10, 1), numbers(15, 2), numbers(10, 1)]
-    play, contexts = Sampler(model, [STOP]).play(prompts), [list(prompt) for prompt in prompts]
+    play, contexts = Sampler(model, [STOP]).session(prompts), [list(prompt) for prompt in prompts]
     for turn in range(4):
         done = play.decode([2, 0, 1], SamplingParams(6, temperature=0), torch.Generator())
         for row, completion in zip([2, 0, 1], done, strict=True):
@@ -168,7 +168,7 @@ def test_greedy_turns_are_generate_on_the_whole_context() -> None:
 
 
 def test_dropped_rows_give_their_memory_back() -> None:
-    play = Sampler(make_model("qwen3"), [STOP]).play([numbers(10, i) for i in range(8)])
+    play = Sampler(make_model("qwen3"), [STOP]).session([numbers(10, i) for i in range(8)])
     play.decode(range(8), SamplingParams(4), torch.Generator().manual_seed(0))
     play.drop([0, 1, 2])
     assert play._cache.own_kv[0][0].shape[0] == 8
@@ -243,7 +243,7 @@ def test_model_is_left_as_it_was() -> None:
     model.model.layers[0].eval()
     before = [module.training for module in model.modules()], model.config._attn_implementation
     sampler = Sampler(model, [STOP], autocast=torch.bfloat16)
-    sampler.play([[3, 4]]).decode([0], SamplingParams(2), torch.Generator())
+    sampler.session([[3, 4]]).decode([0], SamplingParams(2), torch.Generator())
     assert ([module.training for module in model.modules()], model.config._attn_implementation) == before
     with pytest.raises(RwmlError, match="empty prompt"):
         sampler.sample([[]], 2, SamplingParams(2), torch.Generator())
@@ -286,7 +286,7 @@ def test_models_with_another_attention_are_read_anew(kind: str) -> None:
     with pytest.warns(UserWarning, match="cannot share prefixes"):
         sampler = Sampler(model, [STOP])
     prompts = [numbers(12, 1), numbers(9, 2), numbers(12, 1)]
-    play, contexts = sampler.play(prompts), [list(prompt) for prompt in prompts]
+    play, contexts = sampler.session(prompts), [list(prompt) for prompt in prompts]
     generator = torch.Generator().manual_seed(2)
     for rows in ([0, 1, 2], [2, 0], [1, 2, 0]):
         for row, completion in zip(rows, play.decode(rows, SamplingParams(6), generator), strict=True):

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rwml.core.recipe.compare import CompareConfig, check_arms
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.recipe.compare import CompareConfig, check_arms
 from rwml.core.recipe.measure import MeasureConfig
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, asks_judge, check_judge, check_reward
 

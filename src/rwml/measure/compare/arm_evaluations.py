@@ -9,22 +9,22 @@ from functools import cached_property
 from typing import Any
 
 import rwml
-from rwml.core.recipe.compare import ArmConfig, arm_recipe, data_stages, equal_steps
-from rwml.core.recipe.recipe import Recipe
-from rwml.measure.figures.contrasts import Sitting
 from rwml.core.errors import RwmlError
 from rwml.core.files import folder_hash, link, read_json, remove, sweep, write_json
-from rwml.core.run import Run
 from rwml.core.progress import note, progress
+from rwml.core.recipe.compare import ArmConfig, arm_recipe, data_stages, equal_steps
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import read_records
+from rwml.core.run import Run
 from rwml.core.types import Transition
+from rwml.loading import load_reward
 from rwml.measure.costs import price, stage_costs
 from rwml.measure.examiner import Examiner, HeldOut, ask_baselines, held_out
-from rwml.measure.suite import KeptMeasures, Measuring, without_judge
-from rwml.rewards.rewards import KindReward
-from rwml.loading import load_reward
+from rwml.measure.figures.contrasts import ArmEvaluation
+from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge
 from rwml.measure.weight_change import measure_weight_change
 from rwml.models.language_model import load_chat
+from rwml.rewards.rewards import KindReward
 
 SECTIONS = ("world", "model", "embedding", "collect", "transitions", "evaluate", "judge")
 MEASURES_IN = "measures"
@@ -58,7 +58,7 @@ def _steps_to_spend(recipe: Recipe, reference: ArmConfig, seed: int) -> int:
     return equal_steps(price(costs, recipe.compare.compute_unit), round(costs["train_policy"]["steps"]))
 
 
-def measuring_tau_d(recipe: Recipe) -> float:
+def evaluation_tau_d(recipe: Recipe) -> float:
     """The threshold that every arm is measured by."""
     chosen = recipe.evaluate.tau_d or recipe.train_wm.tau_d
     assert chosen is not None, "checked before anything runs"
@@ -70,7 +70,7 @@ class _Silent:
         pass
 
 
-class Examination:
+class ArmEvaluations:
     """One seed: the same questions and games for the final checkpoint of every arm, in s<seed>/evaluation/.
 
     The questions come from the play of the base model under this seed; the games are the same in all seeds. What was
@@ -106,13 +106,13 @@ class Examination:
     @cached_property
     def reward(self) -> KindReward:
         """The recipe's training reward under the measuring threshold, whatever an arm trains with."""
-        return load_reward(self.base, measuring_tau_d(self.whole))
+        return load_reward(self.base, evaluation_tau_d(self.whole))
 
     def _questions(self) -> dict[str, str]:
         dumped = self.recipe.model_dump(mode="json")
         told: list[Any] = [dumped[section] for section in SECTIONS]
         del dumped["evaluate"]["bootstrap_samples"]  # read when the figures are drawn together
-        told += [dumped["train_wm"]["reward"], measuring_tau_d(self.whole), self.seed, self.whole.seed]
+        told += [dumped["train_wm"]["reward"], evaluation_tau_d(self.whole), self.seed, self.whole.seed]
         return {"rwml": rwml.__version__, "recipe": hashlib.sha256(json.dumps(told).encode()).hexdigest()}
 
     def sit(self, arm: ArmConfig, run: Run) -> None:
@@ -138,7 +138,7 @@ class Examination:
             done["weight_change"] = measure_weight_change(self.recipe.model.path, run.folder / arm.final)
         write_json(folder / "examined.json", done)
 
-    def sittings(self, arm: ArmConfig, run: Run | None) -> tuple[list[Sitting], str]:
+    def evaluations(self, arm: ArmConfig, run: Run | None) -> tuple[list[ArmEvaluation], str]:
         """What was examined of an arm, with the baselines for the base arm; or none, and the reason why.
 
         run: the arm's (`peek_arm`).
@@ -156,13 +156,15 @@ class Examination:
         # All parts are there, so that nothing is asked, played or loaded.
         examiner = Examiner(self.recipe, arm.name, None, self.folder / arm.name, self.reward, _Silent())
         answers, plays = examiner.sit(self.items)
-        found = [Sitting(arm.name, self.seed, answers, plays, self.items.rows)]
+        found = [ArmEvaluation(arm.name, self.seed, answers, plays, self.items.rows)]
         return found + (self._baselines() if arm.name == self.whole.compare.base else []), ""
 
     @cached_property
-    def _measuring(self) -> Measuring:
-        tau_d = measuring_tau_d(self.whole)
-        return Measuring(self.recipe, self.folder / MEASURES_IN, load_reward(without_judge(self.base), tau_d), tau_d)
+    def _measuring(self) -> MeasureContext:
+        tau_d = evaluation_tau_d(self.whole)
+        return MeasureContext(
+            self.recipe, self.folder / MEASURES_IN, load_reward(without_judge(self.base), tau_d), tau_d
+        )
 
     def measures(self, arm: ArmConfig, run: Run, take: bool = True) -> dict[str, Any]:
         """`compare.measures` of the arm's final checkpoint, with their rows; arms of one checkpoint share them.
@@ -192,12 +194,12 @@ class Examination:
         found: dict[str, Any] | None = self._noted(arm.name).get("weight_change")
         return found
 
-    def _baselines(self) -> list[Sitting]:
+    def _baselines(self) -> list[ArmEvaluation]:
         training = read_records(self.base.folder / "transitions.parquet", Transition)
         told = ask_baselines(self.recipe, self.folder / "baselines", training, self.items.transitions, self.reward)
         names = dict.fromkeys(answers.arm for answers in told)
         rows = self.items.rows
-        return [Sitting(name, self.seed, [a for a in told if a.arm == name], [], rows) for name in names]
+        return [ArmEvaluation(name, self.seed, [a for a in told if a.arm == name], [], rows) for name in names]
 
     def _key(self, arm: ArmConfig, run: Run) -> dict[str, str]:
         return self._questions() | {"checkpoint": folder_hash(run.folder / arm.final) if arm.final else "model"}

@@ -11,7 +11,7 @@ from typing import Any
 
 from rwml.measure.figures.bootstrap import compare
 from rwml.measure.figures.contrasts import spread
-from rwml.reports import formats as wording
+from rwml.reports import formats
 
 Json = dict[str, Any]
 BySeed = Mapping[int, Json]
@@ -155,11 +155,11 @@ def imagination_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[st
         cells = [arm["title"]]
         if first:
             depth = rollouts["by_depth"] if rollouts else {}
-            cells += [wording.with_spread(rollouts and rollouts["steps_right"], "decimal")]
-            cells += [wording.with_spread(depth.get(d, {}).get("within")) for d in ("1", last)]
-            cells += [wording.with_spread(depth.get(last, {}).get("one_step", {}).get("within"))]
+            cells += [formats.with_spread(rollouts and rollouts["steps_right"], "decimal")]
+            cells += [formats.with_spread(depth.get(d, {}).get("within")) for d in ("1", last)]
+            cells += [formats.with_spread(depth.get(last, {}).get("one_step", {}).get("within"))]
         figures = ("executable", "wins", "wins_if_all_is_admitted")
-        rows.append(cells + [wording.with_spread(plans and plans[figure]["gap"], "decimal") for figure in figures])
+        rows.append(cells + [formats.with_spread(plans and plans[figure]["gap"], "decimal") for figure in figures])
     return header, rows
 
 
@@ -177,7 +177,7 @@ def retention_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]
     for (on, title), figures in sorted(told.items(), key=lambda item: texts.index(item[0][0])):
         cells = [title, on]
         for name in names:
-            cells += [wording.with_spread(figures.get(name), "decimal")]
+            cells += [formats.with_spread(figures.get(name), "decimal")]
             cells += [_change(figures.get(name))] * (name in changed)
         rows.append(cells)
     return (header, rows) if rows else ([], [])
@@ -194,7 +194,7 @@ def _retained(measures: Json) -> dict[str, Json]:
 def _change(figure: Json | None) -> str:
     change = (figure or {}).get("change")
     if not change or change["interval"][0] is None:
-        return wording.NOTHING
+        return formats.NOTHING
     low, high = change["interval"]
     sd = "" if change["sd"] is None else f" ± {change['sd']:.2f}"
     return f"{change['difference']:+.2f}{sd} ({low:+.2f} to {high:+.2f})".replace("-", "−")

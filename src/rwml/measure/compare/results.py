@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rwml
-from rwml.measure.figures.bootstrap import CONFIDENCE
+from rwml.core.errors import RwmlError
 from rwml.core.recipe.compare import ArmConfig, data_stages
 from rwml.core.recipe.recipe import Recipe
-from rwml.measure.figures.contrasts import Sitting, arm_figures, contrast, spread, verdict, within_rows, won_rows
-from rwml.core.errors import RwmlError
 from rwml.core.run import Run
-from rwml.measure.costs import stage_costs
+from rwml.core.seeds import chosen_rows
 from rwml.loading import load_world
-from rwml.models.language_model import load_chat
-from rwml.reports import formats as wording
+from rwml.measure.compare.arm_evaluations import ArmEvaluations, evaluation_tau_d, peek_arm
 from rwml.measure.compare.measures import over_seeds
-from rwml.measure.compare.arm_evaluations import Examination, measuring_tau_d, peek_arm
 from rwml.measure.compare.paper_table import MODELS, SOURCE, beside
-from rwml.reports.run_examples import chosen_rows
+from rwml.measure.costs import stage_costs
+from rwml.measure.figures.bootstrap import CONFIDENCE
+from rwml.measure.figures.contrasts import ArmEvaluation, arm_figures, contrast, spread, verdict, within_rows, won_rows
+from rwml.models.language_model import load_chat
+from rwml.reports import formats
 
 Json = dict[str, Any]
 SCHEMA_VERSION = 1
@@ -37,18 +37,18 @@ MEASURES = {
 
 def figures(recipe: Recipe) -> Json:
     """All of compare.json. Every arm of the recipe is in it, those that were not examined with the reason by seed."""
-    compare, tau_d = recipe.compare, measuring_tau_d(recipe)
-    sat: dict[str, list[Sitting]] = defaultdict(list)
+    compare, tau_d = recipe.compare, evaluation_tau_d(recipe)
+    sat: dict[str, list[ArmEvaluation]] = defaultdict(list)
     runs: dict[str, dict[int, Run]] = defaultdict(dict)
     missing: dict[str, dict[str, str]] = defaultdict(dict)
     changes: dict[str, dict[int, Json]] = defaultdict(dict)
     told: dict[str, dict[int, Json]] = defaultdict(dict)
     for seed in compare.seeds:
-        exam = Examination(recipe, seed, peek=True)
+        exam = ArmEvaluations(recipe, seed, peek=True)
         for arm in compare.arms:
-            found, reason = exam.sittings(arm, run := peek_arm(recipe, arm, seed))
-            for sitting in found:
-                sat[sitting.arm].append(sitting)
+            found, reason = exam.evaluations(arm, run := peek_arm(recipe, arm, seed))
+            for evaluation in found:
+                sat[evaluation.arm].append(evaluation)
             if run and found:
                 changes[arm.name][seed] = exam.weight_change(arm) or {}
                 runs[arm.name][seed] = run
@@ -159,10 +159,10 @@ def _mean_cost(costs: Sequence[Mapping[str, Mapping[str, float]]]) -> Json:
     return {**summed, "memory_mb": max(cost["memory_mb"] for cost in by_stage.values()), "by_stage": by_stage}
 
 
-def contrasts(recipe: Recipe, sat: Mapping[str, Sequence[Sitting]]) -> list[Json]:
+def contrasts(recipe: Recipe, sat: Mapping[str, Sequence[ArmEvaluation]]) -> list[Json]:
     """Every arm against the base arm and against those it names: paired differences, a verdict and a sentence each."""
     compare, samples = recipe.compare, recipe.evaluate.bootstrap_samples
-    tau_d = measuring_tau_d(recipe)
+    tau_d = evaluation_tau_d(recipe)
     titles = {arm.name: arm.title for arm in compare.arms}
     result: list[Json] = []
     for arm in compare.arms:
@@ -187,13 +187,13 @@ def contrasts(recipe: Recipe, sat: Mapping[str, Sequence[Sitting]]) -> list[Json
 def sentence(difference: Json, arm: str, other: str, subject: str, unit: str) -> str:
     """Whether the data support a difference between two arms, in plain words, with the figures it rests on."""
     low, high = difference["interval"]
-    after, before = wording.percent(difference["after"]), wording.percent(difference["before"])
+    after, before = formats.percent(difference["after"]), formats.percent(difference["before"])
     seeds = [value for value in difference["by_seed"].values() if value is not None]
     count = f"{len(seeds)} seeds" if len(seeds) != 1 else "1 seed"
     facts = (
-        f"{subject} is {after} against {before} (difference {wording.points(difference['difference'])} points, "
-        f"95% interval {wording.points(low)} to {wording.points(high)}, over {difference['n']:,} paired {unit} from "
-        f"{difference['clusters']:,} tasks; by seed {', '.join(map(wording.points, seeds))})"
+        f"{subject} is {after} against {before} (difference {formats.points(difference['difference'])} points, "
+        f"95% interval {formats.points(low)} to {formats.points(high)}, over {difference['n']:,} paired {unit} from "
+        f"{difference['clusters']:,} tasks; by seed {', '.join(map(formats.points, seeds))})"
     )
     said = verdict(difference)
     if said == "unknown":
@@ -240,12 +240,12 @@ def curves(runs: Mapping[str, Mapping[int, Run]]) -> list[Json]:
     return lines
 
 
-def examples(recipe: Recipe, sat: Mapping[str, Sequence[Sitting]]) -> list[Json]:
+def examples(recipe: Recipe, sat: Mapping[str, Sequence[ArmEvaluation]]) -> list[Json]:
     """Held-out questions of the first seed with every arm's answer; the order of hashed ids picks them."""
     first: dict[str, Json] = {}
     base = sat[recipe.compare.base][0]
     for arm, found in sat.items():
-        mine = next((sitting for sitting in found if sitting.seed == base.seed), None)
+        mine = next((evaluation for evaluation in found if evaluation.seed == base.seed), None)
         if mine is not None:
             seeds = recipe.evaluate.seeds
             first[arm] = {

@@ -1,8 +1,8 @@
 """Arms over training seeds: means and spreads over seeds, and paired differences between arms.
 
-Pure functions from records to plain dictionaries; the schema is in `docs/compare.md`. A *sitting* is the examination
-of one arm under one training seed. Intervals resample tasks (`measure/figures/bootstrap.py`): all seeds play the same tasks, so a
-task keeps its rows of every seed together.
+Pure functions from records to plain dictionaries; the schema is in `docs/compare.md`. An `ArmEvaluation` is one arm
+under one training seed. Intervals resample tasks (`bootstrap.py`): all seeds play the same tasks, so a task keeps its
+rows of every seed together.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from rwml.measure.figures.evaluation import Answers, Plays
+from rwml.core.types import Episode, Prediction, Transition
 from rwml.measure.figures.bootstrap import compare
+from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.metrics import (
     Json,
     any_tools,
@@ -26,7 +27,6 @@ from rwml.measure.figures.metrics import (
     within_gap,
     world_model_group,
 )
-from rwml.core.types import Episode, Prediction, Transition
 
 T = TypeVar("T")
 
@@ -37,18 +37,18 @@ ANSWER_MEASURES = ("exact", "within", "reward", "distance", "unparsed", "truncat
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
+class ArmEvaluation:
     """One arm examined under one training seed. transitions: those that its answers are to, of that seed."""
 
     arm: str
     seed: int
-    answers: Sequence[Answers]
-    plays: Sequence[Plays]
+    answers: Sequence[SeedPredictions]
+    plays: Sequence[SeedEpisodes]
     transitions: Sequence[Transition]
 
 
 def arm_figures(
-    sittings: Sequence[Sitting], tau_d: float, inefficient: Callable[[str], bool], num_samples: int = 2000
+    evaluations: Sequence[ArmEvaluation], tau_d: float, inefficient: Callable[[str], bool], num_samples: int = 2000
 ) -> Json:
     """{"success": {"all" | split: {measure: M}}, "world_model": ..., "world_model_by_action": ...} of one arm; the last
     has "admitted" and "refused" in the place of splits, for a single answer to all that is refused can hide the others.
@@ -56,14 +56,14 @@ def arm_figures(
     M: {"mean", "low", "high", "n", "clusters", "sd", "by_seed"}: over all rows of all seeds, with the interval over
     tasks; sd is the standard deviation (n - 1) of the means of the seeds, None for fewer than two.
     """
-    assert len({sitting.arm for sitting in sittings}) <= 1, "one arm at a time"
-    played = [(s.seed, p.split, e) for s in sittings for p in s.plays for e in p.episodes]
+    assert len({evaluation.arm for evaluation in evaluations}) <= 1, "one arm at a time"
+    played = [(s.seed, p.split, e) for s in evaluations for p in s.plays for e in p.episodes]
     has_tools = any_tools(episode for _, _, episode in played)
     asked: list[tuple[int, str, tuple[Transition, Prediction]]] = []
-    for sitting in sittings:
-        known = {transition.id: transition for transition in sitting.transitions}
-        for group in sitting.answers:
-            asked += [(sitting.seed, group.split, (transition_of(p, known), p)) for p in group.predictions]
+    for evaluation in evaluations:
+        known = {transition.id: transition for transition in evaluation.transitions}
+        for group in evaluation.answers:
+            asked += [(evaluation.seed, group.split, (transition_of(p, known), p)) for p in group.predictions]
 
     def of_episodes(episodes: Sequence[Episode], samples: int) -> Json:
         return success_group(episodes, inefficient, has_tools, samples, 0)
@@ -113,28 +113,28 @@ Rows = dict[tuple[int, str, int, str, int], tuple[float, str]]
 """(training seed, split, evaluation seed, task or transition, how many before) -> (value, cluster)."""
 
 
-def won_rows(sittings: Iterable[Sitting]) -> Rows:
+def won_rows(evaluations: Iterable[ArmEvaluation]) -> Rows:
     """Success of every episode of one arm."""
     rows: Rows = {}
     seen: Counter[tuple[int, str, int, str]] = Counter()
-    for sitting in sittings:
-        for group in sitting.plays:
+    for evaluation in evaluations:
+        for group in evaluation.plays:
             for episode in group.episodes:
-                key = (sitting.seed, group.split, group.seed, episode.task.id)
+                key = (evaluation.seed, group.split, group.seed, episode.task.id)
                 rows[(*key, seen[key])] = (float(episode.success), cluster_of(group.split, episode.task.id))
                 seen[key] += 1
     return rows
 
 
-def within_rows(sittings: Iterable[Sitting], tau_d: float) -> Rows:
+def within_rows(evaluations: Iterable[ArmEvaluation], tau_d: float) -> Rows:
     """Whether every answer of one arm is within `tau_d` of the real next state."""
     rows: Rows = {}
     seen: Counter[tuple[int, str, int, str]] = Counter()
-    for sitting in sittings:
-        known = {transition.id: transition for transition in sitting.transitions}
-        for group in sitting.answers:
+    for evaluation in evaluations:
+        known = {transition.id: transition for transition in evaluation.transitions}
+        for group in evaluation.answers:
             for prediction in group.predictions:
-                key = (sitting.seed, group.split, group.seed, prediction.transition)
+                key = (evaluation.seed, group.split, group.seed, prediction.transition)
                 task = transition_of(prediction, known).task
                 rows[(*key, seen[key])] = (float(within_gap(prediction, tau_d)), cluster_of(group.split, task))
                 seen[key] += 1

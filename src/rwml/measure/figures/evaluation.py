@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rwml.core.types import Episode, Prediction, Transition
 from rwml.measure.figures.bootstrap import CONFIDENCE, compare
 from rwml.measure.figures.metrics import (
     Json,
@@ -18,13 +19,12 @@ from rwml.measure.figures.metrics import (
     within_gap,
     world_model_summary,
 )
-from rwml.core.types import Episode, Prediction, Transition
 
 SCHEMA_VERSION = 2
 """Of `eval.json`."""
 
 
-class Answers(NamedTuple):
+class SeedPredictions(NamedTuple):
     """All world-model answers of one arm to one split under one seed."""
 
     arm: str
@@ -33,7 +33,7 @@ class Answers(NamedTuple):
     predictions: Sequence[Prediction]
 
 
-class Plays(NamedTuple):
+class SeedEpisodes(NamedTuple):
     """All episodes of one arm on one split under one seed."""
 
     arm: str
@@ -43,8 +43,8 @@ class Plays(NamedTuple):
 
 
 def evaluate_arms(
-    answers: Sequence[Answers],
-    plays: Sequence[Plays],
+    answers: Sequence[SeedPredictions],
+    plays: Sequence[SeedEpisodes],
     transitions: Sequence[Transition],
     tau_d: float,
     inefficient: Callable[[str], bool],
@@ -112,14 +112,16 @@ def _by_split(groups: Sequence[Any]) -> dict[str, list[Any]]:
 
 
 def _answers_summary(
-    groups: Sequence[Answers], transitions: Sequence[Transition], tau_d: float, num_samples: int, seed: int
+    groups: Sequence[SeedPredictions], transitions: Sequence[Transition], tau_d: float, num_samples: int, seed: int
 ) -> Json:
     predictions = [prediction for group in groups for prediction in group.predictions]
     seeds = [group.seed for group in groups for _ in group.predictions]
     return world_model_summary(transitions, predictions, tau_d, seeds=seeds, num_samples=num_samples, seed=seed)
 
 
-def _plays_summary(groups: Sequence[Plays], inefficient: Callable[[str], bool], num_samples: int, seed: int) -> Json:
+def _plays_summary(
+    groups: Sequence[SeedEpisodes], inefficient: Callable[[str], bool], num_samples: int, seed: int
+) -> Json:
     episodes = [episode for group in groups for episode in group.episodes]
     seeds = [group.seed for group in groups for _ in group.episodes]
     return success_summary(episodes, inefficient, seeds=seeds, num_samples=num_samples, seed=seed)
@@ -129,12 +131,15 @@ _Key = tuple[str, int, str, int]
 _Rows = dict[_Key, tuple[float, str]]
 
 
-def _within_rows(answers: Sequence[Answers], arm: str, known: Mapping[str, Transition], tau_d: float) -> _Rows:
+def _within_rows(answers: Sequence[SeedPredictions], arm: str, known: Mapping[str, Transition], tau_d: float) -> _Rows:
     return _answer_rows(answers, arm, known, lambda prediction: float(within_gap(prediction, tau_d)))
 
 
 def _answer_rows(
-    answers: Sequence[Answers], arm: str, known: Mapping[str, Transition], measure: Callable[[Prediction], float]
+    answers: Sequence[SeedPredictions],
+    arm: str,
+    known: Mapping[str, Transition],
+    measure: Callable[[Prediction], float],
 ) -> _Rows:
     """(split, seed, transition, how many answers it had before) -> (measure, cluster)."""
     rows: _Rows = {}
@@ -148,7 +153,7 @@ def _answer_rows(
     return rows
 
 
-def _won_rows(plays: Sequence[Plays], arm: str) -> _Rows:
+def _won_rows(plays: Sequence[SeedEpisodes], arm: str) -> _Rows:
     """(split, seed, task, how many episodes it had before) -> (success, cluster)."""
     rows: _Rows = {}
     seen: Counter[tuple[str, int, str]] = Counter()
@@ -180,7 +185,7 @@ def _compare_by(before: _Rows, after: _Rows, label: Callable[[_Key], str], num_s
 
 
 def _against_baseline(
-    answers: Sequence[Answers],
+    answers: Sequence[SeedPredictions],
     pair: tuple[str, str],
     known: Mapping[str, Transition],
     tau_d: float,

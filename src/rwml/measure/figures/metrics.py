@@ -15,19 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rwml.measure.figures.bootstrap import bootstrap_mean, column_intervals
 from rwml.core.errors import RwmlError
+from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Episode, Prediction, StopReason, Transition
-
-UNPARSED_DISTANCE = 2.0
-"""The largest value of `1 - cos`, given to an answer that could not be read."""
+from rwml.measure.figures.bootstrap import bootstrap_mean, column_intervals
 
 Json = dict[str, Any]
-
-
-def same_text(a: str, b: str) -> bool:
-    """Whether two texts are equal once every run of whitespace is one space and the ends are stripped."""
-    return a.split() == b.split()
 
 
 def within_gap(prediction: Prediction, tau_d: float) -> bool:
@@ -146,7 +139,7 @@ def _marks(transition: Transition, prediction: Prediction, tau_d: float) -> tupl
     """One row of WORLD_MODEL_MEASURES."""
     answer = prediction.answer
     return (
-        float(answer is not None and same_text(answer, transition.next_state)),
+        float(same_text(answer, transition.next_state)),
         float(within_gap(prediction, tau_d)),
         prediction.reward,
         UNPARSED_DISTANCE if answer is None else prediction.distance,

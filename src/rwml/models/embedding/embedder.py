@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
-from rwml.models.language_model import pick_device
 from rwml.models.embedding.minilm import MiniLM
 from rwml.models.embedding.vector_store import VectorStore, text_key
+from rwml.models.language_model import pick_device
 
 MINILM = "minilm"
 # Texts that are embedded, and written to the cache, at a time: a kill loses at most these, some seconds of work.

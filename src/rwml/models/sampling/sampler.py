@@ -128,9 +128,9 @@ class Sampler:
                 results[i].append(completion)
         return results
 
-    def play(self, prompts: Sequence[Sequence[int]]) -> Play:
+    def session(self, prompts: Sequence[Sequence[int]]) -> KVSession:
         """Begin a game of several turns with one row per prompt; equal prompts are computed once."""
-        return Play(self, prompts)
+        return KVSession(self, prompts)
 
     def prefilled(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Rows, Tensor, list[tuple[int, ...]]]:
         """A cache with a row for each distinct prompt, its trunks computed; the row of every given prompt; and the
@@ -265,7 +265,7 @@ def _completions(ids_RS: Tensor, logprobs_RS: Tensor, lengths: Tensor, stopped: 
     return [Completion(tuple(ids[:n]), tuple(logprobs[:n]), not stop) for ids, logprobs, n, stop in rows]
 
 
-class Play:
+class KVSession:
     """Rows that are written over several turns, with their caches kept in between.
 
     A row's context is its prompt, then in turn its sampled message (all its ids) and what `extend` added.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.seeds import random_for
 from rwml.worlds.alfworld import scene_data as data
 from rwml.worlds.alfworld.beliefs import ACCEPTS, STATE, TOOL, Beliefs, kind_of
 
@@ -57,7 +57,7 @@ class RandomActor:
     """Uniform over the admissible actions."""
 
     def __init__(self, seed: int) -> None:
-        self._rng = random.Random(f"random/{seed}")
+        self._rng = random_for("random", seed)
 
     def act(self, observation: str, admissible: Sequence[str]) -> str:
         """Return any admissible action."""
@@ -73,7 +73,7 @@ class ExpertActor:
     asks for. noise: chance of a random admissible action instead, after which it goes on from what it then knows."""
 
     def __init__(self, seed: int, noise: float = 0.0) -> None:
-        self._rng = random.Random(f"expert/{seed}")
+        self._rng = random_for("expert", seed)
         self._noise = noise
         self._beliefs: Beliefs | None = None
         self._goal: Goal | None = None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.seeds import random_for
 from rwml.worlds.alfworld import scene_data as data
 
 KINDS = (
@@ -184,7 +185,7 @@ def scene_numbers(config: SceneConfig, split: str) -> range:
 def make_scene(size: str, number: int) -> Scene:
     """Make the scene of a size and number. The room follows from the number."""
     room = ROOMS[number % len(ROOMS)]
-    rng = random.Random(f"scene/{size}/{number}")
+    rng = random_for("scene", size, number)
     for _ in range(1000):
         kinds = _furnish(rng, room, size)
         if pool_of_view(Counter(kinds)) == pool_of(number):
@@ -289,7 +290,7 @@ def _scenes_for(size: str, numbers: range, kind: str) -> tuple[int, ...]:
 def plan_game(config: SceneConfig, split: str, index: int) -> GamePlan:
     """Plan game number `index` of a split."""
     kind = config.kinds[index % len(config.kinds)]
-    rng = random.Random(f"game/{config.size}/{config.seed}/{config.scene_offset}/{split}/{index}")
+    rng = random_for("game", config.size, config.seed, config.scene_offset, split, index)
     numbers = _scenes_for(config.size, scene_numbers(config, split), kind)
     while True:
         number = rng.choice(numbers)

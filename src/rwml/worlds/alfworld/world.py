@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.progress import Bar, note, progress
+from rwml.core.seeds import lot
 from rwml.core.types import Task
 from rwml.worlds.alfworld import policies
 from rwml.worlds.alfworld.beliefs import NOTHING, knowable, read_action
@@ -183,7 +184,7 @@ class AlfWorld:
                     nearest(split, self.splits()),
                 )
             tasks = [Task(f"{split}/{one}", self.name, split, one.split("-")[0]) for one in self._games.folders(split)]
-            self._tasks[split] = sorted(tasks, key=lambda task: hashlib.sha256(task.id.encode()).digest())
+            self._tasks[split] = sorted(tasks, key=lambda task: lot(task.id))
         return list(self._tasks[split])
 
     def spec(self, task: Task) -> GameSpec:

@@ -7,12 +7,12 @@ data, is it fast, can messages be sent. It sees the ticket and the tools' respon
 from __future__ import annotations
 
 import json
-import random
 import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.seeds import random_for
 from rwml.core.tool_calls import ToolCall, call_text
 
 NAMES = ("random", "expert", "noisy")
@@ -203,7 +203,7 @@ class SoloActor:
     """The technician, with a chance `noise` of a random call in its place; noise 1 is the random player."""
 
     def __init__(self, seed: int, noise: float, tools: Sequence[Mapping[str, Any]]) -> None:
-        self._rng = random.Random(f"tau2/{seed}")
+        self._rng = random_for("tau2", seed)
         self._noise = noise
         self._tools = [tool["function"] for tool in tools if tool["function"]["name"] not in _LAST]
         self._seen = ""

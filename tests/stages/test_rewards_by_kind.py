@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.run import Run
 from rwml.core.records import Parts, read_records
+from rwml.core.run import Run
 from rwml.core.types import Prediction, Transition
 from rwml.rewards.rewards import RougeReward
 from rwml.stages import evaluate
