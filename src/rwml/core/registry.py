@@ -1,0 +1,85 @@
+"""Extension points: things that are found by name, ours and those that other packages bring.
+
+A registry knows its own entries by the module that defines them, so that naming one imports nothing else. Entries of
+other packages come from entry points of the registry's group (`rwml.worlds`, `rwml.rewards`, ...), or from
+`module:Name`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from rwml.core.errors import RwmlError, nearest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names and what they stand for. kind: the noun in messages ("reward"); group: of the entry points.
+
+    built_in: {name: module} of entries that are registered when that module is imported.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str]) -> None:
+        self.kind, self.group = kind, group
+        self._modules = dict(built_in)
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that enters a class or function under a name; a name of another entry raises RwmlError."""
+
+        def enter(entry: T) -> T:
+            known = self._entries.get(name)
+            if known is not None and _origin(known) != _origin(entry):
+                raise RwmlError(
+                    f"the {self.kind} '{name}' is registered twice, by {_origin(known)} and {_origin(entry)}",
+                    "a recipe that names it could mean either",
+                    "give one of them another name",
+                )
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def names(self) -> tuple[str, ...]:
+        """All names: those registered so far, those built in, and those of installed packages."""
+        return tuple(dict.fromkeys([*self._modules, *self._entries, *(point.name for point in self._points())]))
+
+    def get(self, name: str) -> T:
+        """The entry of that name, or of `module:Name`; RwmlError names the nearest one."""
+        if name not in self._entries and name in self._modules:
+            import_module(self._modules[name])
+        if name in self._entries:
+            return self._entries[name]
+        if ":" in name:
+            return self._imported(name, name)
+        for point in self._points():
+            if point.name == name:
+                return self._imported(name, point.value)
+        raise RwmlError(
+            f"there is no {self.kind} '{name}'",
+            f"a {self.kind} is found by its name",
+            f"{nearest(name, self.names())}; or write module:Name for one of your own",
+        )
+
+    def _points(self) -> Iterator[Any]:
+        yield from entry_points(group=self.group)
+
+    def _imported(self, name: str, path: str) -> T:
+        module, _, attribute = path.partition(":")
+        try:
+            entry: T = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise RwmlError(
+                f"the {self.kind} '{name}' cannot be imported: {error}",
+                f"a {self.kind} of your own is a name in a module that Python finds",
+                "write module:Name, and put the module's folder on PYTHONPATH",
+            ) from None
+        return entry
+
+
+def _origin(entry: object) -> str:
+    return f"{getattr(entry, '__module__', '?')}.{getattr(entry, '__qualname__', repr(entry))}"

@@ -1,0 +1,59 @@
+"""Extension points: built-in entries, decorators, `module:Name`, and an installed package's entry point."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from rwml.core.errors import RwmlError
+from rwml.core.registry import Registry
+
+
+def make() -> Registry[type]:
+    return Registry("reward", "rwml.test_rewards", {"mini": "mini_rewards"})
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with two classes, one of which an entry point names."""
+    (tmp_path / "mini_rewards.py").write_text("class Mini: ...\nclass Other: ...\n")
+    info = tmp_path / "mini_rewards-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mini-rewards\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rwml.test_rewards]\nother = mini_rewards:Other\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mini_rewards", raising=False)
+
+
+def test_a_decorator_is_all_that_an_entry_needs() -> None:
+    registry = make()
+
+    @registry.register("mine")
+    class Mine: ...
+
+    assert registry.get("mine") is Mine
+    assert registry.names() == ("mini", "mine")
+
+
+def test_entry_points_and_paths_are_found(package: None) -> None:
+    registry = make()
+    assert registry.names() == ("mini", "other")
+    assert "mini_rewards" not in sys.modules, "a name alone imports nothing"
+    assert registry.get("other").__name__ == "Other"
+    assert registry.get("mini_rewards:Mini").__name__ == "Mini"
+
+
+def test_two_entries_of_one_name_are_refused() -> None:
+    registry = make()
+    registry.register("mine")(type("A", (), {}))
+    with pytest.raises(RwmlError, match="registered twice"):
+        registry.register("mine")(type("B", (), {}))
+
+
+@pytest.mark.parametrize("name", ["othr", "mini_rewards:Nothing", "nowhere:Mini", ":x"])
+def test_what_cannot_be_found_is_said(package: None, name: str) -> None:
+    with pytest.raises(RwmlError, match=name) as error:
+        make().get(name)
+    assert error.value.fix
