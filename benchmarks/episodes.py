@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from rwml.core.prompts import next_state_text
-from rwml.core.types import Episode, Transition
+from rwml.core.types import Episode, PredictedState, Transition
 from rwml.models.language_model import LanguageModel, load_language_model, save_language_model
 from rwml.models.tiny import TinyShape, new_model
 from rwml.play.rollout import play_actor, seats_for
 from rwml.trees.objectives import group_advantages
-from rwml.world_models.questions import Answer, question_ids
+from rwml.world_models.questions import question_ids
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
 from rwml.worlds.transitions import transitions_of
@@ -39,7 +39,7 @@ class Work:
     """What one update learns from. rewards_PG: 1 where the next state is right; style: of the prompts."""
 
     transitions: list[Transition]
-    answers: list[list[Answer]]
+    answers: list[list[PredictedState]]
     rewards_PG: np.ndarray
     style: str
     source: str
@@ -74,7 +74,7 @@ class Work:
         fields = json.loads(path.read_text())
         rows = [Transition(**{**row, "history": tuple(row["history"])}) for row in fields["transitions"]]
         answers = [
-            [Answer(tuple(a["ids"]), (), a["text"], a["next_state"], a["truncated"]) for a in group]
+            [PredictedState("", a["text"], a["next_state"], a["truncated"], ids=tuple(a["ids"])) for a in group]
             for group in fields["answers"]
         ]
         return cls(rows, answers, np.array(fields["rewards"], dtype=np.float32), fields["style"], fields["source"])
@@ -157,14 +157,14 @@ def _next_states(row: Transition, group: int, rng: random.Random) -> list[str]:
     return guesses
 
 
-def _answer(lm: LanguageModel, row: Transition, text: str, tokens: int, rng: random.Random) -> Answer:
+def _answer(lm: LanguageModel, row: Transition, text: str, tokens: int, rng: random.Random) -> PredictedState:
     """An answer of `tokens` tokens, or more where the next state alone is longer; its thought is cut to fit."""
     chat = lm.chat
     bare = chat.text(next_state_text(text)) + chat.to_user[:1]
     opened = len(chat.text("<think>"))
     words = chat.text(" ".join(rng.sample([row.opening, *row.history], len(row.history) + 1)) * 2)
     ids = [*bare[:opened], *words[: max(0, tokens - len(bare))], *bare[opened:]]
-    return Answer(tuple(ids), (), chat.decode(ids), text, False)
+    return PredictedState("", chat.decode(ids), text, ids=tuple(ids))
 
 
 def describe(work: Work, lm: LanguageModel) -> dict[str, Any]:

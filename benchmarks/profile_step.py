@@ -89,7 +89,7 @@ def clocks(clock: Clock) -> Iterator[None]:
     from rwml.train import trainer
     from rwml.trees import attention as tree_attention
     from rwml.trees import forward
-    from rwml.world_models import questions as predict
+    from rwml.world_models import language
 
     reference = "update: reference pass"
 
@@ -106,7 +106,7 @@ def clocks(clock: Clock) -> Iterator[None]:
 
     with ExitStack() as stack:
         for owner, attribute, name in (
-            (predict, "question_ids", "sampling: prompts to tokens"),
+            (language, "question_ids", "sampling: prompts to tokens"),
             (SharedPrefixCache, "add_trunks", "sampling: prefill, the rest"),
             (SharedPrefixCache, "feed", "sampling: prefill, the rest"),
             (SharedPrefixCache, "step", "sampling: norms, rotary, gates, cache"),
@@ -142,7 +142,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.rewards.rewards import EmbeddingReward
     from rwml.train.batches import answer_trees
     from rwml.train.trainer import Trainer
-    from rwml.world_models.questions import ask
+    from rwml.world_models.language import LanguageWorldModel
     from rwml.worlds.registry import get_world
     from rwml.worlds.transitions import transitions_of
 
@@ -153,7 +153,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     config = TrainWmConfig(kl_weight=0.02, learning_rate=1e-30, group_size=args.group, max_new_tokens=80)
     trainer = Trainer(lm, config, folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
     sampler = Sampler(lm.model, lm.chat.stop_ids)
-    params = SamplingParams(max_new_tokens=80)
+    model = LanguageWorldModel(lm, sampler, prompts, SamplingParams(max_new_tokens=80), 10**9)
     kept = Embedder()
 
     def step(clock: Clock, number: int) -> dict[str, float]:
@@ -161,7 +161,8 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
         batch, embedder = rows[first : first + args.prompts], Embedder() if args.cold else kept
         known = embedder.stats.embedded
         with clock.part("sampling: the rest"):
-            answers = ask(lm, sampler, prompts, batch, args.group, params, generator_for("profile", number))
+            queries = [row.query for row in batch]
+            answers = model.predict(queries, args.group, generator_for("profile", number))
         with clock.part("reward: the rest"):
             flat = [answer.next_state for group in answers for answer in group]
             real = [row.next_state for row in batch for _ in range(args.group)]

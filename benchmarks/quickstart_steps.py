@@ -29,7 +29,7 @@ from reward import naive_scorer
 from rwml.core.recipe.recipe import Recipe, load_recipe
 from rwml.core.records import MetricsLog
 from rwml.core.seeds import generator_for
-from rwml.core.types import Transition
+from rwml.core.types import PredictedState, Transition
 from rwml.loading import load_embedder, load_model, load_world, player_of, sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, SamplingParams
@@ -39,7 +39,8 @@ from rwml.stages.pipeline import find_recipe
 from rwml.train.batches import answer_trees, episode_trees
 from rwml.train.trainer import Trainer
 from rwml.trees.objectives import group_advantages
-from rwml.world_models.questions import Answer, ask, question_ids
+from rwml.world_models.language import LanguageWorldModel
+from rwml.world_models.questions import question_ids
 from rwml.worlds.transitions import transitions_of
 
 PLAIN_ROWS = 16
@@ -165,7 +166,9 @@ class Steps:
         sampler: Any = GenerateSampler(self.lm) if plain else sampler_of(self.lm, self.recipe.model)
         params = SamplingParams(config.max_new_tokens, 1.0)
         generator = generator_for("answers", number)
-        answers = timed(parts, "sampling", lambda: ask(self.lm, sampler, self.prompts, batch, group, params, generator))
+        model = LanguageWorldModel(self.lm, sampler, self.prompts, params, 10**9)
+        queries = [row.query for row in batch]
+        answers = timed(parts, "sampling", lambda: model.predict(queries, group, generator))
         rewards = timed(parts, "reward", lambda: self._rewards(batch, answers, plain)).reshape(-1, group)
         if plain:
             sequences = self._sequences(batch, answers, rewards)
@@ -175,7 +178,9 @@ class Steps:
             timed(parts, "update", lambda: trainer._update(scored.trees, 0))
         return parts
 
-    def _rewards(self, batch: Sequence[Transition], answers: Sequence[Sequence[Answer]], plain: bool) -> np.ndarray:
+    def _rewards(
+        self, batch: Sequence[Transition], answers: Sequence[Sequence[PredictedState]], plain: bool
+    ) -> np.ndarray:
         tau_d = self.recipe.train_wm.tau_d or 0.2
         if plain:
             groups = [(row.next_state, [a.next_state for a in g]) for row, g in zip(batch, answers, strict=True)]

@@ -189,7 +189,7 @@ def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
     from rwml.models.language_model import load_language_model
     from rwml.models.sampling.sampler import Sampler, SamplingParams
     from rwml.play.rollout import ModelPlayer, seats_for
-    from rwml.world_models.questions import ask
+    from rwml.world_models.language import LanguageWorldModel
     from rwml.worlds.registry import get_world
     from rwml.worlds.transitions import transitions_of
 
@@ -201,7 +201,8 @@ def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
     rows = [row for one in played for row in transitions_of(one.episode, world, "train")][:count]
     if len(rows) < count:
         sys.exit(f"the model's play gave {len(rows)} transitions; ask for fewer --prompts or --steps")
-    answers = ask(lm, sampler, prompts, rows, size, SamplingParams(64), generator_for("answers", seed))
+    model = LanguageWorldModel(lm, sampler, prompts, SamplingParams(64), 10**9)
+    answers = model.predict([row.query for row in rows], size, generator_for("answers", seed))
     return [(row.next_state, [a.next_state for a in group]) for row, group in zip(rows, answers, strict=True)]
 
 

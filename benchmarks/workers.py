@@ -227,10 +227,12 @@ class RwmlSide:
         from rwml.models.sampling.sampler import Sampler, SamplingParams
         from rwml.rewards.rewards import EmbeddingReward
         from rwml.train.batches import answer_trees
-        from rwml.world_models.questions import ask
+        from rwml.world_models.language import LanguageWorldModel
 
         sampler = Sampler(self.lm.model, self.lm.chat.stop_ids)
         params = SamplingParams(max_new_tokens=self.options.max_new_tokens)
+        model = LanguageWorldModel(self.lm, sampler, self.prompts, params, 10**9)
+        queries = [row.query for row in self.work.transitions]
         Embedder().embed(["first call"])
 
         def step() -> dict[str, Any]:
@@ -238,7 +240,7 @@ class RwmlSide:
             self.number += 1
             times = [time.perf_counter()]
             generator = generator_for("bench", self.number)
-            answers = ask(self.lm, sampler, self.prompts, rows, group, params, generator)
+            answers = model.predict(queries, group, generator)
             times.append(time.perf_counter())
             # A new embedder each time: nothing that an earlier repeat embedded is known.
             reward = EmbeddingReward(Embedder(), self.options.tau_d)

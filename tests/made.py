@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, PredictedState, Query, Step, StopReason, Task, Transition
+from rwml.worlds.base import World
+from rwml.worlds.transitions import transitions_of
 
 
 def transition(name: str, task: str, verb: str = "go", knowable: bool = True, split: str = "valid_seen") -> Transition:
@@ -20,8 +22,9 @@ def transition(name: str, task: str, verb: str = "go", knowable: bool = True, sp
     )  # fmt: skip
 
 
-def answer(of: str, text: str | None, distance: float, truncated: bool = False) -> Prediction:
-    return Prediction(of, text or "", text, distance, float(distance < 0.2), truncated)
+def answer(of: str, text: str | None, distance: float, truncated: bool = False) -> PredictedState:
+    reason = "" if text is not None else "unparsed"
+    return PredictedState(of, text or "", text, truncated, reason, distance, float(distance < 0.2))
 
 
 def episode(
@@ -62,6 +65,44 @@ def teach(model: Any, rows: Sequence[tuple[Sequence[int], Sequence[int]]], steps
         model(ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+class Scripted:
+    """A world model that answers by a rule, from the query and the real next state; it notes what it was asked.
+
+    episodes: where the real next states come from.
+    """
+
+    name = "scripted"
+
+    def __init__(
+        self,
+        rule: Callable[[Query, str], str | None],
+        episodes: Iterable[Episode],
+        world: World,
+        history_steps: int = 0,
+    ) -> None:
+        self.rule, self.asked = rule, list[Query]()
+        rows = [row for e in episodes for row in transitions_of(e, world, e.task.split, history_steps)]
+        self.truths = {row.id: row.next_state for row in rows}
+
+    def predict(
+        self, queries: Sequence[Query], num_samples: int, generator: torch.Generator
+    ) -> list[list[PredictedState]]:
+        self.asked.extend(queries)
+        answers = [self.rule(query, self.truths[query.id]) for query in queries]
+        reasons = ["" if answer is not None else "unparsed" for answer in answers]
+        return [
+            [PredictedState(query.id, answer or "", answer, reason=reason)] * num_samples
+            for query, answer, reason in zip(queries, answers, reasons, strict=True)
+        ]
+
+
+def hand_episode(*exchanges: tuple[str, str], number: int = 0) -> Episode:
+    """An episode of (action, observation), without success; an action "" could not be read."""
+    steps = tuple(Step(action, action, seen, parsed=bool(action)) for action, seen in exchanges)
+    task = Task(f"train/{number}", "alfworld", "train", "pick_and_place_simple")
+    return Episode(f"e{number}", task, "hand", 0, 0, "Start.", steps, StopReason.STEP_LIMIT, False)
 
 
 MEASURE = {

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
+from rwml.core.progress import note
 from rwml.core.recipe.recipe import EmbeddingConfig, ModelConfig, Recipe
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge
 from rwml.core.run import Run
+from rwml.core.types import Episode, Transition
+from rwml.measure.examiner import Examinee, ExamSetup
+from rwml.measure.suite import MeasureSetup
 from rwml.models.embedding.embedder import Embedder
-from rwml.models.language_model import LanguageModel, load_language_model
+from rwml.models.language_model import LanguageModel, load_chat, load_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
-from rwml.play.rollout import ModelPlayer
+from rwml.play.rollout import ModelPlayer, Seat, play_seats
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
+from rwml.world_models.base import Materials, WorldModel, make_world_model
+from rwml.world_models.baselines import BASELINES
+from rwml.world_models.language import LanguageWorldModel
+from rwml.world_models.questions import too_long
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
+
+RewardChoice = str | dict[str, str]
+
+# Settings besides [measure] that measures depend on.
+MEASURED_UNDER = ("seed", "world", "model", "embedding", "collect", "transitions")
 
 
 def load_world(recipe: Recipe) -> World:
@@ -81,16 +95,111 @@ def player_of(
     return ModelPlayer(lm, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
 
 
+def world_model_of(recipe: Recipe, lm: LanguageModel, params: SamplingParams) -> LanguageWorldModel:
+    """A loaded language model as the recipe's world model."""
+    prompts = load_world(recipe).prompts(recipe.model.prompts)
+    return LanguageWorldModel(lm, sampler_of(lm, recipe.model), prompts, params, recipe.model.max_context_tokens)
+
+
+def exam_setup(recipe: Recipe) -> ExamSetup:
+    """What every arm of the recipe is examined by."""
+    world, steps, model = load_world(recipe), recipe.world.max_steps, recipe.model
+    player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+
+    def play(seats: Sequence[Seat], generator: torch.Generator) -> list[Episode]:
+        return play_seats(world, seats, recipe.evaluate.collect_policy, player, steps, generator)
+
+    def too_long_for_it(rows: Sequence[Transition]) -> frozenset[str]:
+        chat, prompts = load_chat(model.path, model.trust_remote_code), world.prompts(model.prompts)
+        return too_long(chat, prompts, rows, recipe.evaluate.max_new_tokens, model.max_context_tokens)
+
+    return ExamSetup(
+        world=world,
+        config=recipe.evaluate,
+        seed=recipe.seed,
+        history_steps=recipe.transitions.history_steps,
+        episodes_in_flight=recipe.collect.episodes_in_flight,
+        imported=recipe.collect.episodes,
+        play=play,
+        too_long=too_long_for_it,
+    )
+
+
+def examinee_of(recipe: Recipe, name: str, path: Path | None) -> Examinee:
+    """An arm to examine: the checkpoint at `path`, None = the recipe's model."""
+    config = recipe.evaluate
+
+    def load() -> tuple[WorldModel, ModelPlayer]:
+        lm = load_model(recipe.model, path)
+        model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.world_model_temperature))
+        params = SamplingParams(config.max_new_tokens, config.temperature)
+        return model, player_of(recipe, lm, params, recipe.world.max_steps, name)
+
+    return Examinee(name, load)
+
+
+def baselines_of(recipe: Recipe, training: Sequence[Transition]) -> dict[str, Callable[[], WorldModel]]:
+    """The world models that a trained one is compared with, by name. training: the rows that they learn from."""
+    materials = Materials(load_world(recipe), training)
+    return {name: partial(make_world_model, name, materials) for name in BASELINES}
+
+
+def measure_setup(recipe: Recipe) -> MeasureSetup:
+    """What all checkpoints of the recipe are measured by."""
+    config, steps = recipe.measure, recipe.world.max_steps
+    world = load_world(recipe)
+    player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+
+    def play(seats: Sequence[Seat], policy: str, generator: torch.Generator) -> list[Episode]:
+        return play_seats(world, seats, policy, player, steps, generator)
+
+    def model(lm: LanguageModel, of: World) -> LanguageWorldModel:
+        params, prompts = SamplingParams(config.max_new_tokens, config.temperature), of.prompts(recipe.model.prompts)
+        return LanguageWorldModel(lm, sampler_of(lm, recipe.model), prompts, params, recipe.model.max_context_tokens)
+
+    dumped = recipe.model_dump(mode="json")
+    return MeasureSetup(
+        config=config,
+        world=world,
+        world_options=recipe.world.options,
+        seed=recipe.seed,
+        history_steps=recipe.transitions.history_steps,
+        max_context=recipe.model.max_context_tokens,
+        imported=recipe.collect.episodes,
+        play=play,
+        model=model,
+        load=partial(load_model, recipe.model),
+        depends_on={name: dumped[name] for name in MEASURED_UNDER},
+    )
+
+
 def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
     """The embedding model, with its cache on disk."""
     return Embedder(config.path, config.prefix, config.batch_size, config.device, cache)
 
 
-def load_reward(run: Run, tau_d: float) -> KindReward:
-    """The reward that the recipe trains the world model with, under a threshold of its own."""
+def load_reward(run: Run, tau_d: float, choice: RewardChoice | None = None) -> KindReward:
+    """The reward that the recipe trains the world model with, under a threshold of its own.
+
+    choice: another reward than `train_wm.reward`.
+    """
     recipe, cache = run.recipe, run.cache_folder
     embedder, judge = lambda: load_embedder(recipe.embedding, cache), lambda: Judge(recipe.judge, cache)
-    return KindReward(recipe.train_wm.reward, embedder, tau_d, judge)
+    return KindReward(recipe.train_wm.reward if choice is None else choice, embedder, tau_d, judge)
+
+
+def load_measuring_reward(run: Run, tau_d: float) -> KindReward:
+    """The same, but the embedding reward replaces a judge's, which would be called thousands of times; in a table the
+    kinds that have another reward keep theirs."""
+    choice, kinds = run.recipe.train_wm.reward, ""
+    if not asks_judge(choice):
+        return load_reward(run, tau_d)
+    other: RewardChoice = DEFAULT_REWARD
+    if not isinstance(choice, str):
+        judged = [kind for kind, name in choice.items() if name in JUDGE_REWARDS]
+        other, kinds = choice | dict.fromkeys(judged, DEFAULT_REWARD), f" of kind {', '.join(judged)}"
+    note(f"measure: imagined next states{kinds} are scored by the embedding reward, not by the judge")
+    return load_reward(run, tau_d, other)
 
 
 def training_tau_d(run: Run) -> float:

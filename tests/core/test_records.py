@@ -15,7 +15,7 @@ import pytest
 from rwml.core import records as store
 from rwml.core.errors import RwmlError
 from rwml.core.records import MetricsLog, Parts, atomic_folder, read_json, read_records, write_json, write_records
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
 
 TASK = Task("pick/1", "alfworld", "train", "pick")
 EPISODES = [
@@ -48,9 +48,12 @@ def test_records_come_back_equal_and_typed(tmp_path: Path) -> None:
 
 
 def test_optional_fields_empty_tuples_and_no_rows(tmp_path: Path) -> None:
-    predictions = [Prediction("t1", "x", None, 2.0, 0.0), Prediction("t1", "x", "you take", 0.0, 1.0)]
-    write_records(tmp_path / "p.parquet", predictions, Prediction)
-    assert read_records(tmp_path / "p.parquet", Prediction) == predictions
+    predictions = [
+        PredictedState("t1", "x", None, distance=2.0),
+        PredictedState("t1", "x", "you take", distance=0.0, reward=1.0),
+    ]
+    write_records(tmp_path / "p.parquet", predictions, PredictedState)
+    assert read_records(tmp_path / "p.parquet", PredictedState) == predictions
     rows = [TRANSITION, replace(TRANSITION, history=(), kept=False, reason="too easy", pass_rate=0.3)]
     write_records(tmp_path / "t.parquet", rows, Transition)
     assert read_records(tmp_path / "t.parquet", Transition) == rows

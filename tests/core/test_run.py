@@ -15,7 +15,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import Parts, file_hash, folder_hash, read_json, write_json, write_records
 from rwml.core.run import CHAIN, OUTPUTS, Run, read_manifest
-from rwml.core.types import Prediction, Task
+from rwml.core.types import PredictedState, Task
 
 
 def _recipe(out: Path, **sections: Any) -> Recipe:
@@ -206,7 +206,7 @@ from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.run import Run
 from rwml.core.progress import progress
 from rwml.core.records import Parts
-from rwml.core.types import Prediction
+from rwml.core.types import PredictedState
 
 manifest.NOTE_EVERY_S = 0.0
 run = Run.open(parse_recipe({"name": "r", "out": sys.argv[1]}))
@@ -214,7 +214,7 @@ with run.stage("collect", sections=["collect"]) as stage, progress("x", 4) as ba
     parts = Parts(run.folder / "episodes")
     for i in range(4):
         if not parts.done(i):
-            parts.write(i, [Prediction(f"t{i}", "text", None, i / 3, 1.0)], Prediction)
+            parts.write(i, [PredictedState(f"t{i}", "text", None, distance=i / 3, reward=1.0)], PredictedState)
             run.metrics.append({"stage": "collect", "step": i})
             time.sleep(0.1)
         bar.advance()
@@ -240,4 +240,9 @@ def test_kill_9_and_the_same_command_end_in_the_same_files(tmp_path: Path) -> No
     record = read_manifest(tmp_path / "cut")["stages"]["collect"]
     assert (record["state"], record["attempts"], record["counts"]) == ("done", 3, {"parts": 4})
     assert record["seconds"] >= 0.4  # a tenth for each part, whichever attempt wrote it
-    assert [p.transition for p in Parts(tmp_path / "cut" / "episodes").read(Prediction, 4)] == ["t0", "t1", "t2", "t3"]
+    assert [p.transition for p in Parts(tmp_path / "cut" / "episodes").read(PredictedState, 4)] == [
+        "t0",
+        "t1",
+        "t2",
+        "t3",
+    ]

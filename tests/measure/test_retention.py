@@ -25,7 +25,7 @@ from rwml.measure.retention import (
 )
 from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.world_models.language import WorldModel
+from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import World
 
@@ -77,7 +77,7 @@ def test_the_state_in_a_label_is_found(lm: LanguageModel, rows: list[Transition]
 def test_transitions_against_separate_passes(lm: LanguageModel, rows: list[Transition], world: World) -> None:
     params = SamplingParams(max_new_tokens=24, temperature=0.0)
     limit = max(len(question_ids(lm.chat, world.prompts("brief"), row)) for row in rows[:-1]) + 40
-    model = WorldModel(lm, sampler_of(lm, ModelConfig()), world, "brief", params, limit)
+    model = LanguageWorldModel(lm, sampler_of(lm, ModelConfig()), world.prompts("brief"), params, limit)
     found = measure_transitions(model, rows, torch.Generator().manual_seed(0), 100)
     assert found["n"] + found["too_long"] == len(rows)
     assert found["n"] > 5

@@ -15,8 +15,8 @@ from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import write_records
 from rwml.core.run import Run
 from rwml.core.types import Episode, Step
-from rwml.loading import load_reward
-from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge
+from rwml.loading import load_measuring_reward, measure_setup
+from rwml.measure.suite import KeptMeasures, MeasureContext
 
 JUDGE = {"base_url": "http://127.0.0.1:9/v1", "model": "a-judge"}
 
@@ -31,7 +31,8 @@ def write(folder: Path, *episodes: Episode) -> None:
 
 
 def measuring(recipe: Recipe) -> MeasureContext:
-    return MeasureContext(recipe, recipe.folder / "measures", load_reward(without_judge(Run.peek(recipe)), 0.4), 0.4)
+    reward = load_measuring_reward(Run.peek(recipe), 0.4)
+    return MeasureContext(measure_setup(recipe), recipe.folder / "measures", reward)
 
 
 def imported(tmp_path: Path, **measure: Any) -> MeasureContext:

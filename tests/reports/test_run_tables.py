@@ -13,7 +13,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.records import write_json
 from rwml.core.run import Run
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
 from rwml.reports import formats
 from rwml.reports import run_tables as report_tables
@@ -45,8 +45,8 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
     ]
     right = {row.id: int(row.verb[-2:]) < tools // 2 for row in asked} | {row.id: True for row in users}
 
-    def said(row: Transition, hit: bool) -> Prediction:
-        return Prediction(row.id, "x", "x", 0.0 if hit else 0.6, 1.0 if hit else 0.4)
+    def said(row: Transition, hit: bool) -> PredictedState:
+        return PredictedState(row.id, "x", "x", distance=0.0 if hit else 0.6, reward=1.0 if hit else 0.4)
 
     rows = asked + users
     answers = [SeedPredictions("model", "test", 0, [said(row, False) for row in rows])]

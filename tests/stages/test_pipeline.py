@@ -22,7 +22,7 @@ from rwml.core.records import Parts, read_episodes, read_json, read_records, wri
 from rwml.core.run import CHAIN, OUTPUTS, Run
 from rwml.core.seeds import share_of
 from rwml.core.text import same_text
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
 from rwml.loading import training_tau_d
 from rwml.measure import examiner as examine
 from rwml.models.language_model import load_language_model
@@ -126,7 +126,7 @@ def test_the_filter_keeps_or_drops_every_transition_with_a_reason(done: Run) -> 
     assert [replace(row, pass_rate=-1.0, kept=True, reason="") for row in rows] == before
 
     parts = Parts(done.folder / "predictor" / "predictions")
-    predictions = parts.read(Prediction, len(list(parts.folder.iterdir())))
+    predictions = parts.read(PredictedState, len(list(parts.folder.iterdir())))
     hits: Counter[str] = Counter()
     for prediction in predictions:
         hits[prediction.transition] += prediction.distance < figures["tau_d"]
@@ -174,7 +174,7 @@ def test_evaluation_asks_every_arm_the_same(done: Run) -> None:
         rows = read_records(folder / f"transitions-{split}.parquet", Transition)
         assert {row.task.split("/")[0] for row in rows} == {split}
         for arm in ("model", "world_model", "policy"):
-            predictions = Parts(folder / arm / f"predictions-{split}-0").read(Prediction, 1)
+            predictions = Parts(folder / arm / f"predictions-{split}-0").read(PredictedState, 1)
             assert [p.transition for p in predictions] == [row.id for row in rows]
             assert all(p.reward == (p.distance < 0.6) for p in predictions)
             episodes = Parts(folder / arm / f"episodes-{split}-0").read(Episode, 1)
@@ -182,7 +182,7 @@ def test_evaluation_asks_every_arm_the_same(done: Run) -> None:
             asked, played = asked + len(predictions), played + len(episodes)
         train = [row for row in read_records(done.folder / "transitions.parquet", Transition) if row.split == "train"]
         frequent, copied = (
-            read_records(folder / name / f"predictions-{split}.parquet", Prediction)
+            read_records(folder / name / f"predictions-{split}.parquet", PredictedState)
             for name in ("most_frequent", "copy_last")
         )
         guess = MostFrequent(train)

@@ -14,7 +14,7 @@ import pytest
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import Parts, read_json, read_records, write_json, write_records
 from rwml.core.run import OUTPUTS, Run
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
 from rwml.reports import formats
 from rwml.reports.plots import Panel, curve_svg, moving_average, write_png
@@ -68,21 +68,23 @@ def play(world: Any, task: Task, policy: str, number: int, seed: int) -> Episode
     return Episode(name, task, policy, number, seed, opening, tuple(steps), stop, env.success)
 
 
-def predict(row: Transition, pool: list[Transition], skill: float, seed: int) -> Prediction:
+def predict(row: Transition, pool: list[Transition], skill: float, seed: int) -> PredictedState:
     """The truth with probability `skill`, else another row's next state; now and then something unreadable."""
     chance = random.Random(f"{row.id}/{seed}/{skill}")
     if chance.random() < 0.05:
-        return Prediction(row.id, "<think>hm", None, 2.0, 0.0, truncated=True)
+        return PredictedState(row.id, "<think>hm", None, truncated=True, distance=2.0)
     same_verb = [other for other in pool if other.verb == row.verb]
     return score(row, row.next_state if chance.random() < skill else chance.choice(same_verb).next_state)
 
 
-def score(row: Transition, answer: str | None) -> Prediction:
+def score(row: Transition, answer: str | None) -> PredictedState:
     """The distance of letters in the place of the embedding's."""
     if answer is None:
-        return Prediction(row.id, "", None, 2.0, 0.0)
+        return PredictedState(row.id, "", None, distance=2.0)
     distance = 1.0 - difflib.SequenceMatcher(None, answer, row.next_state, autojunk=False).ratio()
-    return Prediction(row.id, f"<next_state>{answer}</next_state>", answer, distance, float(distance < 0.2))
+    return PredictedState(
+        row.id, f"<next_state>{answer}</next_state>", answer, distance=distance, reward=float(distance < 0.2)
+    )
 
 
 def prepare(run: Run, size: Size) -> None:
@@ -153,7 +155,7 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
                     said = [predict(row, rows, skill, seed) for row in rows]
                     won = [play(world, task, policy, seed, 100 * seed + i) for i, task in enumerate(tasks)]
                     folder = run.folder / "evaluation" / arm
-                    Parts(folder / f"predictions-{split}-{seed}").write(0, said, Prediction)
+                    Parts(folder / f"predictions-{split}-{seed}").write(0, said, PredictedState)
                     Parts(folder / f"episodes-{split}-{seed}").write(0, won, Episode)
                     answers.append(SeedPredictions(arm, split, seed, said))
                     plays.append(SeedEpisodes(arm, split, seed, won))
@@ -161,7 +163,7 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
             answers, plays, transitions, 0.2, world.inefficient, baselines=BASELINES, num_samples=300
         )
         write_json(run.folder / "eval.json", figures)
-        stage.counts["unparsed answers"] = sum(p.answer is None for a in answers for p in a.predictions)
+        stage.counts["unparsed answers"] = sum(p.next_state is None for a in answers for p in a.predictions)
 
 
 def text_of(page: str) -> str:
@@ -333,11 +335,11 @@ def test_texts_of_the_world_are_inert(tmp_path: Path) -> None:
     episode = Episode("e", task, "model", 0, 0, DIFFICULT, (step,), StopReason.ERROR, False, DIFFICULT)
     row = Transition("t", "e", task.id, "valid_seen", 0, DIFFICULT, (DIFFICULT,) * 2, DIFFICULT, DIFFICULT, "text",
                      DIFFICULT, True, True, 0.5, False, DIFFICULT)  # fmt: skip
-    said = Prediction("t", DIFFICULT, f"{DIFFICULT} <img src=x>", 0.5, 0.0)
+    said = PredictedState("t", DIFFICULT, f"{DIFFICULT} <img src=x>", distance=0.5)
     write_records(run.folder / "filtered.parquet", [row], Transition)
     write_records(run.folder / "evaluation/transitions-valid_seen.parquet", [row], Transition)
     for arm in ("model", "world_model", "policy"):
-        Parts(run.folder / "evaluation" / arm / "predictions-valid_seen-0").write(0, [said], Prediction)
+        Parts(run.folder / "evaluation" / arm / "predictions-valid_seen-0").write(0, [said], PredictedState)
         Parts(run.folder / "evaluation" / arm / "episodes-valid_seen-0").write(0, [episode], Episode)
     arms = ("model", "world_model", "policy")
     answers = [SeedPredictions(arm, "valid_seen", 0, [said]) for arm in arms]

@@ -12,7 +12,7 @@ import pytest
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
-from rwml.core.types import Prediction, Transition
+from rwml.core.types import PredictedState, Transition
 from rwml.rewards.rewards import RougeReward
 from rwml.stages import evaluate
 from rwml.stages.pipeline import run_all
@@ -35,10 +35,10 @@ def test_rouge_from_the_filter_to_the_evaluation(
     evaluate.run(run)
 
     rows = {row.id: row for row in read_records(run.folder / "filtered.parquet", Transition)}
-    guesses = Parts(run.folder / "predictor" / "predictions").read(Prediction, 1)
+    guesses = Parts(run.folder / "predictor" / "predictions").read(PredictedState, 1)
     assert len(guesses) == sum(row.pass_rate >= 0 for row in rows.values()) * run.recipe.filter.num_predictions
     asked = read_records(next((run.folder / "evaluation").glob("transitions-*.parquet")), Transition)
-    answers = Parts(next((run.folder / "evaluation" / "world_model").glob("predictions-*"))).read(Prediction, 1)
+    answers = Parts(next((run.folder / "evaluation" / "world_model").glob("predictions-*"))).read(PredictedState, 1)
     for known, predictions in ((rows, guesses), ({row.id: row for row in asked}, answers)):
         real = [known[one.transition].next_state for one in predictions]
         distances, rewards = score(RougeReward(), [one.answer for one in predictions], real)
@@ -92,9 +92,9 @@ def test_a_judge_from_the_filter_to_the_evaluation(
     evaluate.run(run)
 
     rows = {row.id: row for row in read_records(run.folder / "filtered.parquet", Transition)}
-    guesses = Parts(run.folder / "predictor" / "predictions").read(Prediction, 1)
+    guesses = Parts(run.folder / "predictor" / "predictions").read(PredictedState, 1)
     asked = read_records(next((run.folder / "evaluation").glob("transitions-*.parquet")), Transition)
-    answers = Parts(next((run.folder / "evaluation" / "world_model").glob("predictions-*"))).read(Prediction, 1)
+    answers = Parts(next((run.folder / "evaluation" / "world_model").glob("predictions-*"))).read(PredictedState, 1)
     for known, predictions in ((rows, guesses), ({row.id: row for row in asked}, answers)):
         judged = [_by_jury(one.answer, known[one.transition].next_state) for one in predictions]
         assert [one.distance for one in predictions] == [distance for distance, _, _ in judged]
@@ -106,7 +106,7 @@ def test_a_judge_from_the_filter_to_the_evaluation(
     of_evaluation = [
         path for arm in ("model", "world_model") for path in (run.folder / "evaluation" / arm).glob("predictions-*")
     ]
-    every = [one for path in of_evaluation for one in Parts(path).read(Prediction, 1)]
+    every = [one for path in of_evaluation for one in Parts(path).read(PredictedState, 1)]
     counted = sum(one.answer is not None and one.distance == 2 for one in every)
     assert stages["evaluate"]["counts"]["failed judgements"] == counted
     lines = [line for line in run.metrics.read() if line["stage"] == "train_wm"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rwml.core.recipe.recipe import GrpoConfig
-from rwml.core.types import Episode, StopReason, Transition
+from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.play.rollout import ModelPlayer, SampledEpisode, seats_for
@@ -19,7 +19,7 @@ from rwml.train.batches import answer_trees, episode_trees, epochs_of, label_tre
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, token_losses
 from rwml.trees.tree import Tree, pack
-from rwml.world_models.questions import Answer, label_ids, question_ids
+from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import Prompts, World
 
 ONCE = GrpoConfig()
@@ -58,11 +58,11 @@ def assert_sums(trees: Sequence[Tree], paths: Sequence[Path]) -> None:
             assert np.isnan(tree.old_logp[token])  # the trainer's business
 
 
-def answer_of(lm: LanguageModel, text: str, length: int) -> Answer:
+def answer_of(lm: LanguageModel, text: str, length: int) -> PredictedState:
     """`length` tokens of an answer, with log-probabilities -0.1, -0.2, ..."""
     ids = tuple(lm.chat.text(text)[:length])
     assert len(ids) == length
-    return Answer(ids, tuple(-0.1 * (n + 1) for n in range(length)), text, None, False)
+    return PredictedState("", text, None, ids=ids)
 
 
 def test_answer_trees_by_hand(lm: LanguageModel, world: World, rows: list[Transition]) -> None:

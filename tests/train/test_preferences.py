@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rwml.core.recipe.recipe import GrpoConfig, ModelConfig
 from rwml.core.records import MetricsLog
-from rwml.core.types import Transition
+from rwml.core.types import PredictedState, Transition
 from rwml.loading import load_model
 from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.train.preferences import (
@@ -27,18 +27,18 @@ from rwml.train.preferences import (
 from rwml.train.trainer import Batch, Trainer
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.tree import Tree, TreeBuilder, pack
-from rwml.world_models.questions import Answer, label_ids, question_ids
+from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import World
 
 BETA = 0.7
 
 
-def guess_of(lm: LanguageModel, text: str, next_state: str | None, stop: bool = True) -> Answer:
+def guess_of(lm: LanguageModel, text: str, next_state: str | None, stop: bool = True) -> PredictedState:
     ids = (*lm.chat.text(text), *(lm.chat.to_user[:1] if stop else ()))
-    return Answer(ids, (0.0,) * len(ids), text, next_state, not stop)
+    return PredictedState("", text, next_state, not stop, ids=ids)
 
 
-def guesses_for(lm: LanguageModel, rows: Sequence[Transition]) -> list[Answer]:
+def guesses_for(lm: LanguageModel, rows: Sequence[Transition]) -> list[PredictedState]:
     """One answer each: wrong, wrong from the middle on, unparsed, cut off, with thinking, right, and so on."""
     made = []
     for number, row in enumerate(rows):

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from rwml.core.seeds import generator_for
 from rwml.core.types import Transition
 from rwml.play.rollout import play_actor, seats_for
-from rwml.world_models.baselines import BASELINES, MostFrequent, baseline_answers, copy_last
+from rwml.world_models.base import Materials, make_world_model
+from rwml.world_models.baselines import BASELINES, CopyLast, MostFrequent
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 
@@ -35,18 +37,18 @@ def masked() -> Any:
 
 
 def test_copy_last_takes_the_last_identical_action(masked: Any) -> None:
-    told = ("look", "A pen.", "open box", "It is empty.", "look", "Nothing.", "open bin", "A can.")
-    assert copy_last(masked, row("look", "?", *told)) == "Nothing."
-    assert copy_last(masked, row("open box", "?", *told)) == "It is empty."
-    assert copy_last(masked, row("open  box", "?", *told)) is None, "another text is another action"
-    assert copy_last(masked, row("A can.", "?", *told)) is None, "observations are no actions"
-    assert copy_last(masked, row("look", "?")) is None
+    history = ("look", "A pen.", "open box", "It is empty.", "look", "Nothing.", "open bin", "A can.")
+    assert CopyLast(masked).next_state(row("look", "?", *history)) == "Nothing."
+    assert CopyLast(masked).next_state(row("open box", "?", *history)) == "It is empty."
+    assert CopyLast(masked).next_state(row("open  box", "?", *history)) is None, "another text is another action"
+    assert CopyLast(masked).next_state(row("A can.", "?", *history)) is None, "observations are no actions"
+    assert CopyLast(masked).next_state(row("look", "?")) is None
 
 
 def test_copy_last_answers_in_the_form_that_is_asked_for(masked: Any) -> None:
-    told = ("get_user 7", '{"age": 42}', "Hello 1", "Hi 2")
-    assert copy_last(masked, row("get_user 7", "?", *told, kind="tool")) == '{"age": ##}'
-    assert copy_last(masked, row("Hello 1", "?", *told, kind="user")) == "Hi 2"
+    history = ("get_user 7", '{"age": 42}', "Hello 1", "Hi 2")
+    assert CopyLast(masked).next_state(row("get_user 7", "?", *history, kind="tool")) == '{"age": ##}'
+    assert CopyLast(masked).next_state(row("Hello 1", "?", *history, kind="user")) == "Hi 2"
 
 
 def test_most_frequent_by_hand() -> None:
@@ -57,21 +59,24 @@ def test_most_frequent_by_hand() -> None:
         row("find 1", "{}", kind="tool"),
     ]  # fmt: skip
     frequent = MostFrequent(training)
-    assert frequent.answer(row("go z", "?")) == "A desk."
-    assert frequent.answer(row("open z", "?")) == "A pen.", "once each: the first seen"
-    assert frequent.answer(row("close z", "?")) == "Nothing happens.", "3 of the 7 texts"
-    assert frequent.answer(row("close z", "?", kind="tool")) == "{}"
-    assert frequent.answer(row("go z", "?", kind="tool")) == "{}", "this verb was never a tool's"
-    assert frequent.answer(row("go z", "?", kind="user")) is None
-    assert MostFrequent([]).answer(row("go z", "?")) is None
+    assert frequent.next_state(row("go z", "?")) == "A desk."
+    assert frequent.next_state(row("open z", "?")) == "A pen.", "once each: the first seen"
+    assert frequent.next_state(row("close z", "?")) == "Nothing happens.", "3 of the 7 texts"
+    assert frequent.next_state(row("close z", "?", kind="tool")) == "{}"
+    assert frequent.next_state(row("go z", "?", kind="tool")) == "{}", "this verb was never a tool's"
+    assert frequent.next_state(row("go z", "?", kind="user")) is None
+    assert MostFrequent([]).next_state(row("go z", "?")) is None
 
 
 def test_dropped_rows_count_and_other_splits_do_not(masked: Any) -> None:
     training = [replace(row("go a", "easy"), kept=False, reason="too easy")] * 2
     training += [row("go b", "hard")] + [row("go c", "held out", split="valid")] * 5
     asked = [row("go z", "?", "go z", "seen"), row("go y", "?")]
-    answers = baseline_answers(masked, training, asked)
-    assert answers == {"copy_last": ["seen", None], "most_frequent": ["easy", "easy"]}
+    models = [make_world_model(name, Materials(masked, training)) for name in BASELINES]
+    groups = {model.name: model.predict([row.query for row in asked], 2, generator_for("x")) for model in models}
+    answers = {name: [[state.next_state for state in group] for group in of_model] for name, of_model in groups.items()}
+    assert answers == {"copy_last": [["seen"] * 2, [None] * 2], "most_frequent": [["easy"] * 2] * 2}
+    assert [state.reason for [state, _] in groups["copy_last"]] == ["", "unknown"]
     assert tuple(answers) == BASELINES
 
 
@@ -80,8 +85,8 @@ def test_copies_of_real_games_are_those_of_a_forward_scan(world: World) -> None:
     repeated = 0
     for episode in episodes:
         last: dict[str, str] = {}
-        for row, step in zip(transitions_of(episode, world, "train"), episode.steps, strict=True):
-            assert copy_last(world, row) == last.get(step.action)
+        for of_step, step in zip(transitions_of(episode, world, "train"), episode.steps, strict=True):
+            assert CopyLast(world).next_state(of_step.query) == last.get(step.action)
             repeated += step.action in last
             last[step.action] = step.observation
     assert 10 < repeated < sum(len(episode.steps) for episode in episodes)

@@ -20,7 +20,8 @@ from rwml.models.tiny import TEMPLATE
 from rwml.play.demonstrations import conversation, expert_episodes
 from rwml.play.rollout import ModelPlayer, seats_for
 from rwml.train.batches import label_trees
-from rwml.world_models.questions import ask, label_ids, question_ids
+from rwml.world_models.language import LanguageWorldModel
+from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import World
 
 OPENED = TEMPLATE.replace("'<|assistant|>' }}{% endif %}", "'<|assistant|><think>\\n' }}{% endif %}")
@@ -94,9 +95,12 @@ def test_next_states_are_read_after_the_thought(
     pairs = zip(asked, said, strict=True)
     teach(lm.model, [(question_ids(lm.chat, prompts, row), lm.chat.text(text) + stop) for row, text in pairs])
     sampler = Sampler(lm.model, lm.chat.stop_ids)
-    answers = [one for [one] in ask(lm, sampler, prompts, asked, 1, GREEDY, torch.Generator())]
-    assert [(answer.text, answer.next_state) for answer in answers] == list(said.items())
-    [[cut]] = ask(lm, sampler, prompts, asked[2:], 1, cut_before_the_stop(lm, said), torch.Generator())
+    model = LanguageWorldModel(lm, sampler, prompts, GREEDY, 1000)
+    queries = [row.query for row in asked]
+    states = [state for [state] in model.predict(queries, 1, torch.Generator())]
+    assert [(state.text, state.next_state) for state in states] == list(said.items())
+    short = replace(model, params=cut_before_the_stop(lm, said))
+    [[cut]] = short.predict(queries[2:], 1, torch.Generator())
     assert (cut.text, cut.next_state, cut.truncated) == (list(said)[2], None, True)
 
 

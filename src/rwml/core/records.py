@@ -47,7 +47,7 @@ __all__ = [
 T = TypeVar("T")
 
 # Raised when a field of that record, or of one nested in it, is added, removed or changes its meaning.
-SCHEMA_VERSIONS = {"Task": 1, "Step": 1, "Episode": 1, "Transition": 1, "Prediction": 1}
+SCHEMA_VERSIONS = {"Task": 1, "Step": 1, "Episode": 1, "Transition": 1, "PredictedState": 1}
 
 _RECORD_KEY, _VERSION_KEY = b"rwml.record", b"rwml.schema_version"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -92,14 +93,60 @@ class Transition:
     kept: bool = True
     reason: str = ""
 
+    @property
+    def query(self) -> Query:
+        """The question that this row asks a world model: all but what really came."""
+        return Query(
+            self.id,
+            self.opening,
+            self.history,
+            self.action,
+            self.kind,
+            self.verb,
+            self.task,
+            self.episode,
+            self.step,
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """One world-model answer to one transition. text: all that was written; answer: inside the tag, or None."""
+class Query:
+    """The question to a world model: what comes of `action` after `opening` and `history`?
+
+    id: of the transition that it asks about, "" for a question of one's own. opening, history, action, kind, verb: as
+    in `Transition`. task, episode, step: where the question comes from; only the real engine needs them. A query does
+    not hold the real next state, so that no world model can look at it.
+    """
+
+    id: str
+    opening: str
+    history: tuple[str, ...]
+    action: str
+    kind: str = "text"
+    verb: str = ""
+    task: str = ""
+    episode: str = ""
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedState:
+    """One answer of a world model to one query.
+
+    transition: id of the query. text: all that was written. next_state: what is predicted, None where nothing is, with
+    the reason in `reason` (`unparsed`, `context limit`, ...). truncated: the answer reached its limit of tokens.
+    distance: the sim-to-real gap within [0, 2], infinite until a reward has scored it; reward: as scored.
+    prompt_tokens, completion_tokens: what the answer cost, 0 for world models without tokens. ids: the sampled tokens
+    with the stop token, where a language model of this process wrote them and they are still needed.
+    """
 
     transition: str
     text: str
-    answer: str | None
-    distance: float
-    reward: float
+    next_state: str | None
     truncated: bool = False
+    reason: str = ""
+    distance: float = math.inf
+    reward: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ids: tuple[int, ...] = ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from rwml.core.records import read_episodes, read_records
 from rwml.core.run import Run
-from rwml.core.types import Prediction
+from rwml.core.types import PredictedState
 from rwml.models.chat import ChatFormat
 
 Cost = dict[str, float]
@@ -58,7 +58,7 @@ def _trained(row: Mapping[str, Any], updates: int) -> float:
 
 def _predicted(folder: Path) -> list[str]:
     paths = sorted(folder.glob("[0-9]*.parquet"))
-    return [prediction.text for path in paths for prediction in read_records(path, Prediction)]
+    return [prediction.text for path in paths for prediction in read_records(path, PredictedState)]
 
 
 def _tokens(chat: ChatFormat, texts: Sequence[str]) -> int:

@@ -1,30 +1,49 @@
-"""Examining checkpoints: the same held-out tasks and transitions for each, asked and played under the same seeds."""
+"""Examining arms: the same held-out tasks and transitions for each, asked and played under the same seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rwml.core.errors import RwmlError
 from rwml.core.progress import Bar
-from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.recipe import EvaluateConfig
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
-from rwml.core.types import Episode, Prediction, Task, Transition
+from rwml.core.types import Episode, PredictedState, Task, Transition
 from rwml.exchange.imported import imported_episodes
-from rwml.loading import load_model, load_player, load_world, player_of
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
-from rwml.models.language_model import load_chat
-from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import ModelPlayer, play_seats, seats_for
+from rwml.play.rollout import ModelPlayer, Seat, seats_for
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.baselines import baseline_answers
-from rwml.world_models.questions import Answer, ask, too_long
+from rwml.world_models.base import WorldModel, first_of_each, scored
+from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 
 PREDICTIONS_IN_FLIGHT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ExamSetup:
+    """What every arm of a run is examined by.
+
+    seed: of the run. history_steps: H of the held-out transitions, 0 = all. imported: folder of the episodes that they
+    are cut from; "" = they are played. play: plays seats by the policy that also collected (the model before training).
+    too_long: ids of the rows that the model cannot read and answer.
+    """
+
+    world: World
+    config: EvaluateConfig
+    seed: int
+    history_steps: int
+    episodes_in_flight: int
+    imported: str
+    play: Callable[[Sequence[Seat], torch.Generator], list[Episode]]
+    too_long: Callable[[Sequence[Transition]], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,167 +65,155 @@ class HeldOut:
         return len(self.rows), sum(map(len, self.tasks.values()))
 
 
-def held_out(recipe: Recipe, folder: Path, draw: int | None = None) -> HeldOut:
-    """The recipe's held-out tasks and transitions; transitions that are cut already are read back from `folder`.
+def held_out(setup: ExamSetup, folder: Path, draw: int | None = None) -> HeldOut:
+    """The held-out tasks and transitions; transitions that are cut already are read back from `folder`.
 
-    draw: seed of the draw of `evaluate.num_tasks` tasks; None = the recipe's. RwmlError where no transition is there.
+    draw: seed of the draw of `evaluate.num_tasks` tasks; None = the run's. RwmlError for splits without a transition.
     """
-    tasks = {split: _tasks(recipe, split, recipe.seed if draw is None else draw) for split in recipe.evaluate.splits}
-    cut = {split: _transitions(recipe, folder, split, tasks[split]) for split in recipe.evaluate.splits}
-    transitions, long = _readable(recipe, cut)
+    splits = setup.config.splits
+    tasks = {split: _tasks(setup, split, setup.seed if draw is None else draw) for split in splits}
+    cut = {split: _transitions(setup, folder, split, tasks[split]) for split in splits}
+    long = setup.too_long([row for rows in cut.values() for row in rows])
+    transitions = {split: [row for row in rows if row.id not in long] for split, rows in cut.items()}
     if not any(transitions.values()):
         raise RwmlError(
-            f"there is no held-out transition in the splits {', '.join(recipe.evaluate.splits)}",
+            f"the splits {', '.join(splits)} hold no transition to examine by",
             "a world model is measured by its answers to them",
             "set evaluate.splits to splits that the world has tasks of, or the imported episodes belong to",
         )
-    return HeldOut(tasks, transitions, long)
+    return HeldOut(tasks, transitions, len(long))
 
 
-def _tasks(recipe: Recipe, split: str, draw: int) -> list[Task]:
-    tasks = load_world(recipe).tasks(split)
-    wanted = recipe.evaluate.num_tasks
+def _tasks(setup: ExamSetup, split: str, draw: int) -> list[Task]:
+    tasks = setup.world.tasks(split)
+    wanted = setup.config.num_tasks
     if not wanted or wanted >= len(tasks):
         return tasks
     picked = numpy_for(draw, "evaluate", "tasks", split).permutation(len(tasks))[:wanted]
     return [tasks[index] for index in sorted(picked)]
 
 
-def _transitions(recipe: Recipe, folder: Path, split: str, tasks: Sequence[Task]) -> list[Transition]:
+def _transitions(setup: ExamSetup, folder: Path, split: str, tasks: Sequence[Task]) -> list[Transition]:
     """Held-out transitions: whole episodes, until there are as many as wanted."""
-    wanted = recipe.evaluate.num_transitions
+    wanted = setup.config.num_transitions
     path = folder / f"transitions-{split}.parquet"
     if path.exists():
         return read_records(path, Transition)
-    world = load_world(recipe)
     rows: list[Transition] = []
-    for episode in _episodes(recipe, split, tasks):
-        rows.extend(transitions_of(episode, world, split, recipe.transitions.history_steps))
+    for episode in _episodes(setup, split, tasks):
+        rows.extend(transitions_of(episode, setup.world, split, setup.history_steps))
         if wanted and len(rows) >= wanted:
             break
     write_records(path, rows, Transition)
     return rows
 
 
-def _readable(recipe: Recipe, cut: Mapping[str, list[Transition]]) -> tuple[dict[str, list[Transition]], int]:
-    """The rows that the model can read and answer, the same for every arm; and how many it cannot."""
-    model, rows = recipe.model, [row for rows in cut.values() for row in rows]
-    chat, prompts = load_chat(model.path, model.trust_remote_code), load_world(recipe).prompts(model.prompts)
-    long = too_long(chat, prompts, rows, recipe.evaluate.max_new_tokens, model.max_context_tokens)
-    return {split: [row for row in rows if row.id not in long] for split, rows in cut.items()}, len(long)
-
-
-def _episodes(recipe: Recipe, split: str, tasks: Sequence[Task]) -> Iterator[Episode]:
+def _episodes(setup: ExamSetup, split: str, tasks: Sequence[Task]) -> Iterator[Episode]:
     """The episodes that held-out transitions are cut from: the imported ones of the world and split, or else one of
-    every task, played by the policy that also collected (the model before training)."""
-    steps = recipe.world.max_steps
-    if recipe.collect.episodes:
-        name = load_world(recipe).name
-        there = [e for e in imported_episodes(recipe.collect.episodes, split) if e.task.world == name]
+    every task."""
+    if setup.imported:
+        episodes = [e for e in imported_episodes(setup.imported, split) if e.task.world == setup.world.name]
         # Logs stand in an order that means something; the first ones of this order are a fair sample.
-        yield from sorted(there, key=lambda episode: lot(episode.task.id))
+        yield from sorted(episodes, key=lambda episode: lot(episode.task.id))
         return
-    player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
-    for index, chunk in enumerate(
-        _chunks(seats_for(tasks, 1, seed_of(recipe.seed, "evaluate", "transitions")), recipe.collect.episodes_in_flight)
-    ):
-        generator = generator_for(recipe.seed, "evaluate", "transitions", split, index)
-        yield from play_seats(load_world(recipe), chunk, recipe.evaluate.collect_policy, player, steps, generator)
+    seats = seats_for(tasks, 1, seed_of(setup.seed, "evaluate", "transitions"))
+    for index, chunk in enumerate(_chunks(seats, setup.episodes_in_flight)):
+        yield from setup.play(chunk, generator_for(setup.seed, "evaluate", "transitions", split, index))
 
 
-def ask_baselines(
-    recipe: Recipe,
-    folder: Path,
-    training: Sequence[Transition],
-    transitions: Mapping[str, Sequence[Transition]],
-    reward: KindReward,
-) -> list[SeedPredictions]:
-    """Every baseline's answers, asked once and entered under every seed, so that each row of a model has a partner.
+@dataclass(frozen=True, slots=True)
+class Examinee:
+    """One arm: a world model, and a policy where it also plays (None: it is asked only).
 
-    They are written to `folder`/<baseline>/predictions-<split>.parquet.
+    load: makes both; it is called when the first part that is not done needs them.
     """
-    result: list[SeedPredictions] = []
-    for split, rows in transitions.items():
-        told = baseline_answers(load_world(recipe), training, rows)
-        for name, texts in told.items():
-            given = [Answer((), (), text or "", text, False) for text in texts]
-            predictions = _scored(reward, rows, given)
-            write_records(folder / name / f"predictions-{split}.parquet", predictions, Prediction)
-            result += [SeedPredictions(name, split, seed, predictions) for seed in recipe.evaluate.seeds]
-    return result
 
-
-def _scored(reward: KindReward, rows: Sequence[Transition], given: Sequence[Answer]) -> list[Prediction]:
-    """Answers with their distances and rewards; the same for models and baselines."""
-    distances, rewards = reward.score([answer.next_state for answer in given], rows)
-    return [
-        Prediction(row.id, answer.text, answer.next_state, float(distance), float(points), answer.truncated)
-        for row, answer, distance, points in zip(rows, given, distances, rewards, strict=True)
-    ]
+    name: str
+    load: Callable[[], tuple[WorldModel, ModelPlayer | None]]
 
 
 class Examiner:
-    """One arm under examination; every part that is done lies in its folder and is not done again.
+    """Examines arms of a run. Every part that is done lies in the arm's folder and is not done again."""
 
-    path: its checkpoint, None for the recipe's model; folder: for its answers and episodes.
-    """
+    def __init__(self, setup: ExamSetup, items: HeldOut, reward: KindReward, bar: Bar) -> None:
+        self.setup, self.items, self.reward, self.bar = setup, items, reward, bar
 
-    def __init__(self, recipe: Recipe, arm: str, path: Path | None, folder: Path, reward: KindReward, bar: Bar) -> None:
-        config = recipe.evaluate
-        self.recipe, self.arm, self.path, self.folder = recipe, arm, path, folder
-        self.reward, self.bar = reward, bar
-        self.params = SamplingParams(config.max_new_tokens, config.world_model_temperature)
-        self.world = load_world(recipe)
-        self._player: ModelPlayer | None = None
+    def examine(
+        self, examinee: Examinee, folder: Path, *, plays: bool = True
+    ) -> tuple[list[SeedPredictions], list[SeedEpisodes]]:
+        """One answer to every transition and, with `plays`, one episode of every task, under each evaluation seed.
 
-    @property
-    def player(self) -> ModelPlayer:
-        """Loaded when the first part that is not done asks for it."""
-        if self._player is None:
-            config = self.recipe.evaluate
-            lm = load_model(self.recipe.model, self.path)
-            params = SamplingParams(config.max_new_tokens, config.temperature)
-            self._player = player_of(self.recipe, lm, params, self.recipe.world.max_steps, self.arm)
-        return self._player
-
-    def sit(self, items: HeldOut) -> tuple[list[SeedPredictions], list[SeedEpisodes]]:
-        """One answer to every transition and one episode of every task, under each evaluation seed."""
+        folder: of the arm.
+        """
+        arm = _Arm(self, examinee, folder)
         answers: list[SeedPredictions] = []
-        plays: list[SeedEpisodes] = []
-        for split in self.recipe.evaluate.splits:
-            for seed in self.recipe.evaluate.seeds:
-                answers.append(SeedPredictions(self.arm, split, seed, self.ask(split, seed, items.transitions[split])))
-                if items.tasks[split]:
-                    plays.append(SeedEpisodes(self.arm, split, seed, self.play(split, seed, items.tasks[split])))
-        return answers, plays
+        episodes: list[SeedEpisodes] = []
+        for split in self.setup.config.splits:
+            for seed in self.setup.config.seeds:
+                answers.append(SeedPredictions(examinee.name, split, seed, arm.predict(split, seed)))
+                if plays and self.items.tasks[split]:
+                    episodes.append(SeedEpisodes(examinee.name, split, seed, arm.play(split, seed)))
+        return answers, episodes
 
-    def ask(self, split: str, seed: int, transitions: Sequence[Transition]) -> list[Prediction]:
-        """One answer to every transition."""
-        parts = Parts(self.folder / f"predictions-{split}-{seed}")
-        chunks = list(_chunks(transitions, PREDICTIONS_IN_FLIGHT))
+
+class _Arm:
+    """One arm under examination."""
+
+    def __init__(self, examiner: Examiner, examinee: Examinee, folder: Path) -> None:
+        self._examiner, self._setup, self._folder = examiner, examiner.setup, folder
+        self._examinee = examinee
+
+    @cached_property
+    def _loaded(self) -> tuple[WorldModel, ModelPlayer | None]:
+        return self._examinee.load()
+
+    def predict(self, split: str, seed: int) -> list[PredictedState]:
+        """One scored answer to every transition of a split."""
+        parts = Parts(self._folder / f"predictions-{split}-{seed}")
+        chunks = list(_chunks(self._examiner.items.transitions[split], PREDICTIONS_IN_FLIGHT))
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
-                parts.write(index, self._predictions(chunk, (split, seed, index)), Prediction)
-            self.bar.advance(len(chunk))
-        return parts.read(Prediction, len(chunks))
+                # The same numbers for every arm, so that a difference between arms is no difference in luck.
+                generator = generator_for(self._setup.seed, "evaluate", "ask", split, seed, index)
+                parts.write(index, self._scored(chunk, generator), PredictedState)
+            self._examiner.bar.advance(len(chunk))
+        return parts.read(PredictedState, len(chunks))
 
-    def _predictions(self, chunk: Sequence[Transition], key: tuple[object, ...]) -> list[Prediction]:
-        # The same numbers for every arm, so that a difference between arms is no difference in luck.
-        generator = generator_for(self.recipe.seed, "evaluate", "ask", *key)
-        groups = ask(self.player.lm, self.player.sampler, self.player.prompts, chunk, 1, self.params, generator)
-        return _scored(self.reward, chunk, [group[0] for group in groups])
+    def _scored(self, rows: Sequence[Transition], generator: torch.Generator) -> list[PredictedState]:
+        model, _ = self._loaded
+        states = first_of_each(model.predict([row.query for row in rows], 1, generator))
+        distances, rewards = self._examiner.reward.score([state.next_state for state in states], rows)
+        return [scored(*figures) for figures in zip(states, distances, rewards, strict=True)]
 
-    def play(self, split: str, seed: int, tasks: Sequence[Task]) -> list[Episode]:
-        """One episode of every task."""
-        parts = Parts(self.folder / f"episodes-{split}-{seed}")
-        chunks = list(_chunks(seats_for(tasks, 1, seed_of("evaluate", seed)), self.recipe.collect.episodes_in_flight))
+    def play(self, split: str, seed: int) -> list[Episode]:
+        """One episode of every task of a split."""
+        parts = Parts(self._folder / f"episodes-{split}-{seed}")
+        seats = seats_for(self._examiner.items.tasks[split], 1, seed_of("evaluate", seed))
+        chunks = list(_chunks(seats, self._setup.episodes_in_flight))
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
-                generator = generator_for(self.recipe.seed, "evaluate", "play", split, seed, index)
-                played = self.player.play(self.world, chunk, generator)
-                parts.write(index, [p.episode for p in played], Episode)
-            self.bar.advance(len(chunk))
+                generator = generator_for(self._setup.seed, "evaluate", "play", split, seed, index)
+                _, policy = self._loaded
+                assert policy is not None, "only arms with a policy play"
+                games = policy.play(self._setup.world, chunk, generator)
+                parts.write(index, [game.episode for game in games], Episode)
+            self._examiner.bar.advance(len(chunk))
         return parts.read(Episode, len(chunks))
+
+
+def baseline_predictions(
+    examiner: Examiner, models: Mapping[str, Callable[[], WorldModel]], folder: Path
+) -> list[SeedPredictions]:
+    """Answers of further world models, by name, to the same transitions; each has a folder of its name in `folder`."""
+    predictions: list[SeedPredictions] = []
+    for name, make in models.items():
+        answers, _ = examiner.examine(Examinee(name, partial(_asked_only, make)), folder / name, plays=False)
+        predictions += answers
+    return predictions
+
+
+def _asked_only(make: Callable[[], WorldModel]) -> tuple[WorldModel, None]:
+    return make(), None
 
 
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
@@ -18,22 +18,11 @@ from rwml.core.text import same_text
 from rwml.core.types import Episode, Step, StopReason, Transition
 from rwml.measure.figures.bootstrap import bootstrap_mean
 from rwml.measure.figures.metrics import cluster_of
-from rwml.world_models.language import Imagined, Walk, WorldModel
-from rwml.worlds.base import World
+from rwml.world_models.imagination import Imagination, Imagined, Walk
+from rwml.worlds.base import ReadsWins, World
 
 LEFT_OUT = "one step left out"
 """Source of the plans that `leave_one_out` makes."""
-
-
-@runtime_checkable
-class ReadsWins(Protocol):
-    """A world that can tell from words alone whether a task was done."""
-
-    def told_win(self, opening: str, told: Sequence[str]) -> bool | None:
-        """Whether told (action, observation, ...) says that the goal of `opening` was met; None: it cannot be read."""
-
-    def granted(self, action: str) -> str:
-        """The answer of a world that admits every action and shows nothing: the baseline of `told_win`."""
 
 
 def leave_one_out(world: World, episode: Episode, generator: torch.Generator) -> Episode:
@@ -71,7 +60,7 @@ def leave_one_out(world: World, episode: Episode, generator: torch.Generator) ->
 
 
 def measure_plans(
-    model: WorldModel,
+    imagination: Imagination,
     plans: Mapping[str, Sequence[Episode]],
     generator: torch.Generator,
     num_samples: int = 2000,
@@ -86,9 +75,11 @@ def measure_plans(
     usable = {source: [e for e in group if e.steps and not e.error] for source, group in plans.items()}
     usable = {source: group for source, group in usable.items() if group}
     episodes = [episode for group in usable.values() for episode in group]
-    courses = model.imagine([Walk(episode, 0, len(episode.steps)) for episode in episodes], generator)
-    refusals = _refusals([row for episode in episodes for row in model.rows(episode).values()])
-    rows = [_Plan(episode, course, refusals, model.world) for episode, course in zip(episodes, courses, strict=True)]
+    courses = imagination.imagine([Walk(episode, 0, len(episode.steps)) for episode in episodes], generator)
+    refusals = _refusals([row for episode in episodes for row in imagination.rows(episode).values()])
+    rows = [
+        _Plan(episode, course, refusals, imagination.world) for episode, course in zip(episodes, courses, strict=True)
+    ]
     groups: dict[str, list[_Plan]] = {"all": rows}
     for source, group in usable.items():
         ids = {id(episode) for episode in group}
@@ -112,13 +103,15 @@ class _Plan:
         self.episode, self.course = episode, course
         self.cluster = cluster_of(episode.task.split, episode.task.id)
         self.refused = [not step.row.valid for step in course]
-        self.said_refused = [step.answer in refusals for step in course]
+        self.said_refused = [step.next_state in refusals for step in course]
         self.told_real = self.told_imagined = self.told_granted = None
         if isinstance(world, ReadsWins):
             real = [text for step in episode.steps for text in (step.action, step.observation)]
-            dreamt = [text for step in course if step.answer is not None for text in (step.row.action, step.answer)]
+            imagined = [
+                text for step in course if step.next_state is not None for text in (step.row.action, step.next_state)
+            ]
             self.told_real = world.told_win(episode.opening, real)
-            self.told_imagined = world.told_win(episode.opening, dreamt)
+            self.told_imagined = world.told_win(episode.opening, imagined)
             easy = [text for step in course for text in (step.row.action, world.granted(step.row.action))]
             self.told_granted = world.told_win(episode.opening, easy)
 
@@ -132,8 +125,8 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
     steps = [(plan, n) for plan in plans for n in range(len(plan.course))]
     clusters = [plan.cluster for plan in plans]
     of_step = [plan.cluster for plan, _ in steps]
-    right = [same_text(plan.course[n].answer, plan.course[n].row.next_state) for plan, n in steps]
-    whole = [all(same_text(step.answer, step.row.next_state) for step in plan.course) for plan in plans]
+    right = [same_text(plan.course[n].next_state, plan.course[n].row.next_state) for plan, n in steps]
+    whole = [all(same_text(step.next_state, step.row.next_state) for step in plan.course) for plan in plans]
     readable = [plan for plan in plans if plan.told_real is not None]
     truth, where = [plan.episode.success for plan in readable], [plan.cluster for plan in readable]
 

@@ -23,7 +23,8 @@ from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel
 from rwml.trees.forward import tree_logprobs
 from rwml.trees.tree import TreeBuilder
-from rwml.world_models.language import WorldModel
+from rwml.world_models.base import first_of_each
+from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.questions import label_ids, question_ids
 
 CORPUS = "retention_corpus.txt"
@@ -91,7 +92,7 @@ def measure_text(
 
 
 def measure_transitions(
-    model: WorldModel, transitions: Sequence[Transition], generator: torch.Generator, num_samples: int = 2000
+    model: LanguageWorldModel, transitions: Sequence[Transition], generator: torch.Generator, num_samples: int = 2000
 ) -> dict[str, Any]:
     """Loss of the real next states and share of exact answers (docs/measures.md defines every figure).
 
@@ -100,7 +101,7 @@ def measure_transitions(
     Returns `n`, `loss`, `exact` and `unparsed` as means with intervals over tasks, and `rows`
     {transition id: {"loss", "tokens", "exact", "unparsed", "cluster"}}.
     """
-    chat, prompts = model.lm.chat, model.world.prompts(model.prompts_style)
+    chat, prompts = model.lm.chat, model.prompts
     fitting = []
     for row in transitions:
         question, label = question_ids(chat, prompts, row), label_ids(chat, row)
@@ -109,7 +110,7 @@ def measure_transitions(
             fitting.append((row, (question + label, len(question) + start, len(question) + stop)))
     kept = [row for row, _ in fitting]
     sums = path_losses(model.lm, [path for _, path in fitting])
-    answers = model.answers(kept, generator)
+    answers = first_of_each(model.predict([row.query for row in kept], 1, generator))
     rows: dict[str, Row] = {
         row.id: {
             "loss": total / (path[2] - path[1]),

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import rwml
 from rwml.core.errors import RwmlError
 from rwml.core.files import folder_hash, read_json, write_json
 from rwml.core.progress import note
-from rwml.core.recipe.measure import MEASURES, HeldOutWorld
-from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge
+from rwml.core.recipe.measure import MEASURES, HeldOutWorld, MeasureConfig
 from rwml.core.records import read_records, write_records
-from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, Transition
 from rwml.exchange.imported import imported_episodes
-from rwml.loading import load_model, load_player, load_world, sampler_of
 from rwml.measure.harness import check_harness, measure_lm_eval
 from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
+from rwml.measure.rollouts import measure_rollouts
 from rwml.models.language_model import LanguageModel
-from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import play_actor, play_seats, seats_for
+from rwml.play.rollout import Seat, play_actor, seats_for
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.language import WorldModel, measure_rollouts
+from rwml.world_models.imagination import Imagination
+from rwml.world_models.language import LanguageWorldModel
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
 from rwml.worlds.transitions import transitions_of
 
-# Settings outside of [measure] that its figures depend on, and the settings in it that each measure depends on.
-_SECTIONS = ("seed", "world", "model", "embedding", "collect", "transitions")
+# The settings in [measure] that each measure depends on.
 _PLAYED = ("splits", "policies", "num_episodes", "leave_one_out")
 _ASKED = ("temperature", "max_new_tokens", "bootstrap_samples")
 _READS = {
@@ -49,18 +48,46 @@ _READS = {
 _OTHER_SIZES = ("tiny", "small", "medium")
 
 
+@dataclass(frozen=True, slots=True)
+class MeasureSetup:
+    """What all checkpoints of a run are measured by.
+
+    config: the section [measure]. world_options: of `world`. seed: of the run. history_steps: H of the queries, 0 is
+    all. max_context: tokens of a model's context. imported: folder of imported episodes, "" = episodes are played.
+    play: plays seats by the policy of a name; "model" is the model before training. model: a loaded model as a world
+    model of a world. load: a checkpoint, None = the model before training. depends_on: further settings that the
+    figures depend on, as plain JSON.
+    """
+
+    config: MeasureConfig
+    world: World
+    world_options: Mapping[str, Any]
+    seed: int
+    history_steps: int
+    max_context: int
+    imported: str
+    play: Callable[[Sequence[Seat], str, torch.Generator], list[Episode]]
+    model: Callable[[LanguageModel, World], LanguageWorldModel]
+    load: Callable[[Path | None], LanguageModel]
+    depends_on: Mapping[str, Any]
+
+    def settings(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The settings that a measure depends on. keys: those of the section [measure]."""
+        measure = self.config.model_dump(mode="json")
+        return {"rwml": rwml.__version__, "measure": {key: measure[key] for key in keys}, **self.depends_on}
+
+
 class MeasureContext:
-    """What a recipe's section [measure] asks, of one model after another.
+    """What a run's section [measure] asks, of one model after another.
 
     folder: keeps what is measured, and the episodes, which the model before training, the expert and others play once.
-    reward, tau_d: the training reward and its threshold, by which imagined next states count as right.
+    reward: the training reward with its threshold, by which imagined next states count as right.
     Raises RwmlError where lm-evaluation-harness is asked for and not installed, and for a corpus that cannot be read.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, reward: KindReward, tau_d: float) -> None:
-        self.recipe, self.config, self.folder = recipe, recipe.measure, folder
-        self.reward, self.tau_d = reward, tau_d
-        self.world = load_world(recipe)
+    def __init__(self, setup: MeasureSetup, folder: Path, reward: KindReward) -> None:
+        self.setup, self.config, self.folder, self.reward = setup, setup.config, folder, reward
+        self.world = setup.world
         self.passages = read_corpus(self.config.corpus)
         if self.config.lm_eval:
             check_harness()
@@ -76,43 +103,33 @@ class MeasureContext:
     def rollouts(self, lm: LanguageModel) -> dict[str, Any]:
         """Imagined courses beside real ones, step by step (`measure_rollouts`)."""
         episodes = [e for source, group in self.episodes.items() if source != LEFT_OUT for e in group if not e.error]
-        model, generator = self._world_model(lm, self.world), generator_for(self.recipe.seed, "measure", "rollouts")
-        samples = self.config.bootstrap_samples
-        return measure_rollouts(model, self.reward, self.tau_d, episodes, self.config.depth, generator, samples)
+        generator, config = generator_for(self.setup.seed, "measure", "rollouts"), self.config
+        imagination, samples = self._imagination(lm), config.bootstrap_samples
+        return measure_rollouts(imagination, self.reward, episodes, config.depth, generator, num_samples=samples)
 
     def plans(self, lm: LanguageModel) -> dict[str, Any]:
         """Whole plans in imagination and in reality (`measure_plans`)."""
-        model, generator = self._world_model(lm, self.world), generator_for(self.recipe.seed, "measure", "plans")
-        return measure_plans(model, self.episodes, generator, self.config.bootstrap_samples)
+        generator = generator_for(self.setup.seed, "measure", "plans")
+        return measure_plans(self._imagination(lm), self.episodes, generator, self.config.bootstrap_samples)
 
     def held_out(self, lm: LanguageModel) -> dict[str, Any]:
         """Loss and accuracy on the transitions of worlds that training did not show: {world: `measure_transitions`}."""
-        done = {}
+        measured = {}
         for label, (world, rows) in self.held_out_rows.items():
-            model, generator = self._world_model(lm, world), generator_for(self.recipe.seed, "measure", label)
-            done[label] = measure_transitions(model, rows, generator, self.config.bootstrap_samples)
-        return done
+            model, generator = self.setup.model(lm, world), generator_for(self.setup.seed, "measure", label)
+            measured[label] = measure_transitions(model, rows, generator, self.config.bootstrap_samples)
+        return measured
 
     def text(self, lm: LanguageModel) -> dict[str, Any]:
         """Loss on plain text (`measure_text`)."""
-        limit = self.recipe.model.max_context_tokens
-        return measure_text(lm, self.passages, limit, self.config.bootstrap_samples)
+        return measure_text(lm, self.passages, self.setup.max_context, self.config.bootstrap_samples)
 
     def lm_eval(self, lm: LanguageModel) -> dict[str, Any]:
         """Tasks of lm-evaluation-harness (`measure_lm_eval`)."""
         return measure_lm_eval(lm, self.config.lm_eval, self.config.lm_eval_limit)
 
-    def _world_model(self, lm: LanguageModel, world: World) -> WorldModel:
-        config, model = self.config, self.recipe.model
-        return WorldModel(
-            lm,
-            sampler_of(lm, model),
-            world,
-            model.prompts,
-            SamplingParams(config.max_new_tokens, config.temperature),
-            model.max_context_tokens,
-            self.recipe.transitions.history_steps,
-        )
+    def _imagination(self, lm: LanguageModel) -> Imagination:
+        return Imagination(self.setup.model(lm, self.world), self.world, self.setup.history_steps)
 
     @cached_property
     def episodes(self) -> dict[str, list[Episode]]:
@@ -120,7 +137,7 @@ class MeasureContext:
 
         RwmlError where there are none.
         """
-        if self.recipe.collect.episodes:
+        if self.setup.imported:
             return {"imported": self._imported()}
         found: dict[str, list[Episode]] = {}
         for policy in self.config.policies:
@@ -141,7 +158,7 @@ class MeasureContext:
         return found
 
     def _imported(self) -> list[Episode]:
-        folder, name, splits = self.recipe.collect.episodes, self.world.name, self.config.splits
+        folder, name, splits = self.setup.imported, self.world.name, self.config.splits
         found = imported_episodes(folder)
         groups = {split: [e for e in found if (e.task.world, e.task.split) == (name, split)] for split in splits}
         if not any(groups.values()):
@@ -159,30 +176,26 @@ class MeasureContext:
     @cached_property
     def imported(self) -> dict[str, str]:
         """What tells one import from another in the same folder; empty where episodes are played."""
-        folder = self.recipe.collect.episodes
+        folder = self.setup.imported
         return {"imported": folder_hash(Path(folder).expanduser())} if folder else {}
 
     def _played(self, split: str, policy: str) -> list[Episode]:
-        recipe, steps = self.recipe, self.recipe.world.max_steps
-        seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, seed_of(recipe.seed, "measure"))
+        setup = self.setup
+        seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, seed_of(setup.seed, "measure"))
         # Before training: every checkpoint is asked about the same episodes.
-        player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
-        generator = generator_for(recipe.seed, "measure", "play", split, policy)
-        return self._kept(
-            f"{split}-{policy.replace(':', '-')}",
-            lambda: play_seats(self.world, seats, policy, player, steps, generator),
-        )
+        generator = generator_for(setup.seed, "measure", "play", split, policy)
+        return self._kept(f"{split}-{policy.replace(':', '-')}", lambda: setup.play(seats, policy, generator))
 
     def _left_out(self, found: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:
         """A variant of one won episode of each task, the first one that can spare a step."""
-        generator, done = generator_for(self.recipe.seed, "measure", "left out"), set[str]()
+        generator, done = generator_for(self.setup.seed, "measure", "left out"), set[str]()
         for episode in (e for group in found.values() for e in group):
             if episode.success and len([s for s in episode.steps if s.parsed]) > 1 and episode.task.id not in done:
                 done.add(episode.task.id)
                 yield leave_one_out(self.world, episode, generator)
 
     def _kept(self, name: str, play: Any) -> list[Episode]:
-        path = self.folder / _key(_settings(self.recipe, _PLAYED)) / f"episodes-{name}.parquet"
+        path = self.folder / _key(self.setup.settings(_PLAYED)) / f"episodes-{name}.parquet"
         if not path.exists():
             write_records(path, play(), Episode)
         return read_records(path, Episode)
@@ -195,16 +208,16 @@ class MeasureContext:
 
     def _other_sizes(self) -> tuple[HeldOutWorld, ...]:
         own = ""
-        if self.recipe.world.name == "alfworld":
-            options = self.recipe.world.options
+        if self.world.name == "alfworld":
+            options = self.setup.world_options
             own = "official" if options.get("source") == "official" else str(options.get("size", "small"))
         few = {"num_train": 1, "num_valid_seen": 1, "num_valid_unseen": 20}
         return tuple(HeldOutWorld(options={"size": size, **few}) for size in _OTHER_SIZES if size != own)
 
     def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
         world = get_world(one.name, **one.options)
-        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(self.recipe.seed, "measure"))
-        history = self.recipe.transitions.history_steps
+        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(self.setup.seed, "measure"))
+        history = self.setup.history_steps
         rows = [
             row
             for episode in play_actor(world, seats, one.policy, one.max_steps)
@@ -215,58 +228,35 @@ class MeasureContext:
 
 class KeptMeasures:
     """The measures of one checkpoint: each is taken once under the same settings and of the same weights, and kept in
-    the folder of `measuring`, with its rows.
+    the folder of `context`, with its rows.
 
     path: where the checkpoint lies; None: the recipe's model. weights: its hash. name: of its folder in there.
     """
 
-    def __init__(self, measuring: MeasureContext, path: Path | None, weights: str, name: str) -> None:
-        self.measuring, self.checkpoint, self.folder = measuring, path, measuring.folder / name
+    def __init__(self, context: MeasureContext, path: Path | None, weights: str, name: str) -> None:
+        self.context, self.checkpoint, self.folder = context, path, context.folder / name
         self.same: dict[str, Any] = {"weights": weights}
         self.of_measure: dict[str, dict[str, Any]] = {
-            "rollouts": {"tau_d": measuring.tau_d, "reward": measuring.reward.choice, **measuring.imported},
-            "plans": measuring.imported,
-            "text": {"passages": measuring.passages},
+            "rollouts": {"tau_d": context.reward.tau_d, "reward": context.reward.choice, **context.imported},
+            "plans": context.imported,
+            "text": {"passages": context.passages},
         }
 
     def path(self, name: str) -> Path:
         """Where a measure lies; the name follows from all that it depends on."""
-        settings = _settings(self.measuring.recipe, _READS[name]) | self.same | self.of_measure.get(name, {})
+        settings = self.context.setup.settings(_READS[name]) | self.same | self.of_measure.get(name, {})
         return self.folder / f"{name}-{_key(settings)}.json"
 
     def measure(self, name: str) -> dict[str, Any]:
         """One of `MEASURES`, as it was kept or measured now."""
         path = self.path(name)
         if not path.exists():
-            write_json(path, self.measuring.measure(name, self._mind))
+            write_json(path, self.context.measure(name, self._lm))
         return dict(read_json(path))
 
     @cached_property
-    def _mind(self) -> LanguageModel:
-        return load_model(self.measuring.recipe.model, self.checkpoint)
-
-
-def without_judge(run: Run) -> Run:
-    """The run, with the embedding reward in the place of a judge's, who would be asked thousands of times; in a table
-    the kinds that have another reward keep it."""
-    choice, of = run.recipe.train_wm.reward, ""
-    if not asks_judge(choice):
-        return run
-    other: str | dict[str, str] = DEFAULT_REWARD
-    if not isinstance(choice, str):
-        judged = [kind for kind, name in choice.items() if name in JUDGE_REWARDS]
-        other, of = choice | dict.fromkeys(judged, DEFAULT_REWARD), f" of kind {', '.join(judged)}"
-    note(f"measure: imagined next states{of} are scored by the embedding reward, not by the judge")
-    return Run(run.recipe.with_settings({"train_wm.reward": other}), run.folder, {"stages": {}})
-
-
-def _settings(recipe: Recipe, keys: tuple[str, ...]) -> dict[str, Any]:
-    data = recipe.model_dump(mode="json")
-    return {
-        "rwml": rwml.__version__,
-        "measure": {key: data["measure"][key] for key in keys},
-        **{name: data[name] for name in _SECTIONS},
-    }
+    def _lm(self) -> LanguageModel:
+        return self.context.setup.load(self.checkpoint)
 
 
 def _key(value: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from rwml.core.prompts import THINK
 from rwml.core.records import read_records
 from rwml.core.seeds import chosen_rows, lot
 from rwml.core.text import same_text
-from rwml.core.types import Episode, Prediction, Transition
+from rwml.core.types import Episode, PredictedState, Transition
 from rwml.reports import formats
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class Evaluation:
     """Records under evaluation/, first seed only. predictions, episodes: arm -> records; pairs: names of arms."""
 
     transitions: dict[str, Transition]
-    predictions: dict[str, dict[str, Prediction]]
+    predictions: dict[str, dict[str, PredictedState]]
     episodes: dict[str, list[Episode]]
     pairs: Mapping[str, Sequence[str]]
 
@@ -39,7 +39,7 @@ class Evaluation:
         arms = [arm for arm in figures["arms"] if (folder / arm).is_dir()]
         return cls(
             {row.id: row for row in rows},
-            {a: {p.transition: p for p in _parts(folder / a, "predictions", seed, Prediction)} for a in arms},
+            {a: {p.transition: p for p in _parts(folder / a, "predictions", seed, PredictedState)} for a in arms},
             {a: _parts(folder / a, "episodes", seed, Episode) for a in arms},
             figures["pairs"],
         )
@@ -58,9 +58,9 @@ def examples(held_out: Evaluation | None, count: int) -> list[Json]:
     return result
 
 
-def _against(prediction: Prediction, row: Transition) -> tuple[bool, list[tuple[str, str]]]:
+def _against(prediction: PredictedState, row: Transition) -> tuple[bool, list[tuple[str, str]]]:
     """Whether the answer is exact, and its differences from the truth."""
-    answer = prediction.answer or ""
+    answer = prediction.next_state or ""
     return same_text(answer, row.next_state), formats.word_difference(answer, row.next_state)
 
 

@@ -122,7 +122,7 @@ class KindReward:
     ) -> None:
         """embedder, judge: called once, when a transition first needs it. RwmlError for unknown names and kinds."""
         check_reward(choice)
-        self.choice = choice
+        self.choice, self.tau_d = choice, tau_d
         means = cache(embedder), tau_d, cache(judge)
         self._of_name = cache(lambda name: REWARDS[name](*means))
 

@@ -10,8 +10,8 @@ from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.types import Transition
-from rwml.loading import load_reward, load_world, training_tau_d
-from rwml.measure.examiner import Examiner, ask_baselines, held_out
+from rwml.loading import baselines_of, exam_setup, examinee_of, load_reward, load_world, training_tau_d
+from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
 from rwml.world_models.baselines import BASELINES
 
@@ -39,17 +39,20 @@ def run(run: Run) -> None:
         tau_d = config.tau_d or training_tau_d(run)
         reward = load_reward(run, tau_d)
         folder = run.folder / "evaluation"
-        items = held_out(recipe, folder)
+        setup = exam_setup(recipe)
+        items = held_out(setup, folder)
         asked, played = (size * len(arms) * len(config.seeds) for size in items.sizes)
+        training = read_records(run.folder / "transitions.parquet", Transition)
         answers: list[SeedPredictions] = []
         plays: list[SeedEpisodes] = []
-        with progress("evaluate", total=asked + played, unit="item") as bar:
+        guessed = items.sizes[0] * len(BASELINES) * len(config.seeds)
+        with progress("evaluate", total=asked + played + guessed, unit="item") as bar:
+            examiner = Examiner(setup, items, reward, bar)
             for arm, path in arms.items():
-                its_answers, its_plays = Examiner(recipe, arm, path, folder / arm, reward, bar).sit(items)
+                its_answers, its_plays = examiner.examine(examinee_of(recipe, arm, path), folder / arm)
                 answers += its_answers
                 plays += its_plays
-        training = read_records(run.folder / "transitions.parquet", Transition)
-        guesses = ask_baselines(recipe, folder, training, items.transitions, reward)
+            guesses = baseline_predictions(examiner, baselines_of(recipe, training), folder)
         samples = config.bootstrap_samples
         inefficient = load_world(recipe).inefficient
         figures = evaluate_arms(
@@ -58,10 +61,10 @@ def run(run: Run) -> None:
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}
         stage.counts["too long to ask"] = items.long
-        stage.counts["unparsed answers"] = sum(p.answer is None for a in answers for p in a.predictions)
+        stage.counts["unparsed answers"] = sum(p.next_state is None for a in answers for p in a.predictions)
         if asks_judge(recipe.train_wm.reward):
             row_of, given = {row.id: row for row in items.rows}, [p for a in answers for p in a.predictions]
             stage.counts["failed judgements"] = reward.failed_judgements(
-                [p.answer for p in given], [row_of[p.transition] for p in given], [p.distance for p in given]
+                [p.next_state for p in given], [row_of[p.transition] for p in given], [p.distance for p in given]
             )
         stage.counts["failed episodes"] = sum(bool(e.error) for p in plays for e in p.episodes)

@@ -15,14 +15,15 @@ from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of, share_of
-from rwml.core.types import Prediction, Transition
-from rwml.loading import load_model, load_reward, load_world, sampler_of
+from rwml.core.types import PredictedState, Transition
+from rwml.loading import load_model, load_reward, load_world, world_model_of
 from rwml.models.language_model import LanguageModel, load_chat, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.rewards.thresholds import calibrate, paper_tau_d
 from rwml.train.batches import epochs_of, label_trees
 from rwml.train.trainer import Batch, Trainer
-from rwml.world_models.questions import TOO_LONG, ask, too_long
+from rwml.world_models.base import scored
+from rwml.world_models.questions import TOO_LONG, too_long
 
 QUESTIONS_IN_FLIGHT = 64
 
@@ -100,9 +101,7 @@ def _distances(run: Run, lm: LanguageModel, rows: Sequence[Transition]) -> tuple
     Parts that are done are read back.
     """
     recipe, config = run.recipe, run.recipe.filter
-    prompts = load_world(recipe).prompts(recipe.model.prompts)
-    sampler = sampler_of(lm, recipe.model)
-    params = SamplingParams(config.max_new_tokens, config.temperature)
+    model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.temperature))
     # Easy means easy under the reward that trains. The threshold is chosen afterwards: only distances are used here.
     reward = load_reward(run, 1.0)
     parts = Parts(run.folder / "predictor" / "predictions")
@@ -111,19 +110,17 @@ def _distances(run: Run, lm: LanguageModel, rows: Sequence[Transition]) -> tuple
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
                 generator = generator_for(recipe.seed, "filter", "predictions", index)
-                groups = ask(lm, sampler, prompts, chunk, config.num_predictions, params, generator)
-                flat = [(row, answer) for row, group in zip(chunk, groups, strict=True) for answer in group]
-                gaps, _ = reward.score([a.next_state for _, a in flat], [row for row, _ in flat])
-                predictions = [
-                    Prediction(row.id, answer.text, answer.next_state, float(gap), 0.0, answer.truncated)
-                    for (row, answer), gap in zip(flat, gaps, strict=True)
-                ]
-                parts.write(index, predictions, Prediction)
+                groups = model.predict([row.query for row in chunk], config.num_predictions, generator)
+                states = [state for group in groups for state in group]
+                asked = [row for row in chunk for _ in range(config.num_predictions)]
+                gaps, _ = reward.score([state.next_state for state in states], asked)
+                kept = [scored(state, gap, 0.0) for state, gap in zip(states, gaps, strict=True)]
+                parts.write(index, kept, PredictedState)
             bar.advance(len(chunk))
-    read = parts.read(Prediction, len(chunks))
-    gaps_N = np.asarray([one.distance for one in read], dtype=np.float32)
+    states = parts.read(PredictedState, len(chunks))
+    gaps_N = np.asarray([state.distance for state in states], dtype=np.float32)
     asked = [row for row in rows for _ in range(config.num_predictions)]
-    failed = reward.failed_judgements([one.answer for one in read], asked, gaps_N)
+    failed = reward.failed_judgements([state.next_state for state in states], asked, gaps_N)
     return gaps_N.reshape(len(rows), config.num_predictions), failed
 
 

@@ -11,9 +11,9 @@ from rwml.core.files import read_json, sweep, write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.run import Run, lock
-from rwml.loading import load_reward, training_tau_d
+from rwml.loading import load_measuring_reward, measure_setup, training_tau_d
 from rwml.measure.retention import retention_change
-from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge
+from rwml.measure.suite import KeptMeasures, MeasureContext
 from rwml.measure.weight_change import MODULES, measure_weight_change
 
 Json = dict[str, Any]
@@ -45,14 +45,14 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     for arm, (stage, place) in TRAINED.items():
         if opened.is_done(stage):
             checkpoints[arm] = opened.folder / place / "final"
-    reward = load_reward(without_judge(opened), tau_d)
-    measuring = MeasureContext(recipe, opened.folder / "measures", reward, tau_d)
-    wanted = measuring.wanted()
+    reward = load_measuring_reward(opened, tau_d)
+    context = MeasureContext(measure_setup(recipe), opened.folder / "measures", reward)
+    wanted = context.wanted()
     found: dict[str, Json] = {arm: {} for arm in checkpoints}
     with progress("measure", total=len(found) * len(wanted), unit="measure") as bar:
         for arm, path in checkpoints.items():
             stage, place = TRAINED.get(arm, ("", ""))
-            kept = KeptMeasures(measuring, path, opened.summary()[stage]["outputs"][place] if stage else "", arm)
+            kept = KeptMeasures(context, path, opened.summary()[stage]["outputs"][place] if stage else "", arm)
             for name in wanted:
                 found[arm][name] = kept.measure(name)
                 bar.advance()

@@ -21,7 +21,7 @@ from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARD_NAMES, asks_judge
 from rwml.core.records import read_records
 from rwml.core.run import Run
-from rwml.core.seeds import random_for, seed_of
+from rwml.core.seeds import generator_for, random_for, seed_of
 from rwml.core.types import Transition
 from rwml.exchange.imported import imported_episodes
 from rwml.loading import load_embedder, load_world
@@ -46,7 +46,8 @@ from rwml.reports.reward_page import page
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.train.drift import cheat_answers
-from rwml.world_models.baselines import baseline_answers
+from rwml.world_models.base import Materials, first_of_each, make_world_model
+from rwml.world_models.baselines import BASELINES
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 
@@ -159,8 +160,10 @@ def _rule(
             "training_tau_d": found["training_tau_d"],
         }
     reward = KindReward("embedding", embedder, 1.0)
-    for name, answers in baseline_answers(world, rows, asked).items():
-        distances_N, _ = reward.score(answers, asked)
+    queries, materials = [row.query for row in asked], Materials(world, rows)
+    for name in BASELINES:
+        states = first_of_each(make_world_model(name, materials).predict(queries, 1, generator_for("baselines")))
+        distances_N, _ = reward.score([state.next_state for state in states], asked)
         rule[name] = rule_figures(distances_N, config.target_share, config.tau_d, config.tau_easy)
     return rule
 

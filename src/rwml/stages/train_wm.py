@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from rwml.core.errors import RwmlError
-from rwml.core.progress import note
-from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.seeds import seed_of
-from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.loading import load_model, load_reward, load_world, sampler_of, training_tau_d
+from rwml.loading import load_model, load_reward, training_tau_d, world_model_of
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.play.branches import SECTIONS, branched_rows
-from rwml.train.batches import answer_trees, epochs_of, label_trees
+from rwml.train.batches import epochs_of
 from rwml.train.drift import DriftWatch
-from rwml.train.preferences import Opponent, forget_opponents, pair_counts, preference_trees
-from rwml.train.trainer import Batch, MakeBatch, Trainer
-from rwml.world_models.questions import ask
+from rwml.train.preferences import Opponent, forget_opponents, pair_counts
+from rwml.train.trainer import MakeBatch, Trainer
+from rwml.train.world_model import RwmlSteps, SpinSteps, sft_steps
 
 
 def run(run: Run) -> None:
@@ -36,7 +30,7 @@ def run(run: Run) -> None:
             : config.max_steps or None
         ]
         lm = load_model(recipe.model, trainable=True)
-        make = METHODS[config.method](run, lm, batches)
+        make = _steps(run, lm, batches)
         trainer = Trainer(
             lm,
             config.of_loss,
@@ -64,99 +58,14 @@ def _filtered(run: Run) -> list[Transition]:
     return rows
 
 
-def _sft(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
-    prompts = load_world(run.recipe).prompts(run.recipe.model.prompts)
-    return lambda step, generator: Batch(label_trees(lm, prompts, batches[step]))
-
-
-def _rwml(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
-    recipe, config, tau_d = run.recipe, run.recipe.train_wm, training_tau_d(run)
-    prompts = load_world(recipe).prompts(recipe.model.prompts)
-    sampler = sampler_of(lm, recipe.model)
-    params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    reward = load_reward(run, tau_d)
-    drift = DriftWatch(config.drift_share, run.metrics)
-    shares: list[float] = []
-
-    def make(step: int, generator: torch.Generator) -> Batch:
-        rows = batches[step]
-        if step < config.sft_steps:
-            return Batch(label_trees(lm, prompts, rows))
-        reward.expect(rows)
-        answers = ask(lm, sampler, prompts, rows, config.group_size, params, generator)
-        flat = [(answer, row) for row, group in zip(rows, answers, strict=True) for answer in group]
-        texts, asked = [answer.next_state for answer, _ in flat], [row for _, row in flat]
-        distances, rewards = reward.score(texts, asked)
-        failed = reward.failed_judgements(texts, asked, distances)
-        shape = (len(rows), config.group_size)
-        scored = answer_trees(lm, prompts, rows, answers, rewards.reshape(shape), config)
-        shares.append(scored.signal_share)
-        _warn_of_low_signal(shares, config.low_signal_share, config.low_signal_steps, tau_d)
-        return Batch(
-            scored.trees,
-            {
-                "reward": scored.reward,
-                "signal_share": scored.signal_share,
-                "within_tau": float((distances < tau_d).mean()),
-                "mean_distance": float(distances.mean()),
-                "exact": float(np.mean([same_text(a.next_state, r.next_state) for a, r in flat])),
-                "cheat_share": drift.share(texts, asked),
-                "unparsed_share": float(np.mean([answer.next_state is None for answer, _ in flat])),
-                "truncated_share": float(np.mean([answer.truncated for answer, _ in flat])),
-                "answer_tokens": float(np.mean([len(answer.ids) for answer, _ in flat])),
-                "sampled_tokens": float(sum(len(answer.ids) for answer, _ in flat)),
-            }
-            | ({"judge_failed_share": failed / len(flat)} if asks_judge(config.reward) else {}),
-            config.temperature,
-        )
-
-    return make
-
-
-def _spin(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
+def _steps(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
+    """What each step trains on, by `train_wm.method`."""
     recipe, config = run.recipe, run.recipe.train_wm
-    prompts = load_world(recipe).prompts(recipe.model.prompts)
-    sampler = sampler_of(lm, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    opponent = Opponent(lm, run.folder / "world_model")
-
-    def make(step: int, generator: torch.Generator) -> Batch:
-        rows = batches[step]
-        if step < config.sft_steps:
-            return Batch(label_trees(lm, prompts, rows))
-        number = (step - config.sft_steps) * config.spin_rounds // (len(batches) - config.sft_steps)
-        opponent.begin(number)
-        with opponent.playing():
-            guesses = [group[0] for group in ask(lm, sampler, prompts, rows, 1, params, generator)]
-        scored = preference_trees(lm, opponent, prompts, rows, guesses, config.spin_beta, recipe.model.autocast)
-        return Batch(
-            scored.trees,
-            {
-                "round": number + 1.0,
-                "kept_pairs": float(len(scored.margins)),
-                "equal_pairs": float(len(rows) - len(scored.margins)),
-                "preference_loss": scored.loss,
-                "margin": scored.margin,
-                "accuracy": scored.accuracy,
-                "unparsed_share": float(np.mean([guess.next_state is None for guess in guesses])),
-                "truncated_share": float(np.mean([guess.truncated for guess in guesses])),
-                "answer_tokens": float(np.mean([len(guess.ids) for guess in guesses])),
-                "sampled_tokens": float(sum(len(guess.ids) for guess in guesses)),
-            },
-        )
-
-    return make
-
-
-METHODS = {"rwml": _rwml, "sft": _sft, "spin": _spin}
-
-
-def _warn_of_low_signal(shares: list[float], least: float, steps: int, tau_d: float) -> None:
-    if len(shares) != steps or np.mean(shares) >= least:
-        return
-    note(
-        f"warning: only {np.mean(shares):.1%} of the groups had signal in the first {steps} steps (tau_d {tau_d})\n"
-        "  why it matters: a group whose answers all score alike teaches nothing, and the run will hardly move\n"
-        "  what to do: raise train_wm.tau_d or train_wm.group_size, check that answers parse (unparsed_share in "
-        "metrics.jsonl), and whether the next states can be known from the history at all"
-    )
+    model = world_model_of(recipe, lm, params)
+    if config.method == "sft":
+        return sft_steps(model, batches)
+    if config.method == "spin":
+        return SpinSteps(model, Opponent(lm, run.folder / "world_model"), batches, config, recipe.model.autocast)
+    reward = load_reward(run, training_tau_d(run))
+    return RwmlSteps(model, reward, batches, config, DriftWatch(config.drift_share, run.metrics))

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from rwml.core.recipe.recipe import GrpoConfig
 from rwml.core.seeds import numpy_for
-from rwml.core.types import Episode, Transition
+from rwml.core.types import Episode, PredictedState, Transition
 from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel
 from rwml.play.demonstrations import conversation
 from rwml.play.rollout import SampledEpisode, answered_calls
 from rwml.trees.objectives import answer_coefficients, group_advantages
 from rwml.trees.tree import Tree, TreeBuilder
-from rwml.world_models.questions import Answer, label_ids, question_ids
+from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import Prompts
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ def answer_trees(
     lm: LanguageModel,
     prompts: Prompts,
     transitions: Sequence[Transition],
-    answers: Sequence[Sequence[Answer]],
+    answers: Sequence[Sequence[PredictedState]],
     rewards_PG: np.ndarray,
     config: GrpoConfig,
 ) -> Scored:

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from rwml.core.files import atomic_folder, remove
 from rwml.core.text import same_text
-from rwml.core.types import Transition
+from rwml.core.types import PredictedState, Transition
 from rwml.models.language_model import LanguageModel
 from rwml.trees.forward import tree_logprobs
 from rwml.trees.tree import Ints, Tree, TreeBuilder
-from rwml.world_models.questions import Answer, label_ids, question_ids
+from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import Prompts
 
 
@@ -104,7 +104,7 @@ def preference_trees(
     opponent: Opponent,
     prompts: Prompts,
     transitions: Sequence[Transition],
-    guesses: Sequence[Answer],
+    guesses: Sequence[PredictedState],
     beta: float,
     autocast: bool = False,
 ) -> Preferred:

@@ -1,6 +1,6 @@
 """Two world models that need no model: what a trained one has to beat before its figures mean anything.
 
-`copy_last` answers what the identical action brought last in the row's own history; `most_frequent` answers what the
+`copy_last` answers what the identical action brought last in the query's own history; `most_frequent` answers what the
 same kind of action brought most often in training. Both are defined in `docs/evaluate.md`.
 """
 
@@ -8,32 +8,61 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from rwml.core.types import Transition
+from rwml.core.types import PredictedState, Query, Transition
+from rwml.world_models.base import Materials, register, repeated
 from rwml.worlds.base import World
+
+if TYPE_CHECKING:
+    import torch
 
 COPY_LAST, MOST_FREQUENT = "copy_last", "most_frequent"
 BASELINES = (COPY_LAST, MOST_FREQUENT)
 
 
-def copy_last(world: World, transition: Transition) -> str | None:
-    """The next state that the last identical action of the history brought, in the form that is asked for
-    (`World.target`); None where the history does not hold that action.
+@register(COPY_LAST)
+class CopyLast:
+    """Predicts the next state that the last identical action of the history brought, in the form that is asked for
+    (`World.target`); nothing where the history does not hold that action.
     """
-    told = transition.history
-    for action, observation in zip(told[-2::-2], told[::-2], strict=True):
-        if action == transition.action:
-            # Equal actions are of one kind, so the row's own kind is that of the answer in the history.
-            return world.target(transition.kind, observation)
-    return None
+
+    name = COPY_LAST
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @classmethod
+    def make(cls, materials: Materials) -> CopyLast:
+        """For the world of the materials."""
+        return cls(materials.world)
+
+    def predict(
+        self, queries: Sequence[Query], num_samples: int, generator: torch.Generator
+    ) -> list[list[PredictedState]]:
+        """See `WorldModel.predict`."""
+        return [repeated(query, self.next_state(query), num_samples) for query in queries]
+
+    def next_state(self, query: Query) -> str | None:
+        """The answer to one query."""
+        history = query.history
+        for action, observation in zip(history[-2::-2], history[::-2], strict=True):
+            if action == query.action:
+                # Equal actions are of one kind, so the query's own kind is that of the answer in the history.
+                return self._world.target(query.kind, observation)
+        return None
 
 
+@register(MOST_FREQUENT)
 class MostFrequent:
-    """Answers with the most frequent next state of the action's verb in training; ties go to the first seen.
+    """Predicts the most frequent next state of the action's verb in training; ties go to the first seen.
 
     A verb that training never saw is answered with the most frequent next state of its kind ("text", "tool",
-    "user"), a kind that it never saw with None.
+    "user"), a kind that it never saw with nothing. Rows that the filter dropped count too: it drops what is easy, which
+    is what a guess by frequency lives on.
     """
+
+    name = MOST_FREQUENT
 
     def __init__(self, training: Iterable[Transition]) -> None:
         of_verb: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -44,24 +73,21 @@ class MostFrequent:
         self._of_verb = {key: _first_most(counts) for key, counts in of_verb.items()}
         self._of_kind = {kind: _first_most(counts) for kind, counts in of_kind.items()}
 
-    def answer(self, transition: Transition) -> str | None:
-        """The next state that is guessed for this row."""
-        found = self._of_verb.get((transition.kind, transition.verb))
-        return self._of_kind.get(transition.kind) if found is None else found
+    @classmethod
+    def make(cls, materials: Materials) -> MostFrequent:
+        """From those training rows of the materials that are in the split `train`."""
+        return cls(row for row in materials.training if row.split == "train")
 
+    def predict(
+        self, queries: Sequence[Query], num_samples: int, generator: torch.Generator
+    ) -> list[list[PredictedState]]:
+        """See `WorldModel.predict`."""
+        return [repeated(query, self.next_state(query), num_samples) for query in queries]
 
-def baseline_answers(
-    world: World, training: Iterable[Transition], asked: Sequence[Transition]
-) -> dict[str, list[str | None]]:
-    """Answers of every baseline to `asked`, in order. training: the rows to count; other splits than `train` do not.
-
-    Rows that the filter dropped count too: it drops what is easy, which is what a guess by frequency lives on.
-    """
-    frequent = MostFrequent(row for row in training if row.split == "train")
-    return {
-        COPY_LAST: [copy_last(world, row) for row in asked],
-        MOST_FREQUENT: [frequent.answer(row) for row in asked],
-    }
+    def next_state(self, query: Query) -> str | None:
+        """The answer to one query."""
+        of_verb = self._of_verb.get((query.kind, query.verb))
+        return self._of_kind.get(query.kind) if of_verb is None else of_verb
 
 
 def _first_most(counts: Counter[str]) -> str:

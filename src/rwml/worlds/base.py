@@ -102,3 +102,14 @@ class World(Protocol):
 
     def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
         """Whether the next state could be told from the opening and the full history."""
+
+
+@runtime_checkable
+class ReadsWins(Protocol):
+    """A world that can tell from words alone whether a task was done."""
+
+    def told_win(self, opening: str, told: Sequence[str]) -> bool | None:
+        """Whether told (action, observation, ...) says that the goal of `opening` was met; None: it cannot be read."""
+
+    def granted(self, action: str) -> str:
+        """The answer of a world that admits every action and shows nothing: the baseline of `told_win`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
 from rwml.measure.figures.contrasts import ArmEvaluation, arm_figures, contrast, spread, verdict, within_rows, won_rows
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 
@@ -34,7 +34,7 @@ def evaluation(arm: str, seed: int, won: str, gaps: tuple[float, ...] = ()) -> A
         for name in ("seen", "unseen")
     ]
     rows = [transition(f"q{i}", task) for i, task in enumerate(TASKS)]
-    told = [Prediction(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, gaps, strict=False)]
+    told = [PredictedState(row.id, "x", "x", distance=gap) for row, gap in zip(rows, gaps, strict=False)]
     return ArmEvaluation(arm, seed, [SeedPredictions(arm, "seen", 0, told)] if told else [], plays, rows)
 
 
@@ -66,7 +66,7 @@ def test_questions_of_two_seeds_are_kept_apart_though_their_ids_are_equal() -> N
 
 def test_answers_to_refused_actions_are_told_apart() -> None:
     rows = [transition("q0", "t1"), transition("q1", "t2", valid=False), transition("q2", "t2", valid=False)]
-    told = [Prediction(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)]
+    told = [PredictedState(row.id, "x", "x", distance=gap) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)]
     found = arm_figures([ArmEvaluation("a", 0, [SeedPredictions("a", "seen", 0, told)], [], rows)], 0.1, bool, 200)
     within = {action: figures["within"]["mean"] for action, figures in found["world_model_by_action"].items()}
     assert within == {"admitted": 1.0, "refused": 0.5}

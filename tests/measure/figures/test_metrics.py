@@ -10,7 +10,7 @@ import pytest
 from made import answer, episode, transition
 from rwml.core.errors import RwmlError
 from rwml.core.text import same_text
-from rwml.core.types import Prediction, Step
+from rwml.core.types import PredictedState, Step
 from rwml.measure.figures.bootstrap import bootstrap_mean, compare, paired_difference
 from rwml.measure.figures.metrics import success_summary, within_gap, world_model_summary
 
@@ -166,9 +166,9 @@ def test_success_summary_by_hand() -> None:
 
 def test_reward_is_what_training_paid_whatever_the_gap() -> None:
     said = [
-        Prediction("t1", "x", "x", 0.35, 0.6),
-        Prediction("t1", "x", "x", 0.1, 1.0),
-        Prediction("t1", "", None, 2.0, 0.0),
+        PredictedState("t1", "x", "x", distance=0.35, reward=0.6),
+        PredictedState("t1", "x", "x", distance=0.1, reward=1.0),
+        PredictedState("t1", "", None, distance=2.0),
     ]
     overall = world_model_summary([transition("t1", "a")], said, 0.2, num_samples=100)["overall"]
     assert overall["reward"]["mean"] == pytest.approx((0.6 + 1.0 + 0.0) / 3)

@@ -17,11 +17,11 @@ from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.types import Transition
-from rwml.loading import load_reward
+from rwml.loading import baselines_of, exam_setup, examinee_of, load_measuring_reward, load_reward, measure_setup
 from rwml.measure.costs import price, stage_costs
-from rwml.measure.examiner import Examiner, HeldOut, ask_baselines, held_out
+from rwml.measure.examiner import Examiner, ExamSetup, HeldOut, baseline_predictions, held_out
 from rwml.measure.figures.contrasts import ArmEvaluation
-from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge
+from rwml.measure.suite import KeptMeasures, MeasureContext
 from rwml.measure.weight_change import measure_weight_change
 from rwml.models.language_model import load_chat
 from rwml.rewards.rewards import KindReward
@@ -101,7 +101,12 @@ class ArmEvaluations:
                     remove(path)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(note_path, self._questions())
-        return held_out(self.recipe, self.folder, draw=self.whole.seed)
+        return held_out(self.setup, self.folder, draw=self.whole.seed)
+
+    @cached_property
+    def setup(self) -> ExamSetup:
+        """What every arm is examined by."""
+        return exam_setup(self.recipe)
 
     @cached_property
     def reward(self) -> KindReward:
@@ -132,7 +137,7 @@ class ArmEvaluations:
         total = sum(items.sizes) * len(self.recipe.evaluate.seeds)
         with progress(f"evaluate {arm.name}", total=total, unit="item") as bar:
             path = run.folder / arm.final if arm.final else None
-            Examiner(self.recipe, arm.name, path, folder, self.reward, bar).sit(items)
+            Examiner(self.setup, items, self.reward, bar).examine(examinee_of(self.recipe, arm.name, path), folder)
         done: dict[str, Any] = {"key": key, "done": True}
         if arm.final:
             done["weight_change"] = measure_weight_change(self.recipe.model.path, run.folder / arm.final)
@@ -154,17 +159,15 @@ class ArmEvaluations:
         if not noted.get("done") or noted["key"] != self._key(arm, run):
             return [], "not examined"
         # All parts are there, so that nothing is asked, played or loaded.
-        examiner = Examiner(self.recipe, arm.name, None, self.folder / arm.name, self.reward, _Silent())
-        answers, plays = examiner.sit(self.items)
+        examiner = Examiner(self.setup, self.items, self.reward, _Silent())
+        answers, plays = examiner.examine(examinee_of(self.recipe, arm.name, None), self.folder / arm.name)
         found = [ArmEvaluation(arm.name, self.seed, answers, plays, self.items.rows)]
         return found + (self._baselines() if arm.name == self.whole.compare.base else []), ""
 
     @cached_property
     def _measuring(self) -> MeasureContext:
-        tau_d = evaluation_tau_d(self.whole)
-        return MeasureContext(
-            self.recipe, self.folder / MEASURES_IN, load_reward(without_judge(self.base), tau_d), tau_d
-        )
+        reward = load_measuring_reward(self.base, evaluation_tau_d(self.whole))
+        return MeasureContext(measure_setup(self.recipe), self.folder / MEASURES_IN, reward)
 
     def measures(self, arm: ArmConfig, run: Run, take: bool = True) -> dict[str, Any]:
         """`compare.measures` of the arm's final checkpoint, with their rows; arms of one checkpoint share them.
@@ -196,7 +199,8 @@ class ArmEvaluations:
 
     def _baselines(self) -> list[ArmEvaluation]:
         training = read_records(self.base.folder / "transitions.parquet", Transition)
-        told = ask_baselines(self.recipe, self.folder / "baselines", training, self.items.transitions, self.reward)
+        examiner = Examiner(self.setup, self.items, self.reward, _Silent())
+        told = baseline_predictions(examiner, baselines_of(self.recipe, training), self.folder / "baselines")
         names = dict.fromkeys(answers.arm for answers in told)
         rows = self.items.rows
         return [ArmEvaluation(name, self.seed, [a for a in told if a.arm == name], [], rows) for name in names]

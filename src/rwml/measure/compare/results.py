@@ -257,7 +257,8 @@ def examples(recipe: Recipe, sat: Mapping[str, Sequence[ArmEvaluation]]) -> list
             "action": row.action,
             "truth": row.next_state,
             "answers": {
-                arm: {"answer": told[row.id].answer, "distance": told[row.id].distance} for arm, told in first.items()
+                arm: {"answer": told[row.id].next_state, "distance": told[row.id].distance}
+                for arm, told in first.items()
             },
         }
         for row in chosen_rows(rows, recipe.compare.num_examples)

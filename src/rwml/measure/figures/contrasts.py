@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rwml.core.types import Episode, Prediction, Transition
+from rwml.core.types import Episode, PredictedState, Transition
 from rwml.measure.figures.bootstrap import compare
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.metrics import (
@@ -59,7 +59,7 @@ def arm_figures(
     assert len({evaluation.arm for evaluation in evaluations}) <= 1, "one arm at a time"
     played = [(s.seed, p.split, e) for s in evaluations for p in s.plays for e in p.episodes]
     has_tools = any_tools(episode for _, _, episode in played)
-    asked: list[tuple[int, str, tuple[Transition, Prediction]]] = []
+    asked: list[tuple[int, str, tuple[Transition, PredictedState]]] = []
     for evaluation in evaluations:
         known = {transition.id: transition for transition in evaluation.transitions}
         for group in evaluation.answers:
@@ -68,7 +68,7 @@ def arm_figures(
     def of_episodes(episodes: Sequence[Episode], samples: int) -> Json:
         return success_group(episodes, inefficient, has_tools, samples, 0)
 
-    def of_answers(pairs: Sequence[tuple[Transition, Prediction]], samples: int) -> Json:
+    def of_answers(pairs: Sequence[tuple[Transition, PredictedState]], samples: int) -> Json:
         return world_model_group([t for t, _ in pairs], [p for _, p in pairs], tau_d, samples, 0)
 
     return {

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rwml.core.types import Episode, Prediction, Transition
+from rwml.core.types import Episode, PredictedState, Transition
 from rwml.measure.figures.bootstrap import CONFIDENCE, compare
 from rwml.measure.figures.metrics import (
     Json,
@@ -30,7 +30,7 @@ class SeedPredictions(NamedTuple):
     arm: str
     split: str
     seed: int
-    predictions: Sequence[Prediction]
+    predictions: Sequence[PredictedState]
 
 
 class SeedEpisodes(NamedTuple):
@@ -58,7 +58,7 @@ def evaluate_arms(
     """All of `eval.json` (its schema: `docs/evaluate.md`).
 
     The pairs name the arms (before, after) of the two headline differences, over all splits pooled; a figure
-    whose arms were not both measured is None in `summary`. tau_d: in the unit of `Prediction.distance`.
+    whose arms were not both measured is None in `summary`. tau_d: in the unit of `PredictedState.distance`.
     baselines: arms of `answers` that the world model is compared with; where the second arm of its pair was not
     measured, the first one is compared.
     """
@@ -139,7 +139,7 @@ def _answer_rows(
     answers: Sequence[SeedPredictions],
     arm: str,
     known: Mapping[str, Transition],
-    measure: Callable[[Prediction], float],
+    measure: Callable[[PredictedState], float],
 ) -> _Rows:
     """(split, seed, transition, how many answers it had before) -> (measure, cluster)."""
     rows: _Rows = {}
@@ -193,7 +193,7 @@ def _against_baseline(
     seed: int,
 ) -> Json:
     """A baseline (`before`) against a world model (`after`): `within` and `reward`, all rows and by split and kind."""
-    measures: dict[str, Callable[[Prediction], float]] = {
+    measures: dict[str, Callable[[PredictedState], float]] = {
         "within": lambda prediction: float(within_gap(prediction, tau_d)),
         "reward": lambda prediction: prediction.reward,
     }

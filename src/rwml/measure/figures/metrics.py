@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
 from rwml.core.text import UNPARSED_DISTANCE, same_text
-from rwml.core.types import Episode, Prediction, StopReason, Transition
+from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.measure.figures.bootstrap import bootstrap_mean, column_intervals
 
 Json = dict[str, Any]
 
 
-def within_gap(prediction: Prediction, tau_d: float) -> bool:
+def within_gap(prediction: PredictedState, tau_d: float) -> bool:
     """Whether the sim-to-real gap is small: parsed and `distance < tau_d` (RWML, step 4)."""
-    return prediction.answer is not None and prediction.distance < tau_d
+    return prediction.next_state is not None and prediction.distance < tau_d
 
 
 def world_model_summary(
     transitions: Iterable[Transition],
-    predictions: Iterable[Prediction],
+    predictions: Iterable[PredictedState],
     tau_d: float,
     *,
     seeds: Iterable[int] | None = None,
@@ -124,7 +124,7 @@ def _rows_by(labels: Sequence[str]) -> dict[str, list[int]]:
     return rows
 
 
-def transition_of(prediction: Prediction, known: Mapping[str, Transition]) -> Transition:
+def transition_of(prediction: PredictedState, known: Mapping[str, Transition]) -> Transition:
     try:
         return known[prediction.transition]
     except KeyError:
@@ -135,9 +135,9 @@ def transition_of(prediction: Prediction, known: Mapping[str, Transition]) -> Tr
         ) from None
 
 
-def _marks(transition: Transition, prediction: Prediction, tau_d: float) -> tuple[float, ...]:
+def _marks(transition: Transition, prediction: PredictedState, tau_d: float) -> tuple[float, ...]:
     """One row of WORLD_MODEL_MEASURES."""
-    answer = prediction.answer
+    answer = prediction.next_state
     return (
         float(same_text(answer, transition.next_state)),
         float(within_gap(prediction, tau_d)),
@@ -149,7 +149,7 @@ def _marks(transition: Transition, prediction: Prediction, tau_d: float) -> tupl
 
 
 def world_model_group(
-    asked: Sequence[Transition], answers: Sequence[Prediction], tau_d: float, num_samples: int, seed: int
+    asked: Sequence[Transition], answers: Sequence[PredictedState], tau_d: float, num_samples: int, seed: int
 ) -> Json:
     """One row of a table of `world_model_summary`: answer i is to transition i."""
     values_NM = np.array([_marks(t, p, tau_d) for t, p in zip(asked, answers, strict=True)], dtype=float).reshape(

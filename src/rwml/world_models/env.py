@@ -1,0 +1,92 @@
+"""A world model as an environment: whoever can play a world can play what a world model imagines of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rwml.core.seeds import generator_for
+from rwml.core.tool_calls import calls_of
+from rwml.core.types import Query, Task
+from rwml.world_models.base import WorldModel
+from rwml.worlds.base import Env, ReadsWins, StepResult, World
+
+_STYLE = "brief"
+
+
+class ImaginedEnv:
+    """An `Env` whose answers are a world model's predictions. Only the opening is the real world's.
+
+    The world model reads its own answers as the history. Whether the task is solved is read from words, by worlds that
+    can do that (`ReadsWins`); elsewhere no imagined episode is won. An answer without a next state ends the episode:
+    its observation is "", and `ended` has the reason. Admissible actions are not listed: only the real world knows
+    them.
+    """
+
+    def __init__(self, model: WorldModel, world: World, *, history_steps: int = 0) -> None:
+        """history_steps: H of the queries, 0 = all."""
+        self._model, self._world, self._history_steps = model, world, history_steps
+        self._task: Task | None = None
+        self._seed = 0
+        self._opening = self.ended = ""
+        self._history: list[str] = []
+        self._calls = world.prompts(_STYLE).actions == "calls"
+
+    def reset(self, task: Task, seed: int = 0) -> str:
+        """Start `task`: the real world's opening. seed: of the world, and of the world model's chances."""
+        opening = self._world.env().reset(task, seed)
+        self._task, self._seed = task, seed
+        self._opening, self._history, self.ended = self._world.world_model_opening(task, opening), [], ""
+        return opening
+
+    def step(self, action: str) -> StepResult:
+        """What the world model predicts. An action without words is refused, as by a real world."""
+        assert self._task is not None, "reset comes first"
+        query, number = self._query(action), len(self._history) // 2
+        generator = generator_for("imagined", self._task.id, self._seed, number)
+        [[state]] = self._model.predict([query], 1, generator)
+        if state.next_state is None:
+            self.ended = state.reason
+            return StepResult("", 0.0, True, False, query.kind)
+        self._history += [action, state.next_state]
+        won = self.success
+        valid = self._world.verb(action) != "invalid"
+        return StepResult(state.next_state, float(won), won, valid, query.kind)
+
+    def _query(self, action: str) -> Query:
+        assert self._task is not None
+        kind = "text" if not self._calls else "tool" if calls_of(action) else "user"
+        history = self._history[-2 * self._history_steps :] if self._history_steps else self._history
+        return Query(
+            id=f"{self._task.id}@{len(self._history) // 2}",
+            opening=self._opening,
+            history=tuple(history),
+            action=action,
+            kind=kind,
+            verb=self._world.verb(action),
+            task=self._task.id,
+            step=len(self._history) // 2,
+        )
+
+    @property
+    def admissible(self) -> Sequence[str]:
+        """Empty: a world model does not list actions."""
+        return ()
+
+    @property
+    def success(self) -> bool:
+        """Whether the imagined words say that the task is solved."""
+        return isinstance(self._world, ReadsWins) and self._world.told_win(self._opening, self._history) is True
+
+
+class ImaginedWorld:
+    """A world whose environments are imagined; tasks, words and built-in policies are the real world's."""
+
+    def __init__(self, model: WorldModel, world: World, *, history_steps: int = 0) -> None:
+        self._model, self._world, self._history_steps = model, world, history_steps
+
+    def env(self) -> Env:
+        """An `ImaginedEnv`."""
+        return ImaginedEnv(self._model, self._world, history_steps=self._history_steps)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._world, name)
