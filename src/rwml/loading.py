@@ -1,4 +1,4 @@
-"""From a recipe to the things that play: the world, the model, its sampler and the player around them."""
+"""From a recipe to the things that play: the world, the model, its sampler and the policy around them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rwml.core.run import Run
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
-from rwml.play.rollout import ModelPlayer
+from rwml.play.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.worlds.base import World
@@ -53,32 +53,32 @@ def sampler_of(lm: LanguageModel, config: ModelConfig) -> Sampler:
     return Sampler(lm.model, lm.chat.stop_ids, autocast_of(config))
 
 
-def load_player(
+def load_policy(
     recipe: Recipe,
     temperature: float,
     max_new_tokens: int,
     max_steps: int,
     path: str | Path | None = None,
     name: str = "model",
-) -> Callable[[], ModelPlayer]:
+) -> Callable[[], LanguageModelPolicy]:
     """A function that loads the language-model policy once, when it is first needed."""
 
     @lru_cache(maxsize=1)
-    def player() -> ModelPlayer:
+    def policy() -> LanguageModelPolicy:
         lm = load_model(recipe.model, path)
         params = SamplingParams(max_new_tokens=max_new_tokens, temperature=temperature)
-        return player_of(recipe, lm, params, max_steps, name)
+        return policy_of(recipe, lm, params, max_steps, name)
 
-    return player
+    return policy
 
 
-def player_of(
+def policy_of(
     recipe: Recipe, lm: LanguageModel, params: SamplingParams, max_steps: int, name: str = "model"
-) -> ModelPlayer:
+) -> LanguageModelPolicy:
     """The language-model policy around a model that is already loaded."""
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(lm, recipe.model)
-    return ModelPlayer(lm, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
+    return LanguageModelPolicy(lm, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
 
 
 def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:

@@ -14,7 +14,7 @@ from rwml.loading import sampler_of
 from rwml.measure.plans import LEFT_OUT, confusion, leave_one_out, measure_plans
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.language import BEFORE, CONTEXT, UNPARSED, Walk, WorldModel, measure_rollouts
 from rwml.world_models.questions import Answer, ask
@@ -98,7 +98,7 @@ def test_a_walk_ends_where_an_answer_cannot_be_read(model: WorldModel) -> None:
 
 
 def test_a_real_model_imagines_what_it_says_when_asked_step_by_step(model: WorldModel, world: World) -> None:
-    episodes = play_actor(world, seats_for(world.tasks("train")[:3], 1, 0), "noisy", 4)
+    episodes = play_built_in(world, seats_for(world.tasks("train")[:3], 1, 0), "noisy", 4)
     walks = [Walk(one, start, len(one.steps)) for one, start in zip(episodes, (0, 1, 0), strict=True)]
     courses = model.imagine(walks, generator())
     for walk, course in zip(walks, courses, strict=True):
@@ -172,9 +172,9 @@ def test_confusion_by_hand() -> None:
 def plans(world: World) -> dict[str, list[Episode]]:
     """Winning plans of six tasks, their variants with one step left out, and noisy play that was cut short."""
     seats = seats_for(world.tasks("train")[:6], 1, 0)
-    won = [one for one in play_actor(world, seats, "expert", 30) if one.success and len(one.steps) > 1]
+    won = [one for one in play_built_in(world, seats, "expert", 30) if one.success and len(one.steps) > 1]
     cut = [leave_one_out(world, one, generator()) for one in won]
-    return {"expert": won, LEFT_OUT: cut, "noisy": play_actor(world, seats, "noisy:0.8", 4)}
+    return {"expert": won, LEFT_OUT: cut, "noisy": play_built_in(world, seats, "noisy:0.8", 4)}
 
 
 def test_one_step_is_left_out_and_the_rest_is_really_played(plans: dict[str, list[Episode]], world: World) -> None:

@@ -14,11 +14,11 @@ from rwml.core.records import Parts, read_records, write_records
 from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, Prediction, Task, Transition
 from rwml.exchange.imported import imported_episodes
-from rwml.loading import load_model, load_player, load_world, player_of
+from rwml.loading import load_model, load_policy, load_world, policy_of
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 from rwml.models.language_model import load_chat
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import ModelPlayer, play_seats, seats_for
+from rwml.play.rollout import LanguageModelPolicy, play_seats, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.baselines import baseline_answers
 from rwml.world_models.questions import Answer, ask, too_long
@@ -106,12 +106,12 @@ def _episodes(recipe: Recipe, split: str, tasks: Sequence[Task]) -> Iterator[Epi
         # Logs stand in an order that means something; the first ones of this order are a fair sample.
         yield from sorted(there, key=lambda episode: lot(episode.task.id))
         return
-    player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+    policy = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
     for index, chunk in enumerate(
         _chunks(seats_for(tasks, 1, seed_of(recipe.seed, "evaluate", "transitions")), recipe.collect.episodes_in_flight)
     ):
         generator = generator_for(recipe.seed, "evaluate", "transitions", split, index)
-        yield from play_seats(load_world(recipe), chunk, recipe.evaluate.collect_policy, player, steps, generator)
+        yield from play_seats(load_world(recipe), chunk, recipe.evaluate.collect_policy, policy, steps, generator)
 
 
 def ask_baselines(
@@ -157,17 +157,17 @@ class Examiner:
         self.reward, self.bar = reward, bar
         self.params = SamplingParams(config.max_new_tokens, config.world_model_temperature)
         self.world = load_world(recipe)
-        self._player: ModelPlayer | None = None
+        self._policy: LanguageModelPolicy | None = None
 
     @property
-    def player(self) -> ModelPlayer:
+    def policy(self) -> LanguageModelPolicy:
         """Loaded when the first part that is not done asks for it."""
-        if self._player is None:
+        if self._policy is None:
             config = self.recipe.evaluate
             lm = load_model(self.recipe.model, self.path)
             params = SamplingParams(config.max_new_tokens, config.temperature)
-            self._player = player_of(self.recipe, lm, params, self.recipe.world.max_steps, self.arm)
-        return self._player
+            self._policy = policy_of(self.recipe, lm, params, self.recipe.world.max_steps, self.arm)
+        return self._policy
 
     def sit(self, items: HeldOut) -> tuple[list[SeedPredictions], list[SeedEpisodes]]:
         """One answer to every transition and one episode of every task, under each evaluation seed."""
@@ -193,7 +193,7 @@ class Examiner:
     def _predictions(self, chunk: Sequence[Transition], key: tuple[object, ...]) -> list[Prediction]:
         # The same numbers for every arm, so that a difference between arms is no difference in luck.
         generator = generator_for(self.recipe.seed, "evaluate", "ask", *key)
-        groups = ask(self.player.lm, self.player.sampler, self.player.prompts, chunk, 1, self.params, generator)
+        groups = ask(self.policy.lm, self.policy.sampler, self.policy.prompts, chunk, 1, self.params, generator)
         return _scored(self.reward, chunk, [group[0] for group in groups])
 
     def play(self, split: str, seed: int, tasks: Sequence[Task]) -> list[Episode]:
@@ -203,7 +203,7 @@ class Examiner:
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
                 generator = generator_for(self.recipe.seed, "evaluate", "play", split, seed, index)
-                played = self.player.play(self.world, chunk, generator)
+                played = self.policy.play(self.world, chunk, generator)
                 parts.write(index, [p.episode for p in played], Episode)
             self.bar.advance(len(chunk))
         return parts.read(Episode, len(chunks))

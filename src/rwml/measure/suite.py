@@ -21,13 +21,13 @@ from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, Transition
 from rwml.exchange.imported import imported_episodes
-from rwml.loading import load_model, load_player, load_world, sampler_of
+from rwml.loading import load_model, load_policy, load_world, sampler_of
 from rwml.measure.harness import check_harness, measure_lm_eval
 from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import play_actor, play_seats, seats_for
+from rwml.play.rollout import play_built_in, play_seats, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.language import WorldModel, measure_rollouts
 from rwml.worlds.base import World
@@ -124,9 +124,9 @@ class MeasureContext:
             return {"imported": self._imported()}
         found: dict[str, list[Episode]] = {}
         for policy in self.config.policies:
-            if policy != "model" and policy.partition(":")[0] not in self.world.actors():
-                known = ", ".join(self.world.actors()) or "none"
-                note(f"measure: the world {self.world.name} has no player '{policy}' ({known}); it is left out")
+            if policy != "model" and policy.partition(":")[0] not in self.world.policies():
+                known = ", ".join(self.world.policies()) or "none"
+                note(f"measure: the world {self.world.name} has no policy '{policy}' ({known}); it is left out")
                 continue
             played = [episode for split in self.config.splits for episode in self._played(split, policy)]
             found[policy] = played
@@ -136,7 +136,7 @@ class MeasureContext:
             raise RwmlError(
                 f"nobody plays held-out episodes: measure.policies = {list(self.config.policies)}",
                 "a world model's imagination is compared with what really happened",
-                "name players that the world has, or model, and splits with tasks (measure.splits)",
+                "name policies that the world has, or model, and splits with tasks (measure.splits)",
             )
         return found
 
@@ -166,11 +166,11 @@ class MeasureContext:
         recipe, steps = self.recipe, self.recipe.world.max_steps
         seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, seed_of(recipe.seed, "measure"))
         # Before training: every checkpoint is asked about the same episodes.
-        player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+        load = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
         generator = generator_for(recipe.seed, "measure", "play", split, policy)
         return self._kept(
             f"{split}-{policy.replace(':', '-')}",
-            lambda: play_seats(self.world, seats, policy, player, steps, generator),
+            lambda: play_seats(self.world, seats, policy, load, steps, generator),
         )
 
     def _left_out(self, found: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:
@@ -207,7 +207,7 @@ class MeasureContext:
         history = self.recipe.transitions.history_steps
         rows = [
             row
-            for episode in play_actor(world, seats, one.policy, one.max_steps)
+            for episode in play_built_in(world, seats, one.policy, one.max_steps)
             for row in transitions_of(episode, world, one.split, history)
         ]
         return world, rows[: self.config.num_transitions]
