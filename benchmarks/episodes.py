@@ -1,8 +1,8 @@
 """ALFWorld transitions with answers to them, for the benchmarks of the update: every side trains on the same tokens.
 
-Episodes are played by the noisy actor in official games (below $ALFWORLD_DATA), or else in scenes of official size that
-rwml makes. Each transition gets G answers of one length, as a model that thinks first would write them: words of the
-episode so far as the thought, then the true next state, or that with names and numbers confused. Every group has at
+Episodes are played by the noisy policy in official games (below $ALFWORLD_DATA), or else in scenes of official size
+that rwml makes. Each transition gets G answers of one length, as a model that thinks first would write them: words of
+the episode so far as the thought, then the true next state, or that with names and numbers confused. Every group has at
 least one right and one wrong answer: no group is skipped, so that all sides have the same work to do.
 """
 
@@ -23,14 +23,14 @@ from rwml.core.prompts import next_state_text
 from rwml.core.types import Episode, PredictedState, Transition
 from rwml.models.language_model import LanguageModel, load_language_model, save_language_model
 from rwml.models.tiny import TinyShape, new_model
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.trees.objectives import group_advantages
 from rwml.world_models.questions import question_ids
 from rwml.worlds.base import World
 from rwml.worlds.registry import get_world
 from rwml.worlds.transitions import transitions_of
 
-ACTOR = "noisy:0.6"
+POLICY = "noisy:0.6"
 TASKS_LOOKED_AT = 400
 
 
@@ -101,7 +101,7 @@ def play(world: World, count: int, steps: int, seed: int) -> list[Episode]:
     """`count` episodes that last `steps` steps or more."""
     found: list[Episode] = []
     for task in world.tasks("train")[:TASKS_LOOKED_AT]:
-        episode = play_actor(world, seats_for([task], 1, seed), ACTOR, steps)[0]
+        episode = play_built_in(world, seats_for([task], 1, seed), POLICY, steps)[0]
         if len(episode.steps) >= steps:
             found.append(episode)
         if len(found) == count:

@@ -138,7 +138,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.models.embedding.embedder import Embedder
     from rwml.models.language_model import load_language_model
     from rwml.models.sampling.sampler import Sampler, SamplingParams
-    from rwml.play.rollout import play_actor, seats_for
+    from rwml.play.rollout import play_built_in, seats_for
     from rwml.rewards.rewards import EmbeddingReward
     from rwml.train.batches import answer_trees
     from rwml.train.trainer import Trainer
@@ -147,7 +147,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.worlds.transitions import transitions_of
 
     world = get_world("alfworld", source="scenes", size=args.size, num_train=64)
-    episodes = play_actor(world, seats_for(world.tasks("train"), 1, 0), "noisy", args.steps_per_episode)
+    episodes = play_built_in(world, seats_for(world.tasks("train"), 1, 0), "noisy", args.steps_per_episode)
     rows = [row for episode in episodes for row in transitions_of(episode, world, "train")]
     lm, prompts = load_language_model("tiny", device="cpu"), world.prompts("brief")
     config = TrainWmConfig(kl_weight=0.02, learning_rate=1e-30, group_size=args.group, max_new_tokens=80)

@@ -30,10 +30,10 @@ from rwml.core.recipe.recipe import Recipe, load_recipe
 from rwml.core.records import MetricsLog
 from rwml.core.seeds import generator_for
 from rwml.core.types import PredictedState, Transition
-from rwml.loading import load_embedder, load_model, load_world, player_of, sampler_of
+from rwml.loading import load_embedder, load_model, load_world, policy_of, sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, SamplingParams
-from rwml.play.rollout import ModelPlayer, SampledEpisode, seats_for
+from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, seats_for
 from rwml.rewards.rewards import EmbeddingReward
 from rwml.stages.pipeline import find_recipe
 from rwml.train.batches import answer_trees, episode_trees
@@ -142,16 +142,16 @@ class Steps:
         self.lm = load_model(recipe.model)
         self.prompts = self.world.prompts(recipe.model.prompts)
         tasks = self.world.tasks("train")[: recipe.collect.num_tasks]
-        self.player = self._player(32)
-        played = self.player.play(self.world, seats_for(tasks, 1, 0), generator_for("steps"))
+        self.policy = self._policy(32)
+        played = self.policy.play(self.world, seats_for(tasks, 1, 0), generator_for("steps"))
         self.rows = [row for one in played for row in transitions_of(one.episode, self.world, "train")]
         self.folder, self.log = folder, MetricsLog(folder / "metrics.jsonl")
         self.embedder = load_embedder(recipe.embedding, None)
         self.plain_score = naive_scorer()
 
-    def _player(self, max_new_tokens: int) -> ModelPlayer:
+    def _policy(self, max_new_tokens: int) -> LanguageModelPolicy:
         params = SamplingParams(max_new_tokens, 1.0)
-        return player_of(self.recipe, self.lm, params, self.recipe.train_policy.episode_max_steps)
+        return policy_of(self.recipe, self.lm, params, self.recipe.train_policy.episode_max_steps)
 
     def trainer(self, config: Any) -> Trainer:
         still = config.model_copy(update={"learning_rate": 1e-30})
@@ -203,14 +203,14 @@ class Steps:
         """Play and update of one policy step."""
         config, parts = self.recipe.train_policy, Parts()
         tasks = self.world.tasks(config.split)[number * config.tasks_per_step :][: config.tasks_per_step]
-        player = self._player(config.max_new_tokens)
+        policy = self._policy(config.max_new_tokens)
         if plain:
-            player = ModelPlayer(
-                self.lm, GenerateSampler(self.lm), self.prompts, player.params, player.max_steps, player.max_context
+            policy = LanguageModelPolicy(
+                self.lm, GenerateSampler(self.lm), self.prompts, policy.params, policy.max_steps, policy.max_context
             )  # type: ignore[arg-type]
         seats = seats_for(tasks, config.group_size, number)
         played: list[SampledEpisode] = timed(
-            parts, "play", lambda: player.play(self.world, seats, generator_for("play", number))
+            parts, "play", lambda: policy.play(self.world, seats, generator_for("play", number))
         )
         groups = [played[i : i + config.group_size] for i in range(0, len(played), config.group_size)]
         noise = np.random.default_rng(number).random((len(groups), config.group_size), dtype=np.float32)

@@ -138,12 +138,12 @@ def test_playing_what_the_expert_plays_solves_the_task() -> None:
     world = get_world("alfworld", num_train=3)
     task = find_task(world, "train", "2")
     assert find_task(world, "train", task.id) == task == world.tasks("train")[2]
-    actor, shown = world.actor("expert", 0), []
+    policy, shown = world.policy("expert", 0), []
     env = world.env()
     observation = env.reset(task)
     actions = []
     while not env.success:
-        actions.append(actor.act(observation, env.admissible))
+        actions.append(policy.act(observation, env.admissible))
         observation = env.step(actions[-1]).observation
     typed = iter(["?", "", *actions])
     assert play(world, task, lambda _: next(typed), shown.append) is True

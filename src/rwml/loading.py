@@ -1,4 +1,4 @@
-"""From a recipe to the things that play: the world, the model, its sampler and the player around them."""
+"""From a recipe to the things that play: the world, the model, its sampler and the policy around them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rwml.measure.suite import MeasureSetup
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_chat, load_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
-from rwml.play.rollout import ModelPlayer, Seat, play_seats
+from rwml.play.rollout import LanguageModelPolicy, Seat, play_seats
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.base import Materials, WorldModel, make_world_model
@@ -67,32 +67,32 @@ def sampler_of(lm: LanguageModel, config: ModelConfig) -> Sampler:
     return Sampler(lm.model, lm.chat.stop_ids, autocast_of(config))
 
 
-def load_player(
+def load_policy(
     recipe: Recipe,
     temperature: float,
     max_new_tokens: int,
     max_steps: int,
     path: str | Path | None = None,
     name: str = "model",
-) -> Callable[[], ModelPlayer]:
+) -> Callable[[], LanguageModelPolicy]:
     """A function that loads the language-model policy once, when it is first needed."""
 
     @lru_cache(maxsize=1)
-    def player() -> ModelPlayer:
+    def policy() -> LanguageModelPolicy:
         lm = load_model(recipe.model, path)
         params = SamplingParams(max_new_tokens=max_new_tokens, temperature=temperature)
-        return player_of(recipe, lm, params, max_steps, name)
+        return policy_of(recipe, lm, params, max_steps, name)
 
-    return player
+    return policy
 
 
-def player_of(
+def policy_of(
     recipe: Recipe, lm: LanguageModel, params: SamplingParams, max_steps: int, name: str = "model"
-) -> ModelPlayer:
+) -> LanguageModelPolicy:
     """The language-model policy around a model that is already loaded."""
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(lm, recipe.model)
-    return ModelPlayer(lm, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
+    return LanguageModelPolicy(lm, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
 
 
 def world_model_of(recipe: Recipe, lm: LanguageModel, params: SamplingParams) -> LanguageWorldModel:
@@ -104,10 +104,10 @@ def world_model_of(recipe: Recipe, lm: LanguageModel, params: SamplingParams) ->
 def exam_setup(recipe: Recipe) -> ExamSetup:
     """What every arm of the recipe is examined by."""
     world, steps, model = load_world(recipe), recipe.world.max_steps, recipe.model
-    player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+    load = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
 
     def play(seats: Sequence[Seat], generator: torch.Generator) -> list[Episode]:
-        return play_seats(world, seats, recipe.evaluate.collect_policy, player, steps, generator)
+        return play_seats(world, seats, recipe.evaluate.collect_policy, load, steps, generator)
 
     def too_long_for_it(rows: Sequence[Transition]) -> frozenset[str]:
         chat, prompts = load_chat(model.path, model.trust_remote_code), world.prompts(model.prompts)
@@ -129,11 +129,11 @@ def examinee_of(recipe: Recipe, name: str, path: Path | None) -> Examinee:
     """An arm to examine: the checkpoint at `path`, None = the recipe's model."""
     config = recipe.evaluate
 
-    def load() -> tuple[WorldModel, ModelPlayer]:
+    def load() -> tuple[WorldModel, LanguageModelPolicy]:
         lm = load_model(recipe.model, path)
         model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.world_model_temperature))
         params = SamplingParams(config.max_new_tokens, config.temperature)
-        return model, player_of(recipe, lm, params, recipe.world.max_steps, name)
+        return model, policy_of(recipe, lm, params, recipe.world.max_steps, name)
 
     return Examinee(name, load)
 
@@ -148,10 +148,10 @@ def measure_setup(recipe: Recipe) -> MeasureSetup:
     """What all checkpoints of the recipe are measured by."""
     config, steps = recipe.measure, recipe.world.max_steps
     world = load_world(recipe)
-    player = load_player(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+    load = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
 
     def play(seats: Sequence[Seat], policy: str, generator: torch.Generator) -> list[Episode]:
-        return play_seats(world, seats, policy, player, steps, generator)
+        return play_seats(world, seats, policy, load, steps, generator)
 
     def model(lm: LanguageModel, of: World) -> LanguageWorldModel:
         params, prompts = SamplingParams(config.max_new_tokens, config.temperature), of.prompts(recipe.model.prompts)

@@ -10,7 +10,7 @@ import torch
 from made import Scripted, hand_episode
 from rwml.core.types import Episode
 from rwml.measure.plans import LEFT_OUT, confusion, leave_one_out, measure_plans
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.base import UNPARSED
 from rwml.world_models.engine import EngineWorldModel
 from rwml.world_models.imagination import BEFORE, Imagination
@@ -38,9 +38,9 @@ def test_confusion_by_hand() -> None:
 def plans(world: World) -> dict[str, list[Episode]]:
     """Winning plans of six tasks, their variants with one step left out, and noisy play that was cut short."""
     seats = seats_for(world.tasks("train")[:6], 1, 0)
-    won = [one for one in play_actor(world, seats, "expert", 30) if one.success and len(one.steps) > 1]
+    won = [one for one in play_built_in(world, seats, "expert", 30) if one.success and len(one.steps) > 1]
     cut = [leave_one_out(world, one, generator()) for one in won]
-    return {"expert": won, LEFT_OUT: cut, "noisy": play_actor(world, seats, "noisy:0.8", 4)}
+    return {"expert": won, LEFT_OUT: cut, "noisy": play_built_in(world, seats, "noisy:0.8", 4)}
 
 
 def test_one_step_is_left_out_and_the_rest_is_really_played(plans: dict[str, list[Episode]], world: World) -> None:

@@ -30,7 +30,7 @@ from rwml.measure.reward_lab import (
     threshold_figures,
 )
 from rwml.models.embedding.embedder import Embedder
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.rewards.named_things import named_things
 from rwml.rewards.rewards import KindReward
 from rwml.train.drift import COLLAPSE_SHARE, DriftWatch, cheat_answers, cheat_share, find_cheats
@@ -54,7 +54,7 @@ def embedder() -> Embedder:
 @pytest.fixture(scope="module")
 def real(world: World) -> list[Transition]:
     """All transitions of eight noisy episodes of at most twelve steps."""
-    episodes = play_actor(world, seats_for(world.tasks("train"), 1, seed=0), "noisy", 12)
+    episodes = play_built_in(world, seats_for(world.tasks("train"), 1, seed=0), "noisy", 12)
     return [row for episode in episodes for row in transitions_of(episode, world, "train")]
 
 

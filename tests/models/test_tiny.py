@@ -97,13 +97,13 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made(shipped: Langu
 def test_the_shipped_model_answers_in_its_format(shipped: LanguageModel) -> None:
     """Greedy, at the opening of scenes that it never saw: a thought and an action that the world admits."""
     from rwml.models.sampling.sampler import Sampler, SamplingParams
-    from rwml.play.rollout import ModelPlayer, seats_for
+    from rwml.play.rollout import LanguageModelPolicy, seats_for
 
     world: World = get_world("alfworld", size="tiny", num_train=0, num_valid_seen=0, num_valid_unseen=12)
     sampler = Sampler(shipped.model, shipped.chat.stop_ids)
-    player = ModelPlayer(shipped, sampler, world.prompts("brief"), SamplingParams(32, 0.0), 3, 1000)
+    policy = LanguageModelPolicy(shipped, sampler, world.prompts("brief"), SamplingParams(32, 0.0), 3, 1000)
     seats = seats_for(world.tasks("valid_unseen"), 1, 0)
-    played = player.play(world, seats, torch.Generator().manual_seed(0))
+    played = policy.play(world, seats, torch.Generator().manual_seed(0))
     steps = [step for one in played for step in one.episode.steps]
     assert len(steps) == 36
     assert sum(step.parsed for step in steps) >= 34

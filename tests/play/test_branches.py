@@ -14,8 +14,8 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.types import Task, Transition
 from rwml.play.branches import branched_transitions, is_branch, other_steps
-from rwml.play.rollout import play_actor, seats_for
-from rwml.worlds.base import Actor, Env, Prompts, StepResult, World
+from rwml.play.rollout import play_built_in, seats_for
+from rwml.worlds.base import BuiltInPolicy, Env, Prompts, StepResult, World
 from rwml.worlds.transitions import transitions_of
 
 MAX_STEPS = 6
@@ -27,7 +27,7 @@ def branched(world: World) -> list[Transition]:
 
 
 def test_the_experts_rows_are_those_of_its_episodes(world: World, branched: list[Transition]) -> None:
-    episodes = play_actor(world, seats_for(world.tasks("train")[:3], 1, 5), "expert", MAX_STEPS)
+    episodes = play_built_in(world, seats_for(world.tasks("train")[:3], 1, 5), "expert", MAX_STEPS)
     own = [row for episode in episodes for row in transitions_of(episode, world, "train")]
     assert [row for row in branched if not is_branch(row)] == own
     assert len(own) >= 9
@@ -95,7 +95,7 @@ class Corridor:
 
     broken: bool = False
     fails: bool = False
-    players: tuple[str, ...] = ("random", "expert")
+    names: tuple[str, ...] = ("random", "expert")
     name: str = "corridor"
     resets: list[int] = field(default_factory=list)
 
@@ -108,10 +108,10 @@ class Corridor:
     def env(self) -> Env:
         return Doors(self)
 
-    def actors(self) -> tuple[str, ...]:
-        return self.players
+    def policies(self) -> tuple[str, ...]:
+        return self.names
 
-    def actor(self, name: str, seed: int) -> Actor:
+    def policy(self, name: str, seed: int) -> BuiltInPolicy:
         return Opener(name, random.Random(seed))
 
     def prompts(self, style: str) -> Prompts:
@@ -178,7 +178,7 @@ def corridor_rows(world: Any, count: int = 3) -> list[Transition]:
     return branched_transitions(world, world.tasks("train"), count, 0, 10)
 
 
-def test_where_nothing_is_listed_random_actors_propose() -> None:
+def test_where_nothing_is_listed_random_policies_propose() -> None:
     rows = corridor_rows(Corridor())
     expert = [row for row in rows if not is_branch(row)]
     # The third step ends the episode, and nothing answers it: no transition of the expert's, and no branch either.
@@ -210,7 +210,7 @@ def test_a_world_that_answers_a_replay_otherwise_is_refused() -> None:
 
 def test_without_other_actions_no_world_is_replayed_or_refused() -> None:
     world = Corridor(broken=True)
-    [episode] = play_actor(world, seats_for(world.tasks("train"), 1, 0), "expert", MAX_STEPS)
+    [episode] = play_built_in(world, seats_for(world.tasks("train"), 1, 0), "expert", MAX_STEPS)
     before = list(world.resets)
     assert other_steps(world, episode, 0, 0) == [[], [], []]
     assert world.resets == before
@@ -220,7 +220,7 @@ def test_without_other_actions_no_world_is_replayed_or_refused() -> None:
 
 def test_a_world_without_an_expert_is_refused() -> None:
     with pytest.raises(RwmlError, match=r"no built-in expert \(its policies: random\)"):
-        corridor_rows(Corridor(players=("random",)))
+        corridor_rows(Corridor(names=("random",)))
 
 
 def test_branches_cover_the_actions_evenly(world: World) -> None:

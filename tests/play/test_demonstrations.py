@@ -13,7 +13,7 @@ from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.play.demonstrations import conversation, expert_episodes, message_text, with_thoughts
-from rwml.play.rollout import ModelPlayer, play_actor, seats_for
+from rwml.play.rollout import LanguageModelPolicy, play_built_in, seats_for
 from rwml.train.batches import demonstration_trees
 from rwml.trees.forward import tree_logprobs
 from rwml.trees.tree import pack
@@ -34,13 +34,15 @@ def episode_of(*steps: Step) -> Episode:
 
 
 def test_an_own_episode_is_told_as_it_was_played(lm: LanguageModel, world: World) -> None:
-    """Read from its record alone, the conversation is the one that the player had, message by message."""
-    player = ModelPlayer(lm, Sampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), SamplingParams(22), 5, 1000)
-    played = player.play(world, seats_for(world.tasks("train")[:4], 2, 0), torch.Generator().manual_seed(2))
+    """Read from its record alone, the conversation is the one that the policy had, message by message."""
+    policy = LanguageModelPolicy(
+        lm, Sampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), SamplingParams(22), 5, 1000
+    )
+    played = policy.play(world, seats_for(world.tasks("train")[:4], 2, 0), torch.Generator().manual_seed(2))
     learnt = left = 0
     for one in played:
         steps = one.episode.steps
-        ids, messages = conversation(lm.chat, player.prompts, one.episode)
+        ids, messages = conversation(lm.chat, policy.prompts, one.episode)
         assert text_of(lm, ids) == text_of(lm, one.ids)
         good = [step for step in steps if step.parsed and not step.truncated]
         assert [text_of(lm, ids[m.start : m.stop]) for m in messages] == [step.text + "<|end|>" for step in good]
@@ -91,15 +93,15 @@ def test_the_expert_says_what_it_thinks(lm: LanguageModel, world: World) -> None
     """The same play as the bare expert's, with the thoughts that the expert gives when it is asked step by step."""
     tasks, prompts = world.tasks("train")[:3], world.prompts("brief")
     shown = expert_episodes(world, lm.chat, prompts, tasks, seed=4, max_steps=30)
-    bare = play_actor(world, seats_for(tasks, 1, 4), "expert", 30)
+    bare = play_built_in(world, seats_for(tasks, 1, 4), "expert", 30)
     assert [[step.action for step in e.steps] for e in shown] == [[step.action for step in e.steps] for e in bare]
     assert all(episode.success for episode in shown)
     for episode in shown:
-        env, actor = world.env(), world.actor("expert", episode.seed)
+        env, policy = world.env(), world.policy("expert", episode.seed)
         observation = env.reset(episode.task, episode.seed)
         for step in episode.steps:
-            assert actor.act(observation, env.admissible) == step.action
-            assert step.text == action_text(step.action, actor.thought())
+            assert policy.act(observation, env.admissible) == step.action
+            assert step.text == action_text(step.action, policy.thought())
             observation = env.step(step.action).observation
     thoughts = ["new"] + [None] * (len(shown[0].steps) - 1)
     again = with_thoughts(lm.chat, prompts, shown[0], thoughts)
@@ -113,7 +115,7 @@ def test_the_loss_is_the_models_own(lm: LanguageModel, world: World) -> None:
     prompts = world.prompts("brief")
     tasks = world.tasks("train")[:2]
     expert = expert_episodes(world, lm.chat, prompts, tasks, seed=0, max_steps=30)
-    noisy = play_actor(world, seats_for(tasks[:1], 1, 3), "noisy:0.9", 3)
+    noisy = play_built_in(world, seats_for(tasks[:1], 1, 3), "noisy:0.9", 3)
     cut = replace(noisy[0], steps=(*noisy[0].steps[:2], replace(noisy[0].steps[2], truncated=True)))
     episodes = [*expert, cut]
     trees = demonstration_trees(lm.chat, prompts, episodes)

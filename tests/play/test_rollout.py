@@ -18,17 +18,19 @@ from rwml.core.types import Episode, StopReason, Task
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.models.tiny import TinyShape, new_language_model
-from rwml.play.rollout import ModelPlayer, SampledEpisode, play_actor, seats_for
+from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, play_built_in, seats_for
 from rwml.worlds.base import Prompts, StepResult, World
 
 MAX_STEPS = 5
 MAX_NEW = 24
 
 
-def player_of(lm: LanguageModel, world: World, temperature: float = 1.0, max_context: int = 1000) -> ModelPlayer:
+def policy_of(
+    lm: LanguageModel, world: World, temperature: float = 1.0, max_context: int = 1000
+) -> LanguageModelPolicy:
     sampler = Sampler(lm.model, lm.chat.stop_ids)
     params = SamplingParams(MAX_NEW, temperature)
-    return ModelPlayer(lm, sampler, world.prompts("brief"), params, MAX_STEPS, max_context)
+    return LanguageModelPolicy(lm, sampler, world.prompts("brief"), params, MAX_STEPS, max_context)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -48,7 +50,7 @@ def spans(played: SampledEpisode) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def played(lm: LanguageModel, world: World) -> list[SampledEpisode]:
-    return player_of(lm, world).play(world, seats_for(world.tasks("train")[:4], 2, seed=3), generator())
+    return policy_of(lm, world).play(world, seats_for(world.tasks("train")[:4], 2, seed=3), generator())
 
 
 def test_seats_have_seeds_of_their_own(world: World) -> None:
@@ -75,19 +77,19 @@ def test_the_world_answers_in_lockstep_as_it_does_alone(world: World, played: li
 
 
 def test_greedy_play_in_lockstep_is_greedy_play_alone(lm: LanguageModel, world: World) -> None:
-    player = player_of(lm, world, temperature=0.0)
+    policy = policy_of(lm, world, temperature=0.0)
     seats = seats_for(world.tasks("train")[:4], 1, seed=0)
-    together = player.play(world, seats, generator())
+    together = policy.play(world, seats, generator())
     for seat, one in zip(seats, together, strict=True):
-        [alone] = player.play(world, [seat], generator())
+        [alone] = policy.play(world, [seat], generator())
         assert (alone.ids, alone.sampled, alone.episode) == (one.ids, one.sampled, one.episode)
         assert alone.logprobs == pytest.approx(one.logprobs, abs=1e-4)
 
 
 def test_the_same_generator_plays_the_same(lm: LanguageModel, world: World, played: list[SampledEpisode]) -> None:
     seats = seats_for(world.tasks("train")[:4], 2, seed=3)
-    assert player_of(lm, world).play(world, seats, generator()) == played
-    assert player_of(lm, world).play(world, seats, generator(1)) != played
+    assert policy_of(lm, world).play(world, seats, generator()) == played
+    assert policy_of(lm, world).play(world, seats, generator(1)) != played
 
 
 def test_an_unparsed_answer_is_a_step_in_which_nothing_happens(played: list[SampledEpisode]) -> None:
@@ -121,7 +123,7 @@ def test_tokens_marks_and_texts_line_up(lm: LanguageModel, world: World, played:
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_logprobs_are_those_of_a_plain_forward_pass(lm: LanguageModel, world: World, temperature: float) -> None:
     seats = seats_for(world.tasks("train")[:3], 2, seed=5)
-    for p in player_of(lm, world, temperature).play(world, seats, generator(2)):
+    for p in policy_of(lm, world, temperature).play(world, seats, generator(2)):
         with torch.no_grad():
             logits = lm.model(torch.tensor([p.ids])).logits[0].float() / temperature
         plain = logits.log_softmax(-1)
@@ -142,7 +144,7 @@ def test_episodes_stop_before_they_outgrow_the_context(lm: LanguageModel, world:
     seats = seats_for(world.tasks("train")[:4], 1, seed=3)
     prompt = [len(lm.chat.opening("", world.env().reset(s.task)) + lm.chat.ask()) for s in seats]
     limit = sorted(prompt)[1] + MAX_NEW + 20  # room for a turn or two, and for some openings none
-    games = player_of(lm, world, max_context=limit).play(world, seats, generator())
+    games = policy_of(lm, world, max_context=limit).play(world, seats, generator())
     assert {p.episode.stop for p in games} >= {StopReason.CONTEXT_LIMIT}
     for p in games:
         if p.episode.stop is not StopReason.CONTEXT_LIMIT:
@@ -155,7 +157,7 @@ def test_episodes_stop_before_they_outgrow_the_context(lm: LanguageModel, world:
 
 
 def test_a_context_that_takes_no_opening_plays_nothing(lm: LanguageModel, world: World) -> None:
-    games = player_of(lm, world, max_context=30).play(world, seats_for(world.tasks("train")[:2], 1, 0), generator())
+    games = policy_of(lm, world, max_context=30).play(world, seats_for(world.tasks("train")[:2], 1, 0), generator())
     assert [p.episode.stop for p in games] == [StopReason.CONTEXT_LIMIT] * 2
     assert [p.episode.steps for p in games] == [(), ()]
 
@@ -195,7 +197,7 @@ class ScriptWorld:
     def env(self) -> Script:
         return Script()
 
-    def actor(self, name: str, seed: int) -> Any:
+    def policy(self, name: str, seed: int) -> Any:
         class First:
             def act(self, observation: str, admissible: Sequence[str]) -> str:
                 return admissible[0]
@@ -226,7 +228,7 @@ def test_a_failing_world_fails_its_episode_and_no_other(lm: LanguageModel) -> No
     world: Any = ScriptWorld()
     seats = seats_for([Task(plan, "script", "train", "plan") for plan in PLANS], 1, 0)
     live: list[int] = []
-    games = player_of(lm, world).play(world, seats, generator(), live.append)
+    games = policy_of(lm, world).play(world, seats, generator(), live.append)
     assert outcomes([p.episode for p in games]) == OUTCOMES
     assert [p.episode.task.id for p in games] == list(PLANS)
     assert [p.episode.success for p in games] == [plan.startswith("win") for plan in PLANS]
@@ -242,29 +244,29 @@ def test_a_failing_world_fails_its_episode_and_no_other(lm: LanguageModel) -> No
 def test_a_world_that_fails_everywhere_ends(lm: LanguageModel) -> None:
     world: Any = ScriptWorld()
     seats = seats_for([Task("crash 0", "script", "train", "plan")], 3, 0)
-    games = player_of(lm, world).play(world, seats, generator())
+    games = policy_of(lm, world).play(world, seats, generator())
     assert [p.episode.stop for p in games] == [StopReason.ERROR] * 3
     assert len({p.episode.id for p in games}) == 3
 
 
-def test_a_failing_world_fails_an_actors_episode(lm: LanguageModel) -> None:
+def test_a_failing_world_fails_a_built_in_policys_episode(lm: LanguageModel) -> None:
     world: Any = ScriptWorld()
     seats = seats_for([Task(plan, "script", "train", "plan") for plan in PLANS], 1, 0)
-    episodes = play_actor(world, seats, "first", MAX_STEPS)
+    episodes = play_built_in(world, seats, "first", MAX_STEPS)
     assert outcomes(episodes) == OUTCOMES
     assert {step.text for episode in episodes for step in episode.steps} == {"look"}
 
 
-def test_actors_play_the_same_again(world: World) -> None:
+def test_built_in_policies_play_the_same_again(world: World) -> None:
     seats = seats_for(world.tasks("train")[:4], 2, seed=1)
-    for actor in world.actors():
-        assert play_actor(world, seats, actor, 12) == play_actor(world, list(reversed(seats)), actor, 12)[::-1]
-    noisy = play_actor(world, seats, "noisy", 12)
+    for policy in world.policies():
+        assert play_built_in(world, seats, policy, 12) == play_built_in(world, list(reversed(seats)), policy, 12)[::-1]
+    noisy = play_built_in(world, seats, "noisy", 12)
     assert any(a.steps != b.steps for a, b in zip(noisy[::2], noisy[1::2], strict=True)), "rollouts of a task differ"
 
 
 def test_the_expert_solves_small_scenes(world: World) -> None:
-    episodes = play_actor(world, seats_for(world.tasks("train"), 1, seed=0), "expert", 30)
+    episodes = play_built_in(world, seats_for(world.tasks("train"), 1, seed=0), "expert", 30)
     assert sum(episode.success for episode in episodes) == len(episodes) == 8
     for episode in episodes:
         assert episode.stop is StopReason.SUCCESS
@@ -338,8 +340,10 @@ def test_calls_messages_and_what_cannot_be_read(caller: LanguageModel) -> None:
     """Every kind of answer becomes the step that it should, and the conversation is what the pieces make of it."""
     world: Any = CounterWorld()
     chat, prompts = caller.chat, world.prompts("brief")
-    player = ModelPlayer(caller, Sampler(caller.model, chat.stop_ids), prompts, SamplingParams(60, 1.0), 6, 2000)
-    games = player.play(world, seats_for([Task("desk", "counter", "train", "desk")], 24, 0), generator())
+    policy = LanguageModelPolicy(
+        caller, Sampler(caller.model, chat.stop_ids), prompts, SamplingParams(60, 1.0), 6, 2000
+    )
+    games = policy.play(world, seats_for([Task("desk", "counter", "train", "desk")], 24, 0), generator())
     steps = [step for p in games for step in p.episode.steps]
     assert {step.text for step in steps} >= set(SAYINGS), "each was said"
     for step in steps:
@@ -366,8 +370,10 @@ def test_a_message_that_was_cut_off_is_not_read(caller: LanguageModel) -> None:
     world: Any = CounterWorld()
     assert len(caller.chat.text("Which pen?")) == 1, "only its end is cut off"
     params = SamplingParams(1, 1.0)
-    player = ModelPlayer(caller, Sampler(caller.model, caller.chat.stop_ids), world.prompts("brief"), params, 3, 2000)
-    games = player.play(world, seats_for([Task("desk", "counter", "train", "desk")], 12, 0), generator())
+    policy = LanguageModelPolicy(
+        caller, Sampler(caller.model, caller.chat.stop_ids), world.prompts("brief"), params, 3, 2000
+    )
+    games = policy.play(world, seats_for([Task("desk", "counter", "train", "desk")], 12, 0), generator())
     steps = [step for p in games for step in p.episode.steps]
     cut = [step for step in steps if step.truncated]
     assert "Which pen?" in {step.text for step in cut}

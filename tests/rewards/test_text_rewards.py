@@ -10,7 +10,7 @@ import pytest
 from rwml.core.types import Transition
 from rwml.exchange.importing import check_paths, import_files
 from rwml.models.embedding.embedder import Embedder
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.rewards.rewards import ContinuousReward, EmbeddingReward, F1Reward, KindReward, NamedReward
 from rwml.rewards.rouge import rouge_l
 from rwml.worlds.registry import get_world
@@ -33,7 +33,7 @@ def embedder() -> Embedder:
 def desk() -> Transition:
     """The first step of the first episode of the expert in a small world."""
     world = get_world("alfworld", source="scenes", size="tiny", num_train=4)
-    (episode,) = play_actor(world, seats_for(world.tasks("train")[:1], 1, 0), "expert", 3)
+    (episode,) = play_built_in(world, seats_for(world.tasks("train")[:1], 1, 0), "expert", 3)
     row = next(transitions_of(episode, world, "train"))
     assert (row.action, row.next_state) == ("go to desk 2", DESK)
     return row

@@ -23,7 +23,7 @@ from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.loading import load_world
 from rwml.models.language_model import load_language_model
 from rwml.play.reflections import Reflection
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.reports.formats import recipe_toml
 from rwml.stages import train_policy
 
@@ -49,9 +49,9 @@ def test_own_successes(mini: Mini, model_folder: Path, tmp_path: Path) -> None:
     recipe = mini(tmp_path / "run", train_policy=SFT | {"episodes": "own"}, model={"max_context_tokens": 1500})
     world = load_world(recipe)
     tasks = world.tasks("train")[:3]
-    solved = [e for e in play_actor(world, seats_for(tasks, 2, 0), "expert", 30) if e.success][:4]
+    solved = [e for e in play_built_in(world, seats_for(tasks, 2, 0), "expert", 30) if e.success][:4]
     assert len(solved) == 4
-    failed = play_actor(world, seats_for(tasks[2:], 1, 0), "random", 2)
+    failed = play_built_in(world, seats_for(tasks[2:], 1, 0), "random", 2)
     cut = Step("", "<think>so", "Nothing happens.", parsed=False, valid=False, truncated=True)
     odd = Episode(
         "odd", solved[0].task, "model", 7, 0, solved[0].opening, (cut, *solved[0].steps), StopReason.SUCCESS, True

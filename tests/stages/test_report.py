@@ -54,13 +54,13 @@ def recipe_of(folder: Path, size: Size, **sections: Any) -> Recipe:
 
 def play(world: Any, task: Task, policy: str, number: int, seed: int) -> Episode:
     """One episode of a built-in policy, whose words are given the form of a language model's."""
-    env, actor = world.env(), world.actor(policy, seed)
+    env, built_in = world.env(), world.policy(policy, seed)
     opening = observation = env.reset(task)
     steps: list[Step] = []
     while len(steps) < 12 and not env.success:
-        action = actor.act(observation, env.admissible)
+        action = built_in.act(observation, env.admissible)
         result = env.step(action)
-        text = f"<think>{actor.thought()}</think><action>{action}</action>"
+        text = f"<think>{built_in.thought()}</think><action>{action}</action>"
         observation = result.observation
         steps.append(Step(action, text, observation, "text", True, result.valid, False, result.reward))
     stop = StopReason.SUCCESS if env.success else StopReason.STEP_LIMIT

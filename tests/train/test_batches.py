@@ -14,7 +14,7 @@ from rwml.core.recipe.recipe import GrpoConfig
 from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams
-from rwml.play.rollout import ModelPlayer, SampledEpisode, seats_for
+from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, seats_for
 from rwml.train.batches import answer_trees, episode_trees, epochs_of, label_trees, observation_weights
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, token_losses
@@ -167,8 +167,8 @@ def test_the_label_loss_is_the_models_own(lm: LanguageModel, world: World, rows:
 def groups(lm: LanguageModel, world: World) -> list[list[SampledEpisode]]:
     """Two tasks, three episodes each."""
     params = SamplingParams(20)
-    player = ModelPlayer(lm, Sampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), params, 3, 1000)
-    played = player.play(world, seats_for(world.tasks("train")[:2], 3, 0), torch.Generator().manual_seed(0))
+    policy = LanguageModelPolicy(lm, Sampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), params, 3, 1000)
+    played = policy.play(world, seats_for(world.tasks("train")[:2], 3, 0), torch.Generator().manual_seed(0))
     return [played[:3], played[3:]]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import generator_for
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.base import UNKNOWN, Materials, make_world_model
 from rwml.worlds.base import World
 from rwml.worlds.chat import ChatLogs
@@ -14,7 +14,7 @@ from rwml.worlds.transitions import transitions_of
 
 
 def test_what_the_rules_say_is_what_happens(world: World) -> None:
-    episodes = play_actor(world, seats_for(world.tasks("train"), 1, 3), "noisy:0.6", 12)
+    episodes = play_built_in(world, seats_for(world.tasks("train"), 1, 3), "noisy:0.6", 12)
     rows = [row for episode in episodes for row in transitions_of(episode, world, "train")]
     model = make_world_model("beliefs", Materials(world))
     states = [state for [state] in model.predict([row.query for row in rows], 1, generator_for("beliefs"))]

@@ -9,7 +9,7 @@ import pytest
 
 from rwml.core.seeds import generator_for
 from rwml.core.types import Transition
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.base import Materials, make_world_model
 from rwml.world_models.baselines import BASELINES, CopyLast, MostFrequent
 from rwml.worlds.base import World
@@ -81,7 +81,7 @@ def test_dropped_rows_count_and_other_splits_do_not(masked: Any) -> None:
 
 
 def test_copies_of_real_games_are_those_of_a_forward_scan(world: World) -> None:
-    episodes = play_actor(world, seats_for(world.tasks("train"), 1, seed=0), "noisy:0.9", 15)
+    episodes = play_built_in(world, seats_for(world.tasks("train"), 1, seed=0), "noisy:0.9", 15)
     repeated = 0
     for episode in episodes:
         last: dict[str, str] = {}

@@ -9,7 +9,7 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import generator_for
 from rwml.core.types import Transition
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.base import Materials, make_world_model
 from rwml.world_models.engine import DIVERGED, FAILED, EngineWorldModel
 from rwml.worlds.base import World
@@ -18,7 +18,7 @@ from rwml.worlds.transitions import transitions_of
 
 
 def test_the_engine_is_always_right(world: World) -> None:
-    episodes = play_actor(world, seats_for(world.tasks("train")[:3], 1, 5), "noisy:0.8", 6)
+    episodes = play_built_in(world, seats_for(world.tasks("train")[:3], 1, 5), "noisy:0.8", 6)
     rows = [row for episode in episodes for row in transitions_of(episode, world, "train")]
     by_episode = EngineWorldModel(world, episodes)
     by_history = make_world_model("engine", Materials(world))

@@ -11,7 +11,7 @@ from rwml.core.recipe.recipe import ModelConfig
 from rwml.loading import sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import ModelPlayer, play_actor, seats_for
+from rwml.play.rollout import LanguageModelPolicy, play_built_in, seats_for
 from rwml.world_models.engine import EngineWorldModel
 from rwml.world_models.env import ImaginedEnv, ImaginedWorld
 from rwml.world_models.language import LanguageWorldModel
@@ -21,7 +21,7 @@ from rwml.worlds.base import Env, World
 def test_the_engine_imagined_is_the_engine(world: World) -> None:
     tasks = world.tasks("train")[:4]
     model = EngineWorldModel(world, tasks=tasks)
-    real = play_actor(world, seats_for(tasks, 1, 0), "expert", 30)
+    real = play_built_in(world, seats_for(tasks, 1, 0), "expert", 30)
     won = 0
     for episode in real:
         env = ImaginedEnv(model, world)
@@ -39,7 +39,7 @@ def test_the_engine_imagined_is_the_engine(world: World) -> None:
 
 def test_an_answer_without_a_next_state_ends_the_episode(world: World) -> None:
     task = world.tasks("train")[0]
-    [episode] = play_actor(world, seats_for([task], 1, 0), "expert", 3)
+    [episode] = play_built_in(world, seats_for([task], 1, 0), "expert", 3)
     model = Scripted(lambda query, truth: None if query.history else truth, [episode], world)
     model.truths = {f"{task.id}@{n}": truth for n, truth in enumerate(model.truths.values())}
     env = ImaginedEnv(model, world, history_steps=1)
@@ -74,7 +74,7 @@ def test_policies_play_an_imagined_world_as_any_other(lm: LanguageModel, world: 
     tasks = world.tasks("train")[:3]
     imagined = cast(World, ImaginedWorld(EngineWorldModel(world, tasks=tasks), world))
     assert (imagined.name, imagined.tasks("train")[:3]) == (world.name, tasks)
-    policy = ModelPlayer(lm, sampler_of(lm, ModelConfig()), world.prompts("brief"), SamplingParams(24), 4, 400)
+    policy = LanguageModelPolicy(lm, sampler_of(lm, ModelConfig()), world.prompts("brief"), SamplingParams(24), 4, 400)
     seats = seats_for(tasks, 2, 0)
     inside, outside = (policy.play(w, seats, torch.Generator().manual_seed(1)) for w in (imagined, world))
     assert [game.ids for game in inside] == [game.ids for game in outside]

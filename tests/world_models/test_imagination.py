@@ -11,7 +11,7 @@ from rwml.core.recipe.recipe import ModelConfig
 from rwml.loading import sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.base import CONTEXT, UNPARSED
 from rwml.world_models.imagination import BEFORE, Imagination, Walk
 from rwml.world_models.language import LanguageWorldModel
@@ -63,7 +63,7 @@ def test_a_walk_ends_where_an_answer_cannot_be_read(world: World, lm: LanguageMo
 def test_a_real_model_imagines_what_it_says_when_asked_step_by_step(lm: LanguageModel, world: World) -> None:
     model = LanguageWorldModel(lm, sampler_of(lm, ModelConfig()), world.prompts("brief"), GREEDY, 400)
     imagination = Imagination(model, world)
-    episodes = play_actor(world, seats_for(world.tasks("train")[:3], 1, 0), "noisy", 4)
+    episodes = play_built_in(world, seats_for(world.tasks("train")[:3], 1, 0), "noisy", 4)
     walks = [Walk(one, start, len(one.steps)) for one, start in zip(episodes, (0, 1, 0), strict=True)]
     courses = imagination.imagine(walks, generator())
     for walk, course in zip(walks, courses, strict=True):

@@ -18,7 +18,7 @@ from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.models.tiny import TEMPLATE
 from rwml.play.demonstrations import conversation, expert_episodes
-from rwml.play.rollout import ModelPlayer, seats_for
+from rwml.play.rollout import LanguageModelPolicy, seats_for
 from rwml.train.batches import label_trees
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.questions import label_ids, question_ids
@@ -115,10 +115,10 @@ def test_actions_are_played_after_the_thought(
     answers = [chat.text(text) + chat.to_user[:1] for text in said]
     teach(lm.model, list(zip(starts, answers, strict=True)))
     sampler = Sampler(lm.model, chat.stop_ids)
-    games = ModelPlayer(lm, sampler, prompts, GREEDY, 1, 1000).play(world, seats, torch.Generator())
+    games = LanguageModelPolicy(lm, sampler, prompts, GREEDY, 1, 1000).play(world, seats, torch.Generator())
     steps = [game.episode.steps[0] for game in games]
     assert [(step.text, step.action) for step in steps] == list(said.items())
-    cut_short = ModelPlayer(lm, sampler, prompts, cut_before_the_stop(lm, said), 1, 1000)
+    cut_short = LanguageModelPolicy(lm, sampler, prompts, cut_before_the_stop(lm, said), 1, 1000)
     [cut] = cut_short.play(world, seats[2:], torch.Generator())[0].episode.steps
     assert (cut.text, cut.parsed, cut.truncated) == (list(said)[2], False, True)
     for game in games[:2]:
@@ -127,7 +127,7 @@ def test_actions_are_played_after_the_thought(
         assert text_of(lm, ids[message.start : message.stop]) == game.episode.steps[0].text + "<|end|>"
 
     short = replace(GREEDY, max_new_tokens=2)
-    for game in ModelPlayer(lm, sampler, prompts, short, 2, 1000).play(world, seats, torch.Generator()):
+    for game in LanguageModelPolicy(lm, sampler, prompts, short, 2, 1000).play(world, seats, torch.Generator()):
         assert game.episode.steps[0].truncated
         ids, messages = conversation(chat, prompts, game.episode)
         assert text_of(lm, ids) == text_of(lm, game.ids)

@@ -9,7 +9,7 @@ from rwml.core.prompts import action_text, parse_next_state
 from rwml.core.tool_calls import ToolCall, call_text, calls_of
 from rwml.core.types import Transition
 from rwml.models.language_model import LanguageModel
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.transitions import transitions_of
@@ -48,7 +48,7 @@ def test_questions_nest_inside_an_episode(lm: LanguageModel, world: World, rows:
 
 
 def test_a_history_window_leaves_the_opening_and_the_last_exchanges(lm: LanguageModel, world: World) -> None:
-    [episode] = play_actor(world, seats_for(world.tasks("train")[:1], 1, seed=0), "noisy", 5)
+    [episode] = play_built_in(world, seats_for(world.tasks("train")[:1], 1, seed=0), "noisy", 5)
     last = list(transitions_of(episode, world, "train", history_steps=2))[-1]
     assert last.history == tuple(text for step in episode.steps[2:4] for text in (step.action, step.observation))
     decoded = lm.tokenizer.decode(question_ids(lm.chat, world.prompts("brief"), last))

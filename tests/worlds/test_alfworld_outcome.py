@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.worlds.alfworld.outcome import granted, told_win
 from rwml.worlds.registry import get_world
 
@@ -24,7 +24,7 @@ def told(*exchanges: tuple[str, str]) -> list[str]:
 def test_the_words_of_real_games_say_what_the_goal_checker_says(size: str) -> None:
     world = get_world("alfworld", size=size, num_train=36, num_valid_seen=1, num_valid_unseen=1)
     seats = seats_for(world.tasks("train"), 1, 3)
-    episodes = play_actor(world, seats, "noisy:0.7", 40) + play_actor(world, seats, "expert", 9)
+    episodes = play_built_in(world, seats, "noisy:0.7", 40) + play_built_in(world, seats, "expert", 9)
     outcomes = [
         (e.success, told_win(e.opening, told(*((step.action, step.observation) for step in e.steps)))) for e in episodes
     ]

@@ -1,4 +1,4 @@
-"""What can be known from the texts, and the built-in players."""
+"""What can be known from the texts, and the built-in policies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rwml.worlds.alfworld.beliefs import Beliefs, knowable, read_action, read_li
 from rwml.worlds.alfworld.game import Game
 from rwml.worlds.alfworld.parse import GameSpec, parse_game, read_game
 from rwml.worlds.alfworld.pddl import write_game
-from rwml.worlds.alfworld.policies import Goal, make_actor, read_goal
+from rwml.worlds.alfworld.policies import Goal, make_policy, read_goal
 from rwml.worlds.alfworld.scenes import KINDS, SceneConfig, plan_game
 
 OPENING = (
@@ -70,14 +70,14 @@ def specs(size: str, num_games: int, seed: int = 1, shared: bool = True) -> list
 
 def play(spec: GameSpec, name: str, seed: int, max_steps: int = 50) -> tuple[Game, list[str], list[str]]:
     """Return the game, (action, observation, ...), and the thoughts."""
-    game, actor = Game(spec), make_actor(name, seed)
+    game, policy = Game(spec), make_policy(name, seed)
     observation = game.reset()
     history, thoughts = [], []
     while not game.won and len(history) < 2 * max_steps:
-        action = actor.act(observation, game.admissible_commands)
+        action = policy.act(observation, game.admissible_commands)
         observation, _, _ = game.step(action)
         history += [action, observation]
-        thoughts.append(actor.thought())
+        thoughts.append(policy.thought())
     return game, history, thoughts
 
 
@@ -147,12 +147,12 @@ def test_predictions_are_right_where_no_spot_is_shared(name):
     told = Counter()
     for size in ("small", "official"):
         for index, spec in enumerate(specs(size, 40, shared=False)):
-            game, actor = Game(spec), make_actor(name, index)
+            game, policy = Game(spec), make_policy(name, index)
             observation = game.reset()
             beliefs, rng = Beliefs(observation), random.Random(index)
             for _ in range(40):
                 # Now and then an action that is not admissible, which the player does not know of.
-                action = actor.act(observation, game.admissible_commands)
+                action = policy.act(observation, game.admissible_commands)
                 wild = f"{rng.choice(('open', 'close', 'examine', 'use', 'go to'))} {rng.choice(beliefs.receptacles)}"
                 for one in [action] if rng.random() < 0.8 else [wild, action]:
                     prediction = beliefs.predict(one)
@@ -241,7 +241,7 @@ def test_thoughts_are_short_and_few():
 )
 def test_unknown_policies_are_refused(name, words):
     with pytest.raises(RwmlError) as caught:
-        make_actor(name, 0)
+        make_policy(name, 0)
     assert words in str(caught.value)
 
 

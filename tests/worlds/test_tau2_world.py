@@ -10,11 +10,11 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.tool_calls import ToolCall, call_text
 from rwml.core.types import Task
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.worlds.checker import check_world
 from rwml.worlds.registry import get_world
 from rwml.worlds.tau2 import package
-from rwml.worlds.tau2.policies import make_actor
+from rwml.worlds.tau2.policies import make_policy
 from rwml.worlds.tau2.world import NOBODY, NOT_YOURS, UNREADABLE, Tau2World
 from rwml.worlds.transitions import transitions_of
 
@@ -52,7 +52,7 @@ def test_a_world_of_imported_episodes_needs_nothing_official() -> None:
 def test_policies_are_named() -> None:
     for name in ("expert:0.1", "noisy:2", "noisy:x", "genius"):
         with pytest.raises(RwmlError):
-            make_actor(name, 0, [])
+            make_policy(name, 0, [])
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_done_at_once_ends_without_reward_and_is_no_transition(world: Tau2World)
     env.reset(world.tasks("train")[0])
     result = env.step(DONE)
     assert (result.terminated, result.reward, env.success) == (True, 0.0, False)
-    episode = play_actor(world, seats_for(world.tasks("train")[:1], 1, 0), "expert", 40)[0]
+    episode = play_built_in(world, seats_for(world.tasks("train")[:1], 1, 0), "expert", 40)[0]
     rows = list(transitions_of(episode, world, "train"))
     assert episode.success
     assert len(rows) == len(episode.steps) - 1

@@ -63,10 +63,10 @@ def test_the_order_of_arguments_makes_no_other_call() -> None:
 def test_chat_logs_are_a_world_that_cannot_be_played() -> None:
     world = get_world("chat")
     assert isinstance(world, World)
-    assert (world.splits(), world.tasks("train"), world.actors()) == ((), [], ())
+    assert (world.splits(), world.tasks("train"), world.policies()) == ((), [], ())
     task = Task("t", "chat", "train", "chat")
     assert world.world_model_opening(task, "Be kind.") == "Be kind."
-    for play in (world.env, lambda: world.actor("expert", 0)):
+    for play in (world.env, lambda: world.policy("expert", 0)):
         with pytest.raises(RwmlError, match="cannot be played"):
             play()
     for style in ("full", "brief"):

@@ -9,7 +9,7 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.worlds.alfworld.world import AlfEnv, AlfWorld
-from rwml.worlds.base import Actor, Env, World
+from rwml.worlds.base import BuiltInPolicy, Env, World
 from rwml.worlds.checker import NONSENSE, check_world
 from rwml.worlds.registry import get_world
 
@@ -21,7 +21,7 @@ def test_the_contract_holds(size):
     world = get_world("alfworld", size=size, **FEW)
     assert isinstance(world, World)
     assert isinstance(world.env(), Env)
-    assert isinstance(world.actor("expert", 0), Actor)
+    assert isinstance(world.policy("expert", 0), BuiltInPolicy)
     for split in world.splits():
         assert check_world(world, split, "expert", 3, min_success=1.0) == []
 

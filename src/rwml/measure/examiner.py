@@ -18,7 +18,7 @@ from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, PredictedState, Task, Transition
 from rwml.exchange.imported import imported_episodes
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
-from rwml.play.rollout import ModelPlayer, Seat, seats_for
+from rwml.play.rollout import LanguageModelPolicy, Seat, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.base import WorldModel, first_of_each, scored
 from rwml.worlds.base import World
@@ -129,7 +129,7 @@ class Examinee:
     """
 
     name: str
-    load: Callable[[], tuple[WorldModel, ModelPlayer | None]]
+    load: Callable[[], tuple[WorldModel, LanguageModelPolicy | None]]
 
 
 class Examiner:
@@ -164,7 +164,7 @@ class _Arm:
         self._examinee = examinee
 
     @cached_property
-    def _loaded(self) -> tuple[WorldModel, ModelPlayer | None]:
+    def _loaded(self) -> tuple[WorldModel, LanguageModelPolicy | None]:
         return self._examinee.load()
 
     def predict(self, split: str, seed: int) -> list[PredictedState]:

@@ -26,7 +26,7 @@ from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
 from rwml.measure.rollouts import measure_rollouts
 from rwml.models.language_model import LanguageModel
-from rwml.play.rollout import Seat, play_actor, seats_for
+from rwml.play.rollout import Seat, play_built_in, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel
@@ -141,9 +141,9 @@ class MeasureContext:
             return {"imported": self._imported()}
         found: dict[str, list[Episode]] = {}
         for policy in self.config.policies:
-            if policy != "model" and policy.partition(":")[0] not in self.world.actors():
-                known = ", ".join(self.world.actors()) or "none"
-                note(f"measure: the world {self.world.name} has no player '{policy}' ({known}); it is left out")
+            if policy != "model" and policy.partition(":")[0] not in self.world.policies():
+                known = ", ".join(self.world.policies()) or "none"
+                note(f"measure: the world {self.world.name} has no policy '{policy}' ({known}); it is left out")
                 continue
             played = [episode for split in self.config.splits for episode in self._played(split, policy)]
             found[policy] = played
@@ -153,7 +153,7 @@ class MeasureContext:
             raise RwmlError(
                 f"nobody plays held-out episodes: measure.policies = {list(self.config.policies)}",
                 "a world model's imagination is compared with what really happened",
-                "name players that the world has, or model, and splits with tasks (measure.splits)",
+                "name policies that the world has, or model, and splits with tasks (measure.splits)",
             )
         return found
 
@@ -220,7 +220,7 @@ class MeasureContext:
         history = self.setup.history_steps
         rows = [
             row
-            for episode in play_actor(world, seats, one.policy, one.max_steps)
+            for episode in play_built_in(world, seats, one.policy, one.max_steps)
             for row in transitions_of(episode, world, one.split, history)
         ]
         return world, rows[: self.config.num_transitions]

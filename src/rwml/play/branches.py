@@ -17,9 +17,9 @@ from rwml.core.seeds import random_for, seed_of
 from rwml.core.types import Episode, Step, Task, Transition
 from rwml.loading import load_world
 from rwml.models.language_model import load_chat
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.questions import TOO_LONG, too_long
-from rwml.worlds.base import Actor, Env, World
+from rwml.worlds.base import BuiltInPolicy, Env, World
 from rwml.worlds.transitions import transitions_of
 
 SECTIONS = ("collect.split", "collect.num_tasks", "transitions.history_steps")
@@ -35,19 +35,19 @@ def branched_transitions(
 
     An expert's transition is followed by those of the other actions from the same state: same history, episode and
     step. Other actions are drawn uniformly from those that the world admits; where it cannot list them, the world's
-    "random" actors propose them. All are distinct. Fewer are tried where there are no more, and one that the world does
-    not answer gives no transition. The same arguments give the same rows, task by task.
+    "random" policies propose them. All are distinct. Fewer are tried if no more exist, and one that the world does not
+    answer gives no transition. The same arguments give the same rows, task by task.
 
     Raises RwmlError for a world without an expert, or one whose answers a replay does not repeat.
     """
-    if "expert" not in world.actors():
+    if "expert" not in world.policies():
         raise RwmlError(
-            f"the world {world.name} has no built-in expert (its policies: {', '.join(world.actors()) or 'none'})",
+            f"the world {world.name} has no built-in expert (its policies: {', '.join(world.policies()) or 'none'})",
             "branches hang off the steps of expert episodes",
             "set train_wm.branches = 0, or take a world that has one (`rwml worlds list`)",
         )
     rows: list[Transition] = []
-    for episode in play_actor(world, seats_for(tasks, 1, seed), "expert", max_steps):
+    for episode in play_built_in(world, seats_for(tasks, 1, seed), "expert", max_steps):
         rows += _of_episode(world, episode, count, seed, history_steps)
     return rows
 
@@ -69,12 +69,12 @@ def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[l
         return []
     walk, aside = world.env(), world.env()
     seen = walk.reset(episode.task, episode.seed)
-    actors = [] if walk.admissible else _random_actors(world, episode.task, count, seed)
+    policies = [] if walk.admissible else _random_policies(world, episode.task, count, seed)
     tried = []
     for number, step in enumerate(episode.steps):
         listed = [action for action in walk.admissible if action != step.action]
         draw = random_for(seed, "branches", episode.task.id, number)
-        others = _proposed(actors, seen, step.action) if actors else draw.sample(listed, min(count, len(listed)))
+        others = _proposed(policies, seen, step.action) if policies else draw.sample(listed, min(count, len(listed)))
         tried.append([_try(aside, episode, number, action) for action in others])
         seen = _replay(walk, episode, number)
     return tried
@@ -92,15 +92,15 @@ def _of_episode(world: World, episode: Episode, count: int, seed: int, history_s
     return rows
 
 
-def _random_actors(world: World, task: Task, count: int, seed: int) -> list[Actor]:
-    return [world.actor("random", seed_of(seed, "branches", task.id, place)) for place in range(count)]
+def _random_policies(world: World, task: Task, count: int, seed: int) -> list[BuiltInPolicy]:
+    return [world.policy("random", seed_of(seed, "branches", task.id, place)) for place in range(count)]
 
 
-def _proposed(actors: Sequence[Actor], seen: str, taken: str) -> list[str]:
-    """One action of each actor, none of them the expert's or another's; an actor that finds none is passed over."""
+def _proposed(policies: Sequence[BuiltInPolicy], seen: str, taken: str) -> list[str]:
+    """One action of each policy, none of them the expert's or another's; a policy that finds none is passed over."""
     found: list[str] = []
-    for actor in actors:
-        proposals = (actor.act(seen, ()) for _ in range(_TRIES))
+    for policy in policies:
+        proposals = (policy.act(seen, ()) for _ in range(_TRIES))
         found += next(([action] for action in proposals if action not in (taken, *found)), [])
     return found
 

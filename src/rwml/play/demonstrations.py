@@ -10,7 +10,7 @@ from rwml.core.seeds import seed_of
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Episode, Step, Task
 from rwml.models.chat import ChatFormat
-from rwml.play.rollout import answered_calls, play_actor, seats_for
+from rwml.play.rollout import answered_calls, play_built_in, seats_for
 from rwml.worlds.base import Prompts, World
 
 EXPERT = "expert"
@@ -21,7 +21,7 @@ def expert_episodes(
 ) -> list[Episode]:
     """One episode of every task by the world's expert; a step's text is the message that a model would have written,
     the expert's own thought included."""
-    return play_actor(
+    return play_built_in(
         world,
         seats_for(tasks, 1, seed_of(seed, "demonstrations")),
         EXPERT,

@@ -1,4 +1,4 @@
-"""Playing many episodes at once: built-in actors one by one, a language model in lockstep as one batch."""
+"""Playing many episodes at once: built-in policies one by one, a language model in lockstep as one batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rwml.worlds.base import Env, Prompts, World
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One episode to be played. seed: of the environment and of a built-in actor."""
+    """One episode to be played. seed: of the environment and of a built-in policy."""
 
     task: Task
     rollout: int
@@ -122,10 +122,10 @@ class _Game:
         return SampledEpisode(episode, self.ids, self.sampled, self.logprobs)
 
 
-def play_actor(
+def play_built_in(
     world: World,
     seats: Sequence[Seat],
-    actor: str,
+    name: str,
     max_steps: int,
     write: Callable[[str, str], str] | None = None,
 ) -> list[Episode]:
@@ -135,9 +135,9 @@ def play_actor(
     """
     episodes = []
     for seat in seats:
-        game = _Game(seat, world.env(), actor)
+        game = _Game(seat, world.env(), name)
         game.start()
-        policy = world.actor(actor, seat.seed)
+        policy = world.policy(name, seat.seed)
         observation = game.opening
         while game.stop is None:
             action = policy.act(observation, game.env.admissible)
@@ -149,7 +149,7 @@ def play_actor(
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPlayer:
+class LanguageModelPolicy:
     """A language model as a policy, in a growing conversation: it answers `<think>...</think><action>...</action>`, or
     with tool calls and messages to a user, as the world's prompts say.
 
@@ -228,11 +228,11 @@ def play_seats(
     world: World,
     seats: Sequence[Seat],
     policy: str,
-    player: Callable[[], ModelPlayer],
+    load: Callable[[], LanguageModelPolicy],
     max_steps: int,
     generator: torch.Generator,
 ) -> list[Episode]:
-    """Play seats with the policy of that name: "model" is the player's, any other one of the world's own."""
+    """Play seats with the policy of that name: "model" is the one that `load` returns, any other the world's."""
     if policy != "model":
-        return play_actor(world, seats, policy, max_steps)
-    return [played.episode for played in player().play(world, seats, generator)]
+        return play_built_in(world, seats, policy, max_steps)
+    return [played.episode for played in load().play(world, seats, generator)]

@@ -40,7 +40,7 @@ from rwml.measure.reward_lab import (
     together,
 )
 from rwml.models.embedding.embedder import Embedder
-from rwml.play.rollout import play_actor, seats_for
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.reports.plots import write_reward_png
 from rwml.reports.reward_page import page
 from rwml.rewards.judge import Judge
@@ -113,7 +113,7 @@ def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
         else:
             policy = _policy(recipe, world)
             tasks = world.tasks(recipe.collect.split)[: config.num_tasks]
-            episodes = play_actor(
+            episodes = play_built_in(
                 world, seats_for(tasks, 1, seed_of(recipe.seed, "reward_lab", "play")), policy, recipe.world.max_steps
             )
             source = f"played by '{policy}'"
@@ -130,7 +130,7 @@ def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
 
 def _policy(recipe: Recipe, world: World) -> str:
     chosen = recipe.reward_lab.policy or ("" if recipe.collect.policy == "model" else recipe.collect.policy)
-    names = world.actors()
+    names = world.policies()
     if not chosen and not names:
         raise RwmlError(
             f"the world {world.name} has no built-in policy, and the run in '{recipe.folder}' has no transitions yet",

@@ -27,7 +27,7 @@ from rwml.worlds.alfworld.beliefs import knowable
 from rwml.worlds.alfworld.game import Game
 from rwml.worlds.alfworld.parse import parse_game
 from rwml.worlds.alfworld.pddl import make_game
-from rwml.worlds.alfworld.policies import ExpertActor
+from rwml.worlds.alfworld.policies import ExpertPolicy
 from rwml.worlds.alfworld.scenes import WARM_UP_OFFSET, SceneConfig
 from rwml.worlds.alfworld.wording import BRIEF
 
@@ -78,13 +78,13 @@ def play_lesson(config: TinyConfig, index: int) -> Lesson:
         draw.choice(config.sizes), config.seed, num_train=1, scene_offset=WARM_UP_OFFSET, num_scenes=config.num_scenes
     )
     game = Game(parse_game(json.dumps(make_game(scenes, "train", index))))
-    actor = ExpertActor(draw.getrandbits(32), noise=draw.uniform(*config.noise))
+    policy = ExpertPolicy(draw.getrandbits(32), noise=draw.uniform(*config.noise))
     opening = observation = game.reset()
     steps = []
     for _ in range(config.max_steps):
         admissible = game.admissible_commands
-        action = actor.act(observation, admissible)
-        thought = actor.thought()
+        action = policy.act(observation, admissible)
+        thought = policy.thought()
         if draw.random() < config.slips:
             action, thought = _mangled(action, draw), "try"
         observation, _, won = game.step(action)

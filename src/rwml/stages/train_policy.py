@@ -15,7 +15,7 @@ from rwml.core.records import Parts, read_episodes, read_records
 from rwml.core.run import Run, Stage
 from rwml.core.seeds import numpy_for, seed_of
 from rwml.core.types import Episode, StopReason, Task
-from rwml.loading import load_model, load_world, player_of
+from rwml.loading import load_model, load_world, policy_of
 from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
@@ -73,14 +73,14 @@ def _grpo(recipe: Recipe, lm: LanguageModel, stage: Stage) -> MakeBatch | None:
         return None
     order = _task_order(tasks, config, recipe.seed)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    player = player_of(recipe, lm, params, config.episode_max_steps)
+    policy = policy_of(recipe, lm, params, config.episode_max_steps)
     total = min(config.steps, config.max_steps or config.steps)
     stage.counts["episodes"] = total * config.tasks_per_step * config.group_size
 
     def make(step: int, generator: torch.Generator) -> Batch:
         seats = seats_for(_of_step(order, step, config), config.group_size, seed_of(recipe.seed, "train_policy", step))
-        played = player.play(world, seats, generator)
-        weights = observation_weights(lm.chat, player.prompts, played, config.observation_weight)
+        played = policy.play(world, seats, generator)
+        weights = observation_weights(lm.chat, policy.prompts, played, config.observation_weight)
         starts = range(0, len(played), config.group_size)
         groups = [played[i : i + config.group_size] for i in starts]
         learnt = [weights[i : i + config.group_size] for i in starts]

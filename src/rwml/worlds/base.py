@@ -41,8 +41,8 @@ class Env(Protocol):
 
 
 @runtime_checkable
-class Actor(Protocol):
-    """A policy that is no language model. One instance per episode; sees what a player sees, and nothing hidden."""
+class BuiltInPolicy(Protocol):
+    """A policy that a world brings, no language model. One instance plays one episode, and sees nothing hidden."""
 
     def act(self, observation: str, admissible: Sequence[str]) -> str:
         """Return the next action, given the newest observation (the opening at first)."""
@@ -78,10 +78,10 @@ class World(Protocol):
     def env(self) -> Env:
         """Make an environment."""
 
-    def actors(self) -> tuple[str, ...]:
+    def policies(self) -> tuple[str, ...]:
         """Names of the built-in policies, e.g. ("random", "expert", "noisy")."""
 
-    def actor(self, name: str, seed: int) -> Actor:
+    def policy(self, name: str, seed: int) -> BuiltInPolicy:
         """Make a built-in policy; RwmlError names the nearest one."""
 
     def prompts(self, style: str) -> Prompts:

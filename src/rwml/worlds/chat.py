@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.types import Task
 from rwml.worlds import tool_world
-from rwml.worlds.base import Actor, Env, Prompts
+from rwml.worlds.base import BuiltInPolicy, Env, Prompts
 
 FULL = Prompts(
     agent="""\
@@ -46,13 +46,13 @@ class ChatLogs:
         """RwmlError: there is nothing to play."""
         raise _not_played("an environment")
 
-    def actors(self) -> tuple[str, ...]:
+    def policies(self) -> tuple[str, ...]:
         """None."""
         return ()
 
-    def actor(self, name: str, seed: int) -> Actor:
+    def policy(self, name: str, seed: int) -> BuiltInPolicy:
         """RwmlError: there is nothing to play."""
-        raise _not_played(f"a player '{name}'")
+        raise _not_played(f"a policy '{name}'")
 
     def prompts(self, style: str) -> Prompts:
         """Wording in the style "full" or "brief"."""

@@ -13,9 +13,9 @@ _SAMPLED = 6  # states per task in which every admissible action is tried
 
 
 def check_world(
-    world: World, split: str, actor: str, num_tasks: int, max_steps: int = 50, min_success: float = 0.9
+    world: World, split: str, policy: str, num_tasks: int, max_steps: int = 50, min_success: float = 0.9
 ) -> list[str]:
-    """Check `num_tasks` tasks of a split, played by the built-in policy `actor`.
+    """Check `num_tasks` tasks of a split, played by the built-in policy of that name.
 
     min_success: least share of the tasks that the policy must solve within `max_steps`.
     """
@@ -25,26 +25,26 @@ def check_world(
         return [*found, f"{split}: no tasks"]
     solved = 0
     for task in tasks:
-        first = _play(world, task, actor, max_steps)
+        first = _play(world, task, policy, max_steps)
         found += _check_play(world, task, first)
-        if _play(world, task, actor, max_steps) != first:
+        if _play(world, task, policy, max_steps) != first:
             found.append(f"{task.id}: the same seed plays differently")
         found += _check_actions(world, task, [action for action, _ in first[1]])
         solved += first[2]
     if solved < min_success * len(tasks):
-        found.append(f"{split}: {actor} solves {solved} of {len(tasks)} tasks, fewer than {min_success:.0%}")
+        found.append(f"{split}: {policy} solves {solved} of {len(tasks)} tasks, fewer than {min_success:.0%}")
     return found
 
 
 _Play = tuple[str, list[tuple[str, StepResult]], bool]
 
 
-def _play(world: World, task: Task, actor_name: str, max_steps: int) -> _Play:
-    env, actor = world.env(), world.actor(actor_name, seed=7)
+def _play(world: World, task: Task, policy_name: str, max_steps: int) -> _Play:
+    env, policy = world.env(), world.policy(policy_name, seed=7)
     opening = observation = env.reset(task, seed=7)
     steps: list[tuple[str, StepResult]] = []
     for _ in range(max_steps):
-        action = actor.act(observation, env.admissible)
+        action = policy.act(observation, env.admissible)
         result = env.step(action)
         steps.append((action, result))
         observation = result.observation

@@ -1,4 +1,4 @@
-"""Built-in players of ALFWorld that are no language models: random, expert, and a mixture of both."""
+"""Built-in policies of ALFWorld, no language models: random, expert, and a mixture of both."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_goal(opening: str) -> Goal | None:
     return None
 
 
-class RandomActor:
+class RandomPolicy:
     """Uniform over the admissible actions."""
 
     def __init__(self, seed: int) -> None:
@@ -68,7 +68,7 @@ class RandomActor:
         return "try"
 
 
-class ExpertActor:
+class ExpertPolicy:
     """Explores by rules with no hidden knowledge: looks where things of a kind usually are, then does what the task
     asks for. noise: chance of a random admissible action instead, after which it goes on from what it then knows."""
 
@@ -211,20 +211,20 @@ class ExpertActor:
         return f"go to {name}" if name and not self._in_reach(name) else "look"
 
 
-def make_actor(name: str, seed: int) -> RandomActor | ExpertActor:
+def make_policy(name: str, seed: int) -> RandomPolicy | ExpertPolicy:
     """Make a policy: "random", "expert", "noisy" (35% random actions) or "noisy:SHARE" with another share."""
     stem, _, share = name.partition(":")
     if stem == "random" and not share:
-        return RandomActor(seed)
+        return RandomPolicy(seed)
     if stem == "expert" and not share:
-        return ExpertActor(seed)
+        return ExpertPolicy(seed)
     if stem == "noisy":
         try:
             noise = float(share or NOISE)
         except ValueError:
             noise = -1.0
         if 0 <= noise <= 1:
-            return ExpertActor(seed, noise)
+            return ExpertPolicy(seed, noise)
         raise RwmlError(
             f"'{name}' has no usable share of random actions",
             "the noisy policy takes a random action with this probability",

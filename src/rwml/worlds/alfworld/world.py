@@ -24,7 +24,7 @@ from rwml.worlds.alfworld.parse import GAME_FILE, GameSpec, parse_game
 from rwml.worlds.alfworld.pddl import generate, write_game
 from rwml.worlds.alfworld.scenes import SPLITS, GamePlan, SceneConfig, split_plans
 from rwml.worlds.alfworld.wording import STYLES
-from rwml.worlds.base import Actor, Prompts, StepResult
+from rwml.worlds.base import BuiltInPolicy, Prompts, StepResult
 
 SOURCES = ("scenes", "official")
 RELEASE = "json_2.1.1"
@@ -203,13 +203,13 @@ class AlfWorld:
         """Make an environment that plays this world's tasks."""
         return AlfEnv(self)
 
-    def actors(self) -> tuple[str, ...]:
+    def policies(self) -> tuple[str, ...]:
         """Names of the built-in policies; "noisy:0.2" sets the share of random actions."""
         return policies.NAMES
 
-    def actor(self, name: str, seed: int) -> Actor:
+    def policy(self, name: str, seed: int) -> BuiltInPolicy:
         """Make a built-in policy, for one episode."""
-        return policies.make_actor(name, seed)
+        return policies.make_policy(name, seed)
 
     def prompts(self, style: str) -> Prompts:
         """Wording in the style "full" or "brief"."""

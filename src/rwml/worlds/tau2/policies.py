@@ -1,4 +1,4 @@
-"""Built-in players of telecom in solo mode that are no language models: random, expert, and a mixture of both.
+"""Built-in policies of telecom in solo mode, no language models: random, expert, and a mixture of both.
 
 The expert is a technician who follows the order of the domain's own workflow: who is it, is there service, is there
 data, is it fast, can messages be sent. It sees the ticket and the tools' responses, and nothing hidden.
@@ -199,8 +199,8 @@ class Technician:
         return "can send" in (yield from _ask("can_send_mms"))
 
 
-class SoloActor:
-    """The technician, with a chance `noise` of a random call in its place; noise 1 is the random player."""
+class SoloPolicy:
+    """The technician, with a chance `noise` of a random call in its place; noise 1 is the random policy."""
 
     def __init__(self, seed: int, noise: float, tools: Sequence[Mapping[str, Any]]) -> None:
         self._rng = random_for("tau2", seed)
@@ -259,7 +259,7 @@ class SoloActor:
         return {} if "settings" in name else TODAY
 
 
-def make_actor(name: str, seed: int, tools: Sequence[Mapping[str, Any]]) -> SoloActor:
+def make_policy(name: str, seed: int, tools: Sequence[Mapping[str, Any]]) -> SoloPolicy:
     """A built-in policy for one episode, with the domain's tools (OpenAI schemas).
 
     "noisy:0.4" sets the share of random calls. RwmlError for another name.
@@ -275,4 +275,4 @@ def make_actor(name: str, seed: int, tools: Sequence[Mapping[str, Any]]) -> Solo
         raise RwmlError(
             f"policy '{name}': '{share}' is no share", "it is the chance of a random call", "write noisy:0.3"
         )
-    return SoloActor(seed, noise, tools)
+    return SoloPolicy(seed, noise, tools)

@@ -11,7 +11,7 @@ from rwml.core.errors import RwmlError, nearest
 from rwml.core.tool_calls import ToolCall, calls_of
 from rwml.core.types import Task
 from rwml.worlds import tool_world
-from rwml.worlds.base import Actor, Prompts, StepResult
+from rwml.worlds.base import BuiltInPolicy, Prompts, StepResult
 from rwml.worlds.tau2 import policies, tasks
 from rwml.worlds.tau2.domain import Domain, get_domain
 from rwml.worlds.tau2.scoring import Score, score
@@ -174,11 +174,11 @@ class Tau2World:
         names = [self.user] if isinstance(self.user, str) else list(self.user)
         return ModelUser(session, names[seed % len(names)], self.user_args, seed)
 
-    def actors(self) -> tuple[str, ...]:
+    def policies(self) -> tuple[str, ...]:
         """Names of the built-in policies; they play solo mode."""
         return policies.NAMES if self.solo else ()
 
-    def actor(self, name: str, seed: int) -> Actor:
+    def policy(self, name: str, seed: int) -> BuiltInPolicy:
         """Make a built-in policy for one episode of solo mode."""
         if not self.solo:
             raise RwmlError(
@@ -186,7 +186,7 @@ class Tau2World:
                 "it does not talk",
                 'set collect.policy = "model", or world.options.solo = true',
             )
-        return policies.make_actor(name, seed, get_domain("telecom", True, self.data or None).tools)
+        return policies.make_policy(name, seed, get_domain("telecom", True, self.data or None).tools)
 
     def prompts(self, style: str) -> Prompts:
         """Wording in the style "full" or "brief"."""
