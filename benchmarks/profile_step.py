@@ -132,7 +132,7 @@ def clocks(clock: Clock) -> Iterator[None]:
 
 def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], dict[str, float]]:
     """A step, as `stages/train_wm.py` makes it."""
-    from rwml.core.recipe.recipe import TrainWmConfig
+    from rwml.core.recipe.sections import TrainWmConfig
     from rwml.core.records import MetricsLog
     from rwml.core.seeds import generator_for
     from rwml.models.embedding.embedder import Embedder

@@ -181,7 +181,7 @@ class RwmlSide:
         import torch
 
         from episodes import Work
-        from rwml.core.recipe.recipe import TrainWmConfig
+        from rwml.core.recipe.sections import TrainWmConfig
         from rwml.core.records import MetricsLog
         from rwml.models.language_model import load_language_model
         from rwml.train.trainer import Trainer

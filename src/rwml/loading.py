@@ -10,7 +10,8 @@ import torch
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
-from rwml.core.recipe.recipe import EmbeddingConfig, ModelConfig, Recipe
+from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
 from rwml.core.run import Run
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_language_model

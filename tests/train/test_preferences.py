@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rwml.core.recipe.recipe import GrpoConfig, ModelConfig
+from rwml.core.recipe.sections import GrpoConfig, ModelConfig
 from rwml.core.records import MetricsLog
 from rwml.core.types import Transition
 from rwml.loading import load_model

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rwml.core.recipe.recipe import GrpoConfig, ModelConfig
+from rwml.core.recipe.sections import GrpoConfig, ModelConfig
 from rwml.core.records import MetricsLog
 from rwml.core.seeds import generator_for
 from rwml.loading import load_model

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from rwml.core.recipe.recipe import ModelConfig
+from rwml.core.recipe.sections import ModelConfig
 from rwml.core.types import Episode, Step, StopReason, Task, Transition
 from rwml.loading import sampler_of
 from rwml.measure.plans import LEFT_OUT, confusion, leave_one_out, measure_plans

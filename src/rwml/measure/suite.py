@@ -13,9 +13,9 @@ import rwml
 from rwml.core.errors import RwmlError
 from rwml.core.files import folder_hash, read_json, write_json
 from rwml.core.progress import note
-from rwml.core.recipe.measure import MEASURES, HeldOutWorld
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge
+from rwml.core.recipe.sections import MEASURES, HeldOutWorld
 from rwml.core.records import read_records, write_records
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of

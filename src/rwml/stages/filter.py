@@ -10,8 +10,8 @@ import numpy as np
 
 from rwml.core.files import write_json
 from rwml.core.progress import progress
-from rwml.core.recipe.recipe import TrainWmConfig
 from rwml.core.recipe.reward_names import asks_judge
+from rwml.core.recipe.sections import TrainWmConfig
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of, share_of

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from rwml.core.progress import note, progress
-from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
+from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.sections import TrainPolicyConfig
 from rwml.core.records import Parts, read_episodes, read_records
 from rwml.core.run import Run, Stage
 from rwml.core.seeds import numpy_for, seed_of

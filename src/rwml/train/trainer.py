@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rwml.core.files import atomic_folder, read_json, remove, write_json
 from rwml.core.progress import progress
-from rwml.core.recipe.recipe import GrpoConfig
+from rwml.core.recipe.sections import GrpoConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
 from rwml.core.seeds import generator_for
 from rwml.models.language_model import LanguageModel

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, TrainWmConfig, load_recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe, recipe_toml
 from rwml.core.recipe.reward_names import reward_name
-from rwml.reports.formats import recipe_toml
+from rwml.core.recipe.sections import TrainWmConfig
 from rwml.stages.pipeline import find_recipe, shipped_recipes
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
