@@ -12,7 +12,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
-from rwml.core.run import Run
+from rwml.core.run import Run, Stage
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
@@ -87,14 +87,14 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
     return Embedder(config.path, config.prefix, config.batch_size, config.device, cache)
 
 
-def load_reward(run: Run, tau_d: float) -> KindReward:
+def load_reward(run: Run | Stage, tau_d: float) -> KindReward:
     """The reward that the recipe trains the world model with, under a threshold of its own."""
     recipe, cache = run.recipe, run.cache_folder
     embedder, judge = lambda: load_embedder(recipe.embedding, cache), lambda: Judge(recipe.judge, cache)
     return KindReward(recipe.train_wm.reward, embedder, tau_d, judge)
 
 
-def training_tau_d(run: Run) -> float:
+def training_tau_d(run: Run | Stage) -> float:
     """The threshold of the training reward: the recipe's, or the filter's choice carried over by the paper's rule."""
     chosen = run.recipe.train_wm.tau_d or read_json(run.folder / "filter.json").get("training_tau_d")
     if chosen is None:

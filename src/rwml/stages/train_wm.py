@@ -9,43 +9,38 @@ from rwml.core.errors import RwmlError
 from rwml.core.progress import note
 from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
-from rwml.core.run import Run
+from rwml.core.run import Run, Stage
 from rwml.core.seeds import seed_of
 from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.loading import load_model, load_reward, load_world, sampler_of, training_tau_d
+from rwml.loading import autocast_of, load_model, load_reward, load_world, sampler_of, training_tau_d
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.play.branches import SECTIONS, branched_rows
 from rwml.train.batches import answer_trees, epochs_of, label_trees
 from rwml.train.drift import DriftWatch
 from rwml.train.preferences import Opponent, forget_opponents, pair_counts, preference_trees
-from rwml.train.trainer import Batch, MakeBatch, Trainer
+from rwml.train.trainer import NO_SAMPLES, Batch, MakeBatch, PolicyLoss, Trainer, TrainingLog
 from rwml.world_models.questions import ask
 
 
 def run(run: Run) -> None:
     """Train on the kept transitions of split `train`, or on branched ones; the checkpoint goes to world_model/."""
-    recipe, config = run.recipe, run.recipe.train_wm
-    reads = [] if config.branches else [run.folder / "filtered.parquet", run.folder / "filter.json"]
-    sections = ["world", "model", "embedding", "train_wm", *recipe.judge_settings]
-    sections += SECTIONS if config.branches else ()
+    branched = run.recipe.train_wm.branches > 0
+    reads = [] if branched else [run.folder / "filtered.parquet", run.folder / "filter.json"]
+    sections = ["world", "model", "embedding", "train_wm", *run.recipe.judge_settings]
+    sections += SECTIONS if branched else ()
     with run.stage("train_wm", reads=reads, sections=sections) as stage:
-        rows = branched_rows(run, stage) if config.branches else _filtered(run)
+        recipe, config = stage.recipe, stage.recipe.train_wm
+        rows = branched_rows(stage) if config.branches else _filtered(stage)
         batches = epochs_of(rows, config.batch_size, config.epochs, seed_of(recipe.seed, "train_wm", "order"))[
-            : config.max_steps or None
+            : config.max_steps
         ]
         lm = load_model(recipe.model, trainable=True)
-        make = METHODS[config.method](run, lm, batches)
-        trainer = Trainer(
-            lm,
-            config.of_loss,
-            run.folder / "world_model",
-            run.metrics,
-            "train_wm",
-            recipe.seed,
-            recipe.model.autocast,
-        )
+        make = METHODS[config.method](stage, lm, batches)
+        log = TrainingLog(stage.folder / "world_model", stage.metrics, "train_wm", recipe.seed)
+        policy_loss = PolicyLoss.of(config) if config.method == "rwml" else NO_SAMPLES
+        trainer = Trainer(lm, config, log, policy_loss, autocast_of(recipe.model))
         trainer.fit(make, len(batches), f"train-wm ({config.method})")
         save_language_model(lm, run.folder / "world_model" / "final")
         forget_opponents(run.folder / "world_model")
@@ -53,8 +48,8 @@ def run(run: Run) -> None:
         stage.counts |= pair_counts(line for line in run.metrics.read() if line["stage"] == "train_wm")
 
 
-def _filtered(run: Run) -> list[Transition]:
-    rows = [r for r in read_records(run.folder / "filtered.parquet", Transition) if r.kept and r.split == "train"]
+def _filtered(stage: Stage) -> list[Transition]:
+    rows = [r for r in read_records(stage.folder / "filtered.parquet", Transition) if r.kept and r.split == "train"]
     if not rows:
         raise RwmlError(
             "filtered.parquet keeps no transition of split 'train'",
@@ -64,18 +59,18 @@ def _filtered(run: Run) -> list[Transition]:
     return rows
 
 
-def _sft(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
-    prompts = load_world(run.recipe).prompts(run.recipe.model.prompts)
+def _sft(stage: Stage, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
+    prompts = load_world(stage.recipe).prompts(stage.recipe.model.prompts)
     return lambda step, generator: Batch(label_trees(lm, prompts, batches[step]))
 
 
-def _rwml(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
-    recipe, config, tau_d = run.recipe, run.recipe.train_wm, training_tau_d(run)
+def _rwml(stage: Stage, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
+    recipe, config, tau_d = stage.recipe, stage.recipe.train_wm, training_tau_d(stage)
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(lm, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    reward = load_reward(run, tau_d)
-    drift = DriftWatch(config.drift_share, run.metrics)
+    reward = load_reward(stage, tau_d)
+    drift = DriftWatch(config.drift_share, stage.metrics)
     shares: list[float] = []
 
     def make(step: int, generator: torch.Generator) -> Batch:
@@ -113,22 +108,23 @@ def _rwml(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeB
     return make
 
 
-def _spin(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
-    recipe, config = run.recipe, run.recipe.train_wm
+def _spin(stage: Stage, lm: LanguageModel, batches: list[list[Transition]]) -> MakeBatch:
+    recipe, config = stage.recipe, stage.recipe.train_wm
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(lm, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    opponent = Opponent(lm, run.folder / "world_model")
+    opponent = Opponent(lm, stage.folder / "world_model")
+    low = autocast_of(recipe.model)
 
     def make(step: int, generator: torch.Generator) -> Batch:
         rows = batches[step]
         if step < config.sft_steps:
             return Batch(label_trees(lm, prompts, rows))
-        number = (step - config.sft_steps) * config.spin_rounds // (len(batches) - config.sft_steps)
+        number = (step - config.sft_steps) * config.spin.rounds // (len(batches) - config.sft_steps)
         opponent.begin(number)
         with opponent.playing():
             guesses = [group[0] for group in ask(lm, sampler, prompts, rows, 1, params, generator)]
-        scored = preference_trees(lm, opponent, prompts, rows, guesses, config.spin_beta, recipe.model.autocast)
+        scored = preference_trees(lm, opponent, prompts, rows, guesses, config.spin.beta, low)
         return Batch(
             scored.trees,
             {

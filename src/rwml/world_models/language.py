@@ -55,7 +55,7 @@ class Imagined:
 class WorldModel:
     """A model that is asked for next states, and the limits within which it is asked.
 
-    history_steps: H of the questions, 0 = all. max_context: tokens of question and answer together.
+    history_steps: H of the questions, None = all. max_context: tokens of question and answer together.
     in_flight: questions that are sampled at a time.
     """
 
@@ -65,7 +65,7 @@ class WorldModel:
     prompts_style: str
     params: SamplingParams
     max_context: int
-    history_steps: int = 0
+    history_steps: int | None = None
     in_flight: int = 128
 
     def rows(self, episode: Episode) -> dict[int, Transition]:
@@ -136,7 +136,7 @@ class _Path:
         self.done: list[Imagined] = []
         self.depth = 1
 
-    def next_question(self, history_steps: int) -> Transition | None:
+    def next_question(self, history_steps: int | None) -> Transition | None:
         """The question at the next step that has one, with the history as imagined; None at the end of the walk."""
         while self.at < self.stop and self.at not in self.rows:
             step = self.steps[self.at]

@@ -115,7 +115,7 @@ def test_a_judge_is_named_in_the_recipe_that_asks_it() -> None:
         assert "[judge]" in caught.value.fix
         recipe = parse_recipe({"name": "x", "train_wm": {"reward": reward}, "judge": {**judge, "temperature": 0.5}})
         assert parse_recipe(tomllib.loads(recipe_toml(recipe.model_dump(mode="json")))) == recipe
-        assert recipe.judge_settings == ("judge.model", "judge.temperature", "judge.max_new_tokens")
+        assert recipe.judge_settings == ("judge",)
     assert parse_recipe({"name": "x", "judge": judge}).judge_settings == ()
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.recipe.compare import ArmConfig, CompareConfig
+from rwml.core.recipe.older import MOVED, in_todays_words
 from rwml.core.recipe.reward_names import asks_judge, check_judge
 from rwml.core.recipe.sections import (
     CollectConfig,
@@ -80,9 +81,8 @@ class Recipe(Section):
 
     @property
     def judge_settings(self) -> tuple[str, ...]:
-        """The settings of the judge that rewards depend on, as `Run.stage` takes them: none where none is asked."""
-        settings = ("judge.model", "judge.temperature", "judge.max_new_tokens")
-        return settings if asks_judge(self.train_wm.reward) else ()
+        """The section of the judge, as `Run.stage` takes it, if the training reward asks one."""
+        return ("judge",) if asks_judge(self.train_wm.reward) else ()
 
     @model_validator(mode="after")
     def _the_judge_is_known(self) -> Recipe:
@@ -135,6 +135,7 @@ def read_settings(model: type[M], overrides: tuple[str, ...], source: str) -> M:
 
 
 def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
+    data = in_todays_words(data) if model is Recipe else data
     _refuse_unknown(data, model, source, "")
     try:
         return model.model_validate(data)
@@ -148,23 +149,27 @@ def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
         ) from None
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+def key_and_value(text: str, kind: str, example: str) -> tuple[str, Any]:
+    """`key=value` as a pair; the value is read as TOML if it is TOML, else as plain text.
+
+    kind, example: for the message of the RwmlError that any other text raises, such as "override" and "seed=1".
+    """
+    key, separator, written = text.partition("=")
     if not separator or not key.strip():
-        raise RwmlError(
-            f"override '{override}' is not of the form key.sub=value",
-            "it would change nothing",
-            "write e.g. train_wm.epochs=1",
-        )
+        raise RwmlError(f"{kind} '{text}' is not of the form key=value", "it would change nothing", f"write {example}")
     try:
-        value = tomllib.loads(f"x = {text}")["x"]
+        return key.strip(), tomllib.loads(f"x = {written}")["x"]
     except tomllib.TOMLDecodeError:
-        value = text
-    _set(data, key.strip(), value, f"override '{override}'")
+        return key.strip(), written
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, value = key_and_value(override, "override", "e.g. train_wm.epochs=1")
+    _set(data, key, value, f"override '{override}'")
 
 
 def _set(data: dict[str, Any], key: str, value: Any, source: str) -> None:
-    *parents, last = key.split(".")
+    *parents, last = MOVED.get(key, key).split(".")
     for part in parents:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
@@ -191,7 +196,8 @@ def _refuse_unknown(data: dict[str, Any], model: type[BaseModel], source: str, p
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:
-    """A resolved recipe as TOML that reads back as the same recipe; keys that are None are left to their default."""
+    """A resolved recipe (`Recipe.model_dump(mode="json")`) as TOML that reads back as the same recipe; keys that are
+    None are left to their default."""
     plain = [f"{key} = {_toml(value)}" for key, value in recipe.items() if not isinstance(value, Mapping)]
     sections = [
         "\n".join([f"\n[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items() if value is not None)])

@@ -30,7 +30,7 @@ def arm_recipe(recipe: Recipe, arm: ArmConfig, seed: int, steps: int = 0) -> Rec
     folder = str(recipe.folder / f"s{seed}" / arm.name).replace("{", "{{").replace("}", "}}")
     settings: dict[str, Any] = {**arm.set, "seed": seed, "out": folder, "name": f"{recipe.name}-s{seed}-{arm.name}"}
     if steps:
-        settings |= {"train_policy.steps": steps, "train_policy.max_steps": 0}
+        settings["train_policy.steps"] = steps
     return recipe.with_settings(settings, f"arm '{arm.name}'")
 
 
