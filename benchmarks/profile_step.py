@@ -132,7 +132,7 @@ def clocks(clock: Clock) -> Iterator[None]:
 
 def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], dict[str, float]]:
     """A step, as `stages/train_wm.py` makes it."""
-    from rwml.core.recipe.recipe import TrainWmConfig
+    from rwml.core.recipe.sections import TrainWmConfig
     from rwml.core.records import MetricsLog
     from rwml.core.seeds import generator_for
     from rwml.models.embedding.embedder import Embedder
@@ -141,7 +141,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.play.rollout import play_built_in, seats_for
     from rwml.rewards.rewards import EmbeddingReward
     from rwml.train.batches import answer_trees
-    from rwml.train.trainer import Trainer
+    from rwml.train.trainer import PolicyLoss, Trainer, TrainingLog
     from rwml.world_models.language import LanguageWorldModel
     from rwml.worlds.registry import get_world
     from rwml.worlds.transitions import transitions_of
@@ -151,7 +151,8 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     rows = [row for episode in episodes for row in transitions_of(episode, world, "train")]
     lm, prompts = load_language_model("tiny", device="cpu"), world.prompts("brief")
     config = TrainWmConfig(kl_weight=0.02, learning_rate=1e-30, group_size=args.group, max_new_tokens=80)
-    trainer = Trainer(lm, config, folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
+    log = TrainingLog(folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
+    trainer = Trainer(lm, config, log, PolicyLoss.of(config))
     sampler = Sampler(lm.model, lm.chat.stop_ids)
     model = LanguageWorldModel(lm, sampler, prompts, SamplingParams(max_new_tokens=80), 10**9)
     kept = Embedder()

@@ -181,10 +181,10 @@ class RwmlSide:
         import torch
 
         from episodes import Work
-        from rwml.core.recipe.recipe import TrainWmConfig
+        from rwml.core.recipe.sections import TrainWmConfig
         from rwml.core.records import MetricsLog
         from rwml.models.language_model import load_language_model
-        from rwml.train.trainer import Trainer
+        from rwml.train.trainer import PolicyLoss, Trainer, TrainingLog
         from rwml.worlds.registry import get_world
 
         torch.set_num_threads(options.threads)
@@ -200,7 +200,8 @@ class RwmlSide:
             max_new_tokens=options.max_new_tokens,
             aggregation=options.aggregation,  # type: ignore[arg-type]
         )
-        self.trainer = Trainer(self.lm, self.config, folder, MetricsLog(folder / "metrics.jsonl"), "bench", 0)
+        log = TrainingLog(folder, MetricsLog(folder / "metrics.jsonl"), "bench", 0)
+        self.trainer = Trainer(self.lm, self.config, log, PolicyLoss.of(self.config))
         perturb(self.lm.model, options.noise)
         self.trees: list[Any] = []
         self.path = ""

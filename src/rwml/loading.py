@@ -11,9 +11,10 @@ import torch
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.progress import note
-from rwml.core.recipe.recipe import EmbeddingConfig, ModelConfig, Recipe
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge
-from rwml.core.run import Run
+from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
+from rwml.core.run import Run, Stage
 from rwml.core.types import Episode, Transition
 from rwml.measure.examiner import Examinee, ExamSetup
 from rwml.measure.suite import MeasureSetup
@@ -178,7 +179,7 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
     return Embedder(config.path, config.prefix, config.batch_size, config.device, cache)
 
 
-def load_reward(run: Run, tau_d: float, choice: RewardChoice | None = None) -> KindReward:
+def load_reward(run: Run | Stage, tau_d: float, choice: RewardChoice | None = None) -> KindReward:
     """The reward that the recipe trains the world model with, under a threshold of its own.
 
     choice: another reward than `train_wm.reward`.
@@ -202,7 +203,7 @@ def load_measuring_reward(run: Run, tau_d: float) -> KindReward:
     return load_reward(run, tau_d, other)
 
 
-def training_tau_d(run: Run) -> float:
+def training_tau_d(run: Run | Stage) -> float:
     """The threshold of the training reward: the recipe's, or the filter's choice carried over by the paper's rule."""
     chosen = run.recipe.train_wm.tau_d or read_json(run.folder / "filter.json").get("training_tau_d")
     if chosen is None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from rwml.core.adopt import adopt
 from rwml.core.files import atomic_file, link
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.records import read_json, write_json
-from rwml.core.run import Run
+from rwml.core.run import Run, adopt
 
 
 def opened(folder: Path, **sections: Any) -> Run:

@@ -164,7 +164,7 @@ def test_a_failed_stage_keeps_its_message_and_is_resumed(tmp_path: Path) -> None
 
 def test_a_missing_input_says_what_to_run(tmp_path: Path) -> None:
     run = Run.open(_recipe(tmp_path))
-    with pytest.raises(RwmlError, match="episodes' is not there"):
+    with pytest.raises(RwmlError, match="episodes' does not exist"):
         _transitions(run)
     assert run.state("transitions") == "new"
 
@@ -240,9 +240,35 @@ def test_kill_9_and_the_same_command_end_in_the_same_files(tmp_path: Path) -> No
     record = read_manifest(tmp_path / "cut")["stages"]["collect"]
     assert (record["state"], record["attempts"], record["counts"]) == ("done", 3, {"parts": 4})
     assert record["seconds"] >= 0.4  # a tenth for each part, whichever attempt wrote it
-    assert [p.transition for p in Parts(tmp_path / "cut" / "episodes").read(PredictedState, 4)] == [
-        "t0",
-        "t1",
-        "t2",
-        "t3",
-    ]
+    states = Parts(tmp_path / "cut" / "episodes").read(PredictedState, 4)
+    assert [state.transition for state in states] == ["t0", "t1", "t2", "t3"]
+
+
+def test_a_stage_reads_what_it_declared_and_nothing_else(tmp_path: Path) -> None:
+    run = Run.open(_recipe(tmp_path, collect={"num_tasks": 5}), say=lambda text: None)
+    with run.stage("collect", sections=["world", "collect.num_tasks"]) as stage:
+        assert stage.recipe.seed == run.recipe.seed
+        assert stage.recipe.world is run.recipe.world
+        assert stage.recipe.collect.num_tasks == 5
+        for name in ("model", "train_wm", "name", "out"):
+            with pytest.raises(AssertionError, match=rf"the stage collect reads '{name}'.* add '{name}'"):
+                getattr(stage.recipe, name)
+        with pytest.raises(AssertionError, match=r"reads 'collect\.split'.* add 'collect\.split'"):
+            _ = stage.recipe.collect.split
+        with pytest.raises(AssertionError, match="reads 'overridden'"):
+            stage.recipe.overridden(("seed=3",))
+        (run.folder / "episodes").mkdir()
+    for wrong, message in (["wrold"], "no section 'wrold'"), (["collect.num_task"], r"\[collect\] has no key"):
+        with pytest.raises(AssertionError, match=message), run.stage("transitions", sections=wrong):
+            pass
+
+
+def test_keys_without_effect_leave_a_stage_done(tmp_path: Path) -> None:
+    judge = {"base_url": "http://a/v1", "model": "m"}
+    run = Run.open(_recipe(tmp_path, judge=judge), say=lambda text: None)
+    with run.stage("collect", sections=["judge"]) as stage:
+        assert stage.recipe.judge.base_url == "http://a/v1"
+        (run.folder / "episodes").mkdir()
+    elsewhere = {"base_url": "http://b/v1", "api_key_env": "KEY", "max_concurrency": 2, "timeout_s": 5.0}
+    assert Run.peek(_recipe(tmp_path, judge=judge | elsewhere)).is_done("collect")
+    assert not Run.peek(_recipe(tmp_path, judge=judge | {"model": "n"})).is_done("collect")

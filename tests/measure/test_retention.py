@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import ModelConfig
+from rwml.core.recipe.sections import ModelConfig
 from rwml.core.types import Transition
 from rwml.loading import sampler_of
 from rwml.measure.harness import measure_lm_eval

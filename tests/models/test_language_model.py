@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import ModelConfig
+from rwml.core.recipe.sections import ModelConfig
 from rwml.loading import load_model
 from rwml.models.language_model import LanguageModel, load_language_model, pick_device, save_language_model
 from rwml.models.tiny import TinyShape, new_language_model

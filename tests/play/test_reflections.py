@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rwml.core.recipe.recipe import JudgeConfig
+from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Episode, Step
 from rwml.models.language_model import LanguageModel
 from rwml.play.demonstrations import expert_episodes

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import JudgeConfig
+from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Transition
 from rwml.models import server as api
 from rwml.models.embedding.embedder import Embedder

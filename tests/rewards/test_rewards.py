@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import JudgeConfig
 from rwml.core.recipe.reward_names import REWARD_NAMES
+from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.text import same_text
 from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder

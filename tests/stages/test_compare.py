@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe, recipe_toml
 from rwml.core.records import read_json
 from rwml.measure.compare import results as compare_figures
 from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
 from rwml.measure.compare.paper_table import PAPER, beside
 from rwml.reports import compare_page as compare_export
-from rwml.reports.formats import recipe_toml
 from rwml.reports.plots import band_of
 from rwml.stages import compare
 from rwml.stages.pipeline import find_recipe

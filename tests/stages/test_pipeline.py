@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
+from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.sections import TrainPolicyConfig
 from rwml.core.records import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.run import CHAIN, OUTPUTS, Run
 from rwml.core.seeds import share_of
@@ -265,7 +266,7 @@ def test_a_second_run_on_the_command_line_does_nothing(done: Run, tmp_path: Path
 
 
 def _toml(recipe: dict[str, Any]) -> str:
-    from rwml.reports.formats import recipe_toml
+    from rwml.core.recipe.recipe import recipe_toml
 
     return recipe_toml(recipe)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, parse_recipe, recipe_toml
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.run import Run
 from rwml.core.types import Episode, Step, StopReason, Task
@@ -24,7 +24,6 @@ from rwml.loading import load_world
 from rwml.models.language_model import load_language_model
 from rwml.play.reflections import Reflection
 from rwml.play.rollout import play_built_in, seats_for
-from rwml.reports.formats import recipe_toml
 from rwml.stages import train_policy
 
 Mini = Callable[..., Recipe]

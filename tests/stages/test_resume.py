@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.recipe import Recipe, recipe_toml
 from rwml.core.records import MetricsLog, read_json
-from rwml.reports.formats import recipe_toml
 
 # What a kill strikes, and in which share of the writes to it; in the order of the stages. `predictor` is the filter's
 # model and its predictions, `metrics` the steps of the training stages. What a first kill left is not written again.

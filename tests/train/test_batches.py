@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rwml.core.recipe.recipe import GrpoConfig
+from rwml.core.recipe.sections import GrpoConfig
 from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Sampler, SamplingParams

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rwml.core.recipe.recipe import GrpoConfig, ModelConfig
+from rwml.core.recipe.sections import ModelConfig, OptimizerConfig
 from rwml.core.records import MetricsLog
 from rwml.core.types import PredictedState, Transition
 from rwml.loading import load_model
@@ -24,7 +24,7 @@ from rwml.train.preferences import (
     preference_trees,
     tokens_of,
 )
-from rwml.train.trainer import Batch, Trainer
+from rwml.train.trainer import Batch, Trainer, TrainingLog
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.tree import Tree, TreeBuilder, pack
 from rwml.world_models.questions import label_ids, question_ids
@@ -111,7 +111,7 @@ def test_the_gradient_is_that_of_dpo(
     assert np.abs(scored.margins).max() > 0.3, "the two models differ"
     assert scored.loss == pytest.approx(float(losses.detach().mean()), abs=1e-4)
 
-    update = Trainer(lm, GrpoConfig(kl_weight=0.0), tmp_path / "t", MetricsLog(tmp_path / "m"), "train_wm", 0)
+    update = Trainer(lm, OptimizerConfig(), TrainingLog(tmp_path / "t", MetricsLog(tmp_path / "m"), "train_wm", 0))
     for row in pack(scored.trees, 4096):
         tree_backward(lm.model, row, update._loss(row, None))
     found = gradients(lm)
@@ -264,8 +264,9 @@ def test_training_raises_the_margins(lm: LanguageModel, world: World, rows: list
         seen.append(preference_trees(lm, opponent, prompts, rows, guesses, BETA))
         return Batch(seen[-1].trees)
 
-    config = GrpoConfig(kl_weight=0.0, learning_rate=1e-3)
-    Trainer(lm, config, tmp_path / "stage", MetricsLog(tmp_path / "m"), "train_wm", 0).fit(make, 12, "fit")
+    config = OptimizerConfig(learning_rate=1e-3)
+    log = TrainingLog(tmp_path / "stage", MetricsLog(tmp_path / "m"), "train_wm", 0)
+    Trainer(lm, config, log).fit(make, 12, "fit")
     assert seen[0].loss == pytest.approx(math.log(2), abs=1e-6)
     assert seen[-1].loss < 0.3
     assert seen[-1].accuracy > 0.9

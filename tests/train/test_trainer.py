@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rwml.core.recipe.recipe import GrpoConfig, ModelConfig
+from rwml.core.recipe.sections import GrpoConfig, ModelConfig
 from rwml.core.records import MetricsLog
 from rwml.core.seeds import generator_for
 from rwml.loading import load_model
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import Sampler, SamplingParams
 from rwml.models.tiny import TinyShape, new_language_model
-from rwml.train.trainer import Batch, Trainer
+from rwml.train.trainer import Batch, PolicyLoss, Trainer, TrainingLog
 from rwml.trees.tree import Tree, TreeBuilder
 
 TEXTS = ["You arrive at desk 1. On the desk 1, you see a pen 1.", "go to desk 1", "Nothing happens."]
@@ -63,7 +63,8 @@ def load(start: Path, lora_rank: int = 0) -> LanguageModel:
 
 
 def trainer_of(lm: LanguageModel, folder: Path, config: GrpoConfig = CONFIG) -> Trainer:
-    return Trainer(lm, config, folder / "stage", MetricsLog(folder / "metrics.jsonl"), "train_wm", seed=7)
+    log = TrainingLog(folder / "stage", MetricsLog(folder / "metrics.jsonl"), "train_wm", seed=7)
+    return Trainer(lm, config, log, PolicyLoss.of(config))
 
 
 def paths_of(lm: LanguageModel, step: int) -> list[tuple[list[int], int, float, float, float]]:

@@ -49,6 +49,34 @@ T = TypeVar("T")
 # Raised when a field of that record, or of one nested in it, is added, removed or changes its meaning.
 SCHEMA_VERSIONS = {"Task": 1, "Step": 1, "Episode": 1, "Transition": 1, "PredictedState": 1}
 
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Upgrade:
+    """How rows of an older record are read as today's record of that name.
+
+    renamed: {old field: new field}. added: {new field: value} for fields that the older record had not, nor have a
+    default in the class. dropped: old fields that no field follows.
+    """
+
+    record: str
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    added: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+
+    def row(self, row: Mapping[str, Any], cls: type) -> dict[str, Any]:
+        """A row with the fields of `cls`."""
+        defaults = {
+            field.name: field.default for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING
+        }
+        old = {self.renamed.get(name, name): value for name, value in row.items() if name not in self.dropped}
+        return {**defaults, **self.added, **old}
+
+
+UPGRADES: dict[tuple[str, int], Upgrade] = {
+    ("Prediction", 1): Upgrade("PredictedState", renamed={"answer": "next_state"}),
+}
+"""{(name, schema version) of an older record: how it is read}."""
+
 _RECORD_KEY, _VERSION_KEY = b"rwml.record", b"rwml.schema_version"
 
 
@@ -70,7 +98,10 @@ def write_records(path: str | Path, records: Sequence[T], cls: type[T]) -> None:
 
 
 def read_records(path: str | Path, cls: type[T]) -> list[T]:
-    """Read what `write_records` wrote; RwmlError for a missing, truncated, foreign or newer file."""
+    """Read what `write_records` wrote, also under an older schema that `UPGRADES` names.
+
+    RwmlError for a missing, truncated, foreign or newer file, and for an older one that no upgrade reads.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -85,9 +116,20 @@ def read_records(path: str | Path, cls: type[T]) -> list[T]:
             "it is cut short or was not written by rwml",
             "remove it and run the stage that writes it again",
         ) from None
-    _check_schema(path, table.schema.metadata or {}, cls)
-    decode = _decoder(typing.cast(Any, cls))
-    return [decode(row) for row in table.to_pylist()]
+    decode, rows = _decoder(typing.cast(Any, cls)), table.to_pylist()
+    metadata = table.schema.metadata or {}
+    upgrade = _upgrade(metadata, cls)
+    if upgrade is None:
+        _check_schema(path, metadata, cls)
+        return [decode(row) for row in rows]
+    return [decode(upgrade.row(row, cls)) for row in rows]
+
+
+def _upgrade(metadata: Mapping[bytes, bytes], cls: type) -> Upgrade | None:
+    """How a file of an older schema is read as `cls`; None for one of today's, and for one that nothing reads."""
+    name, version = (metadata.get(key, b"").decode() for key in (_RECORD_KEY, _VERSION_KEY))
+    upgrade = UPGRADES.get((name, int(version))) if version.isdigit() else None
+    return upgrade if upgrade is not None and upgrade.record == cls.__name__ else None
 
 
 def _check_schema(path: Path, metadata: Mapping[bytes, bytes], cls: type) -> None:
@@ -184,7 +226,7 @@ class Parts:
         return self.folder / f"{i:05d}.parquet"
 
     def done(self, i: int) -> bool:
-        """Whether part `i` is there, and so whole."""
+        """Whether part `i` exists; it is then whole."""
         return self.path(i).is_file()
 
     def write(self, i: int, records: Sequence[T], cls: type[T]) -> None:
@@ -197,7 +239,7 @@ class Parts:
 
 
 def read_episodes(folder: str | Path) -> list[Episode]:
-    """All episodes of a folder of parts, in order; RwmlError when there is none, or one in the middle is missing."""
+    """All episodes of a folder of parts, in order; RwmlError for a folder without parts, or with one missing."""
     parts = Parts(folder)
     count = len(list(parts.folder.glob("[0-9]*.parquet")))
     if not count:
@@ -206,7 +248,7 @@ def read_episodes(folder: str | Path) -> list[Episode]:
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:
-    """The `checkpoint-STEP` folder of the highest step; None where there is none."""
+    """The `checkpoint-STEP` folder of the highest step, or None."""
     return max(Path(folder).glob("checkpoint-[0-9]*"), key=lambda p: int(p.name.split("-")[1]), default=None)
 
 
@@ -242,7 +284,7 @@ class MetricsLog:
                     handle.write(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines, oldest first; none where there is no file yet."""
+        """All lines, oldest first; an empty list without a file."""
         if not self.path.is_file():
             return []
         rows = []

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import importlib.metadata
-import json
 import os
-import platform
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +16,13 @@ from typing import IO, Any
 import rwml
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import file_hash, folder_hash, link, read_json, remove, sweep, write_guard, write_json
+from rwml.core.machine import peak_memory_mb, reset_peak_memory, versions
 from rwml.core.progress import on_advance
-from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.declared import declared, raw_settings_hash, settings_hash
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import MetricsLog
 
-# The stages in order, and what each leaves in the run folder. Those a stage did not need are not there afterwards.
+# The stages in order, and what each may leave in the run folder; it leaves those that it needed.
 OUTPUTS = {
     "collect": ("episodes",),
     "transitions": ("transitions.parquet",),
@@ -36,19 +33,8 @@ OUTPUTS = {
     "report": ("report.html", "report.png"),
 }
 CHAIN = tuple(OUTPUTS)
-FORMAT = 1
+FORMAT = 2
 NOTE_EVERY_S = 5.0
-
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "sentence-transformers",
-    "numpy",
-    "pyarrow",
-    "tokenizers",
-    "peft",
-    "accelerate",
-)
 
 # Kept open for the life of the process: closing any handle of a file gives up a POSIX lock on it.
 _LOCKS: dict[Path, IO[str]] = {}
@@ -56,15 +42,24 @@ _LOCKS: dict[Path, IO[str]] = {}
 
 @dataclass
 class Stage:
-    """One stage under way.
+    """One stage under way, and all that its parts need of the run.
 
     resumed: an earlier attempt with the same settings and inputs was cut off, and its files are still here.
+    recipe: what the stage declared of it; reading another setting raises AssertionError. folder, metrics: of the run.
     counts: what the report shows; set them from the data, so that a resumed stage counts nothing twice.
     """
 
     name: str
     resumed: bool
+    recipe: Recipe
+    folder: Path
+    metrics: MetricsLog
     counts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cache_folder(self) -> Path:
+        """See `Run.cache_folder`."""
+        return self.folder / "cache"
 
 
 class Run:
@@ -79,9 +74,9 @@ class Run:
     def open(cls, recipe: Recipe, say: Callable[[str], None] | None = None) -> Run:
         """Create or reopen the recipe's folder, clear what a killed process left, and mark what is stale.
 
-        A stage is stale when the sections that it reads changed since it ran; it and all later ones run
-        afresh. say: is told of that (default: a line on stderr). Raises RwmlError for a folder written by a
-        newer rwml, or one that another process is working in.
+        A stage is stale when a section that it declared changed since it ran; it and all later ones run again. say:
+        receives a line about that (default: prints it on stderr). Raises RwmlError for a folder written by a newer
+        rwml, or one that another process is working in.
         """
         say = say or (lambda text: print(text, file=sys.stderr))
         folder = recipe.folder
@@ -102,10 +97,9 @@ class Run:
 
     @classmethod
     def peek(cls, recipe: Recipe) -> Run:
-        """The recipe's folder to read from, without a lock: nothing in it is written, so that other settings than it
-        was made under leave no trace.
+        """The recipe's folder read-only, without a lock; nothing on disk changes.
 
-        What `open` would mark as stale is not done here either. Raises RwmlError for a folder written by a newer rwml.
+        Stages that `open` would mark as stale count as not done. Raises RwmlError for a folder written by a newer rwml.
         """
         run = cls(recipe, recipe.folder, read_manifest(recipe.folder))
         run._mark_changed()
@@ -126,7 +120,7 @@ class Run:
         return self.state(name) == "done" and all((self.folder / output).exists() for output in outputs)
 
     def invalidate(self, name: str) -> list[str]:
-        """Mark a stage and every later one as stale, so that they run afresh; returns those that had run."""
+        """Mark a stage and every later one as stale, so that they run again; returns those that had run."""
         if name not in CHAIN:
             raise RwmlError(f"there is no stage '{name}'", "nothing would run", nearest(name, CHAIN))
         had_run = self._mark_stale(CHAIN[CHAIN.index(name) :])
@@ -141,15 +135,15 @@ class Run:
     def stage(self, name: str, reads: Sequence[str | Path] = (), sections: Sequence[str] = ()) -> Iterator[Stage]:
         """Run a stage: `running` -> `done`, or `failed` with the message when the block raises.
 
-        reads: files or folders in the run folder (with or without it in front), or absolute. sections: parts of
-        the recipe on which the outcome depends, or single settings as `section.key` (the seed always counts). An
-        attempt that was cut off is resumed when these, the inputs and the rwml version are the same; else the
-        stage's `OUTPUTS` and its metrics are cleared first. Seconds are those of all attempts; they and the memory
-        are noted while bars move on, so that a kill does not lose them. Later stages are stale from here on. Raises
-        RwmlError when an input is not there.
+        reads: files or folders in the run folder (with or without it in front), or absolute. sections: the parts of
+        the recipe on which the outcome depends, or single settings as `section.key` (the seed always counts); the
+        block reads the recipe through `stage.recipe`, which has these alone. An attempt that was cut off is resumed
+        if these, the inputs and the rwml version are the same; else the stage's `OUTPUTS` and its metrics are cleared
+        first. Seconds are those of all attempts; they and the memory are noted while bars advance, so that a kill does
+        not lose them. Later stages are stale from then on. Raises RwmlError for an input that does not exist.
         """
         assert name in CHAIN, name
-        assert {section.partition(".")[0] for section in sections} <= set(Recipe.model_fields), sections
+        view = declared(self.recipe, name, sections)
         record, resumed = self._begin(name, reads, sections)
         before, started = float(record["seconds"]), time.monotonic()
         noted = started
@@ -159,16 +153,16 @@ class Run:
             noted = time.monotonic()
             record["counts"] = dict(stage.counts)
             record["seconds"] = round(before + noted - started, 3)
-            record["peak_rss_mb"] = max(record["peak_rss_mb"], _peak_memory_mb())
-            record["versions"] = _versions()
+            record["peak_rss_mb"] = max(record["peak_rss_mb"], peak_memory_mb())
+            record["versions"] = versions()
             self._save()
 
         def note_now_and_then() -> None:
             if time.monotonic() - noted >= NOTE_EVERY_S:
                 note()
 
-        stage = Stage(name, resumed)
-        _reset_peak_memory()
+        stage = Stage(name, resumed, view, self.folder, self.metrics)
+        reset_peak_memory()
         try:
             with on_advance(note_now_and_then):
                 yield stage
@@ -196,7 +190,7 @@ class Run:
 
     def take_over(self, name: str, origin: Path, record: dict[str, Any]) -> None:
         """Make a stage that is done in the run folder `origin` done here: its outputs are linked, its record and its
-        lines of metrics copied. Killed in the middle, the stage is stale. Later stages are stale from here on."""
+        lines of metrics copied. Killed in the middle, the stage is stale. Later stages are stale from then on."""
         self._mark_stale(CHAIN[CHAIN.index(name) + 1 :])
         taken = record | {"adopted_from": os.path.relpath(origin, self.folder)}
         self._clear(name, taken)
@@ -212,11 +206,11 @@ class Run:
         for path in map(self._inside, reads):
             if not path.exists():
                 raise RwmlError(
-                    f"'{path}' is not there",
+                    f"'{path}' does not exist",
                     f"the stage {name} reads it",
                     "run the stage that writes it first; `rwml run RECIPE` runs all that are not done",
                 )
-        if name != "report":  # which shows what there is, and the state of each stage
+        if name != "report":  # the report shows any file, with the state of its stage
             self._refuse_unfinished(name, reads)
         same = {
             "rwml": rwml.__version__,
@@ -252,7 +246,7 @@ class Run:
             if written and stage != name and record["state"] != "done":
                 raise RwmlError(
                     f"the stage {name} reads '{written[0]}', and {stage}, which writes it, is {record['state']}",
-                    "what is there is not what this recipe makes",
+                    "the file is not what this recipe makes",
                     "run that stage first; `rwml run RECIPE` runs all that are not done",
                 )
 
@@ -283,12 +277,7 @@ class Run:
         return record.get("state") == "done" and record["config_hash"] != self._config_hash(record["sections"])
 
     def _config_hash(self, sections: Sequence[str]) -> str:
-        whole = self.recipe.model_dump(mode="json")
-        part = {"seed": whole["seed"]}
-        for name in sections:
-            section, _, key = name.partition(".")
-            part[name] = whole.get(section, {}).get(key) if key else whole.get(section)
-        return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+        return settings_hash(self.recipe, sections)
 
     def _inside(self, path: str | Path) -> Path:
         path = Path(path)
@@ -306,7 +295,10 @@ class Run:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a run folder, an empty one if there is none; RwmlError if a newer rwml wrote it."""
+    """The manifest of a run folder, an empty one if there is none; RwmlError if a newer rwml wrote it.
+
+    One of an older format is returned in today's.
+    """
     path = Path(folder) / "manifest.json"
     if not path.exists():
         return {"format": FORMAT, "rwml": rwml.__version__, "stages": {}}
@@ -318,7 +310,25 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             "its files may mean something else than they do here",
             f"upgrade rwml to {written} or later, or set `out` to another folder",
         )
-    return {"format": FORMAT, "rwml": ours, "stages": dict(manifest["stages"])}
+    stages = dict(manifest["stages"])
+    if manifest["format"] < FORMAT:
+        _renew_hashes(stages, Path(folder) / "recipe.json")
+    return {"format": FORMAT, "rwml": ours, "stages": stages}
+
+
+def _renew_hashes(stages: dict[str, dict[str, Any]], recipe_json: Path) -> None:
+    """Give stages of format 1 today's hash of the settings that they ran under, in place.
+
+    Those settings are in the `recipe.json` of the folder. A stage that ran under others keeps its old hash, which fits
+    no recipe of today: it runs again.
+    """
+    if not recipe_json.is_file():
+        return
+    data = read_json(recipe_json)
+    recipe = parse_recipe(data, str(recipe_json))
+    for record in stages.values():
+        if record["config_hash"] == raw_settings_hash(data, record["sections"]):
+            record["config_hash"] = settings_hash(recipe, record["sections"])
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -352,26 +362,25 @@ def lock(folder: Path) -> None:
     _LOCKS[path] = handle
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "rwml": rwml.__version__}
-    for name in _LIBRARIES:
-        if name.replace("-", "_") in sys.modules:
-            found[name] = importlib.metadata.version(name)
-    return found
+def adopt(run: Run, name: str, folders: Sequence[Path]) -> Path | None:
+    """Take a stage over from the first of the run folders that has done it under the same rwml version, settings,
+    seed and inputs, and whose outputs are still what it wrote; returns that folder, or None.
+
+    Hashes of the inputs are compared, never the names of the arms: what is shared follows from the files alone.
+    """
+    for folder in folders:
+        if folder.resolve() == run.folder.resolve() or not folder.is_dir():
+            continue
+        record = read_manifest(folder)["stages"].get(name)
+        if record and run.would_repeat(record) and _whole(folder, record["outputs"]):
+            run.take_over(name, folder, record)
+            return folder
+    return None
 
 
-def _reset_peak_memory() -> None:
-    # Linux forgets the high-water mark on request, so that each stage shows its own.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory_mb() -> int:
-    """Peak resident memory in MB (10^6 bytes) of this process (on Linux: in this stage) or its largest child."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    with contextlib.suppress(OSError):
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        own = int(found.group(1)) * 1024 if found else own
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    return max(own, child) // 1_000_000
+def _whole(folder: Path, outputs: dict[str, str]) -> bool:
+    for name, expected in outputs.items():
+        path = folder / name
+        if not path.exists() or (folder_hash(path) if path.is_dir() else file_hash(path)) != expected:
+            return False
+    return True

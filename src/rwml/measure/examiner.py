@@ -12,7 +12,7 @@ import torch
 
 from rwml.core.errors import RwmlError
 from rwml.core.progress import Bar
-from rwml.core.recipe.recipe import EvaluateConfig
+from rwml.core.recipe.sections import EvaluateConfig
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, PredictedState, Task, Transition
@@ -31,15 +31,15 @@ PREDICTIONS_IN_FLIGHT = 128
 class ExamSetup:
     """What every arm of a run is examined by.
 
-    seed: of the run. history_steps: H of the held-out transitions, 0 = all. imported: folder of the episodes that they
-    are cut from; "" = they are played. play: plays seats by the policy that also collected (the model before training).
+    seed: of the run. history_steps: H of the held-out transitions, None = all. imported: folder of the episodes that
+    they are cut from; "" = they are played. play: plays seats by the policy that also collected (the model before training).
     too_long: ids of the rows that the model cannot read and answer.
     """
 
     world: World
     config: EvaluateConfig
     seed: int
-    history_steps: int
+    history_steps: int | None
     episodes_in_flight: int
     imported: str
     play: Callable[[Sequence[Seat], torch.Generator], list[Episode]]

@@ -21,13 +21,13 @@ def check_harness() -> None:
 
 
 def measure_lm_eval(
-    lm: LanguageModel, tasks: Sequence[str], limit: int = 0, batch_size: int = 8, include: str = ""
+    lm: LanguageModel, tasks: Sequence[str], limit: int | None = None, batch_size: int = 8, include: str = ""
 ) -> dict[str, Any]:
     """Figures of lm-evaluation-harness for a model: {task: {"n", metric: value}}, as the harness names them.
 
-    limit: examples of each task, 0 = all. include: a folder with task files of one's own. Prompts are the harness's, as
-    plain text without chat turns. The harness fetches its data; RwmlError for unknown tasks and for what it cannot
-    fetch.
+    limit: examples of each task, None = all. include: a folder with task files of one's own. Prompts are the
+    harness's, as plain text without chat turns. The harness fetches its data;
+    RwmlError for unknown tasks and for what it cannot fetch.
     """
     check_harness()
     from lm_eval import simple_evaluate
@@ -44,9 +44,7 @@ def measure_lm_eval(
             )
     model = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size)
     try:
-        found = simple_evaluate(
-            model=model, tasks=list(tasks), limit=limit or None, task_manager=manager, log_samples=False
-        )
+        found = simple_evaluate(model=model, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False)
     except Exception as error:  # whatever reaching for foreign data raises
         raise RwmlError(
             f"lm-evaluation-harness cannot run {', '.join(tasks)}: {type(error).__name__}: {error}",

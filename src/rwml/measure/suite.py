@@ -16,7 +16,7 @@ import rwml
 from rwml.core.errors import RwmlError
 from rwml.core.files import folder_hash, read_json, write_json
 from rwml.core.progress import note
-from rwml.core.recipe.measure import MEASURES, HeldOutWorld, MeasureConfig
+from rwml.core.recipe.sections import MEASURES, HeldOutWorld, MeasureConfig
 from rwml.core.records import read_records, write_records
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, Transition
@@ -52,8 +52,8 @@ _OTHER_SIZES = ("tiny", "small", "medium")
 class MeasureSetup:
     """What all checkpoints of a run are measured by.
 
-    config: the section [measure]. world_options: of `world`. seed: of the run. history_steps: H of the queries, 0 is
-    all. max_context: tokens of a model's context. imported: folder of imported episodes, "" = episodes are played.
+    config: the section [measure]. world_options: of `world`. seed: of the run. history_steps: H of the queries, None
+    is all. max_context: tokens of a model's context. imported: folder of imported episodes, "" = episodes are played.
     play: plays seats by the policy of a name; "model" is the model before training. model: a loaded model as a world
     model of a world. load: a checkpoint, None = the model before training. depends_on: further settings that the
     figures depend on, as plain JSON.
@@ -63,7 +63,7 @@ class MeasureSetup:
     world: World
     world_options: Mapping[str, Any]
     seed: int
-    history_steps: int
+    history_steps: int | None
     max_context: int
     imported: str
     play: Callable[[Sequence[Seat], str, torch.Generator], list[Episode]]

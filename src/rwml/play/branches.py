@@ -12,7 +12,7 @@ from dataclasses import replace
 from rwml.core.errors import RwmlError
 from rwml.core.progress import progress
 from rwml.core.records import Parts
-from rwml.core.run import Run, Stage
+from rwml.core.run import Stage
 from rwml.core.seeds import random_for, seed_of
 from rwml.core.types import Episode, Step, Task, Transition
 from rwml.loading import load_world
@@ -29,7 +29,7 @@ _TRIES = 4
 
 
 def branched_transitions(
-    world: World, tasks: Sequence[Task], count: int, seed: int, max_steps: int, history_steps: int = 0
+    world: World, tasks: Sequence[Task], count: int, seed: int, max_steps: int, history_steps: int | None = None
 ) -> list[Transition]:
     """Expert episodes (one for each task), and at each of their steps up to `count` other actions that were tried.
 
@@ -80,7 +80,7 @@ def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[l
     return tried
 
 
-def _of_episode(world: World, episode: Episode, count: int, seed: int, history_steps: int) -> list[Transition]:
+def _of_episode(world: World, episode: Episode, count: int, seed: int, history_steps: int | None) -> list[Transition]:
     expert = {row.step: row for row in transitions_of(episode, world, "train", history_steps)}
     rows: list[Transition] = []
     for number, branches in enumerate(other_steps(world, episode, count, seed)):
@@ -132,27 +132,27 @@ def _replay(env: Env, episode: Episode, number: int) -> str:
     return again
 
 
-def branched_rows(run: Run, stage: Stage) -> list[Transition]:
+def branched_rows(stage: Stage) -> list[Transition]:
     """The rows that a recipe with `train_wm.branches` trains on, with their counts noted in the stage.
 
     They are written to `world_model/branches/`, those longer than the model can read with kept=False; what is there is
     not played again. Raises RwmlError where the split has no tasks.
     """
-    rows = _play(run, Parts(run.folder / "world_model" / "branches"))
+    rows = _play(stage, Parts(stage.folder / "world_model" / "branches"))
     steps = {(row.episode, row.step) for row in rows}
     branched = sum(map(is_branch, rows))
     stage.counts |= {
         "expert episodes": len({row.episode for row in rows}),
         "expert transitions": len(rows) - branched,
         "branched transitions": branched,
-        "branches that could not be tried": run.recipe.train_wm.branches * len(steps) - branched,
+        "branches that could not be tried": stage.recipe.train_wm.branches * len(steps) - branched,
     }
     stage.counts |= Counter(row.reason for row in rows if not row.kept)
     return [row for row in rows if row.kept]
 
 
-def _play(run: Run, parts: Parts) -> list[Transition]:
-    recipe, config = run.recipe, run.recipe.train_wm
+def _play(stage: Stage, parts: Parts) -> list[Transition]:
+    recipe, config = stage.recipe, stage.recipe.train_wm
     world, chat = load_world(recipe), load_chat(recipe.model.path, recipe.model.trust_remote_code)
     tasks = world.tasks(recipe.collect.split)
     tasks = tasks[: config.branch_tasks or recipe.collect.num_tasks or len(tasks)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from rwml.core.prompts import THINK
-from rwml.core.recipe.recipe import JudgeConfig
+from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Episode, Step
 from rwml.models.chat import ChatFormat
 from rwml.models.server import ApiAnswer, ApiModel

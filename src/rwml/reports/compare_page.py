@@ -10,6 +10,7 @@ from typing import Any
 
 from rwml.core.files import atomic_file, write_json
 from rwml.core.progress import duration
+from rwml.core.recipe.recipe import recipe_toml
 from rwml.measure.compare.measures import flat, imagination_table, retention_table
 from rwml.reports import formats
 from rwml.reports.page import render_page
@@ -262,7 +263,7 @@ def context(found: Json, panels: Sequence[BandPanel]) -> Json:
             for p in panels
         ],
         "examples": found["examples"], "missing": not_shown(found), "unit": found["compute_unit"],
-        "tau_d": found["tau_d"], "toml": formats.recipe_toml(found["recipe"]),
+        "tau_d": found["tau_d"], "toml": recipe_toml(found["recipe"]),
     }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -150,22 +149,3 @@ def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:
         if d > c:
             pieces.append(("missing", "".join(theirs[c:d])))
     return pieces
-
-
-def recipe_toml(recipe: Mapping[str, Any]) -> str:
-    """A resolved recipe as TOML that reads back as the same recipe; keys that are None are left to their default."""
-    plain = [f"{key} = {_toml(value)}" for key, value in recipe.items() if not isinstance(value, Mapping)]
-    sections = [
-        "\n".join([f"\n[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items() if value is not None)])
-        for name, section in recipe.items()
-        if isinstance(section, Mapping)
-    ]
-    return "\n".join(plain + sections) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
-    return json.dumps(value, ensure_ascii=False)

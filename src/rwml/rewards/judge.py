@@ -20,7 +20,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import write_guard
 from rwml.core.progress import note
 from rwml.core.prompts import THINK
-from rwml.core.recipe.recipe import JudgeConfig
+from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
 from rwml.models.server import ApiAnswer, ApiModel

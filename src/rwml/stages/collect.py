@@ -24,15 +24,14 @@ def run(run: Run) -> None:
     logs = run.recipe.collect.episodes
     reads = [Path(logs).expanduser().resolve()] if logs else []
     if logs:
-        imported_episodes(logs)  # says how to make them, where there are none
+        imported_episodes(logs)  # its error says how to make them
     with run.stage("collect", reads=reads, sections=["world", "model", "collect"]) as stage:
-        parts = Parts(run.folder / "episodes")
-        count_episodes(stage.counts, _take(run, parts, stage) if logs else _play(run, parts))
+        parts = Parts(stage.folder / "episodes")
+        count_episodes(stage.counts, _take(stage, parts) if logs else _play(stage, parts))
 
 
-def _play(run: Run, parts: Parts) -> list[Episode]:
-    recipe = run.recipe
-    config = recipe.collect
+def _play(stage: Stage, parts: Parts) -> list[Episode]:
+    recipe, config = stage.recipe, stage.recipe.collect
     world = load_world(recipe)
     tasks = world.tasks(config.split)
     if not tasks:
@@ -41,9 +40,7 @@ def _play(run: Run, parts: Parts) -> list[Episode]:
             "episodes come from playing tasks, or from logs",
             "name another collect.split or world, or set collect.episodes to a folder that `rwml import` made",
         )
-    seats = seats_for(
-        tasks[: config.num_tasks or len(tasks)], config.rollouts_per_task, seed_of(recipe.seed, "collect")
-    )
+    seats = seats_for(tasks[: config.num_tasks], config.rollouts_per_task, seed_of(recipe.seed, "collect"))
     size = config.episodes_in_flight
     chunks = [seats[i : i + size] for i in range(0, len(seats), size)]
     policy = load_policy(recipe, config.temperature, config.max_new_tokens, recipe.world.max_steps)
@@ -58,29 +55,29 @@ def _play(run: Run, parts: Parts) -> list[Episode]:
     return parts.read(Episode, len(chunks))
 
 
-def _take(run: Run, parts: Parts, stage: Stage) -> list[Episode]:
+def _take(stage: Stage, parts: Parts) -> list[Episode]:
     """Imported episodes of the split (held-out tasks stay where they are) and of the recipe's world, whole tasks."""
-    config, name = run.recipe.collect, load_world(run.recipe).name
-    found = imported_episodes(config.episodes)
-    here = [episode for episode in found if episode.task.world == name]
-    of_split = [episode for episode in here if episode.task.split == config.split]
+    config, name = stage.recipe.collect, load_world(stage.recipe).name
+    episodes = imported_episodes(config.episodes)
+    of_world = [episode for episode in episodes if episode.task.world == name]
+    of_split = [episode for episode in of_world if episode.task.split == config.split]
     tasks = list(dict.fromkeys(episode.task.id for episode in of_split))
-    chosen = set(tasks[: config.num_tasks or len(tasks)])
+    chosen = set(tasks[: config.num_tasks])
     taken = [episode for episode in of_split if episode.task.id in chosen]
     if not taken:
-        there = sorted({f"{episode.task.world}/{episode.task.split}" for episode in found})
+        others = sorted({f"{episode.task.world}/{episode.task.split}" for episode in episodes})
         raise RwmlError(
             f"'{config.episodes}' holds no episodes of the world {name} in the split '{config.split}'",
             "there would be nothing to train on",
-            f"it holds {', '.join(there)}: set world.name and collect.split to one of them",
+            f"it holds {', '.join(others)}: set world.name and collect.split to one of them",
         )
     size = config.episodes_in_flight
     with progress("collect", total=len(taken), unit="episode") as bar:
         for index, start in enumerate(range(0, len(taken), size)):
             parts.write(index, taken[start : start + size], Episode)
             bar.advance(len(taken[start : start + size]))
-    stage.counts["imported, of other splits"] = len(here) - len(of_split)
-    stage.counts["imported, of other worlds"] = len(found) - len(here)
+    stage.counts["imported, of other splits"] = len(of_world) - len(of_split)
+    stage.counts["imported, of other worlds"] = len(episodes) - len(of_world)
     stage.counts["imported, beyond num_tasks"] = len(of_split) - len(taken)
     return taken
 

@@ -19,13 +19,13 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from rwml.core.adopt import adopt
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.progress import duration, note
-from rwml.core.recipe.compare import ArmConfig, data_stages
+from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe, parse_recipe
-from rwml.core.run import CHAIN, Run, lock
+from rwml.core.run import CHAIN, Run, adopt, lock
 from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
+from rwml.measure.compare.arms import data_stages
 from rwml.measure.compare.paper_table import PAPER
 from rwml.measure.compare.results import figures
 from rwml.measure.harness import check_harness

@@ -24,20 +24,21 @@ def run(run: Run) -> None:
 
     The baselines are asked as well, always. Where the world has no task to play, only the world models are measured.
     """
-    recipe, config = run.recipe, run.recipe.evaluate
+    recipe = run.recipe
     # A checkpoint of a stage that is stale belongs to other settings.
     done = {arm: run.folder / path for arm, (stage, path) in TRAINED.items() if run.is_done(stage)}
     arms: dict[str, Path | None] = {"model": None, **done}
     reads = [run.folder / "transitions.parquet", *done.values()]
-    if not (config.tau_d or recipe.train_wm.tau_d) and (run.folder / "filter.json").exists():
+    if not (recipe.evaluate.tau_d or recipe.train_wm.tau_d) and (run.folder / "filter.json").exists():
         reads.append(run.folder / "filter.json")
     if recipe.collect.episodes:
         reads.append(Path(recipe.collect.episodes).expanduser().resolve())
     scored_by = ["train_wm.reward", "train_wm.tau_d", *recipe.judge_settings]
     sections = ["world", "model", "embedding", "collect", "transitions", "evaluate", *scored_by]
     with run.stage("evaluate", reads=reads, sections=sections) as stage:
-        tau_d = config.tau_d or training_tau_d(run)
-        reward = load_reward(run, tau_d)
+        recipe, config = stage.recipe, stage.recipe.evaluate
+        tau_d = config.tau_d or training_tau_d(stage)
+        reward = load_reward(stage, tau_d)
         folder = run.folder / "evaluation"
         setup = exam_setup(recipe)
         items = held_out(setup, folder)

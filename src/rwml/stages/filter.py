@@ -10,18 +10,18 @@ import numpy as np
 
 from rwml.core.files import write_json
 from rwml.core.progress import progress
-from rwml.core.recipe.recipe import TrainWmConfig
 from rwml.core.recipe.reward_names import asks_judge
+from rwml.core.recipe.sections import SftConfig
 from rwml.core.records import Parts, read_records, write_records
-from rwml.core.run import Run
+from rwml.core.run import Run, Stage
 from rwml.core.seeds import generator_for, seed_of, share_of
 from rwml.core.types import PredictedState, Transition
-from rwml.loading import load_model, load_reward, load_world, world_model_of
+from rwml.loading import autocast_of, load_model, load_reward, load_world, world_model_of
 from rwml.models.language_model import LanguageModel, load_chat, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.rewards.thresholds import calibrate, paper_tau_d
 from rwml.train.batches import epochs_of, label_trees
-from rwml.train.trainer import Batch, Trainer
+from rwml.train.trainer import Batch, Trainer, TrainingLog
 from rwml.world_models.base import scored
 from rwml.world_models.questions import TOO_LONG, too_long
 
@@ -30,20 +30,21 @@ QUESTIONS_IN_FLIGHT = 64
 
 def run(run: Run) -> None:
     """Train a predictor on a share of the rows, let it predict the others K times, and mark what it finds easy."""
-    recipe, config = run.recipe, run.recipe.filter
     reads = [run.folder / "transitions.parquet"]
-    scored_by = ["train_wm.reward", *recipe.judge_settings]
-    sections = ["world", "model", "embedding", "filter", *scored_by, "train_wm.max_new_tokens"]
+    scored_by = ["train_wm.reward", *run.recipe.judge_settings]
+    shared = ["train_wm.max_new_tokens", "train_wm.tokens_per_pass"]
+    sections = ["world", "model", "embedding", "filter", *scored_by, *shared]
     with run.stage("filter", reads=reads, sections=sections) as stage:
-        rows, long = _split_long(run, read_records(run.folder / "transitions.parquet", Transition))
+        recipe, config = stage.recipe, stage.recipe.filter
+        rows, long = _split_long(stage, read_records(run.folder / "transitions.parquet", Transition))
         if not config.enabled:
             marked, figures, failed = rows, dict[str, object](enabled=False), 0
         else:
             own = _predictor_rows(rows, config.predictor_fraction, recipe.seed)
             judged = [row for row in rows if row.split == "train" and row.id not in own]
-            lm = _predictor(run, [row for row in rows if row.id in own])
-            distances_NK, failed = _distances(run, lm, judged)
-            marked, figures = _mark(run, rows, own, judged, distances_NK)
+            lm = _predictor(stage, [row for row in rows if row.id in own])
+            distances_NK, failed = _distances(stage, lm, judged)
+            marked, figures = _mark(stage, rows, own, judged, distances_NK)
         marked += long
         write_records(run.folder / "filtered.parquet", marked, Transition)
         write_json(run.folder / "filter.json", figures)
@@ -54,11 +55,11 @@ def run(run: Run) -> None:
             stage.counts[reason] = number
 
 
-def _split_long(run: Run, rows: Sequence[Transition]) -> tuple[list[Transition], list[Transition]]:
+def _split_long(stage: Stage, rows: Sequence[Transition]) -> tuple[list[Transition], list[Transition]]:
     """The rows that the model can read and answer, and the others, dropped with their reason."""
-    model = run.recipe.model
-    chat, prompts = load_chat(model.path, model.trust_remote_code), load_world(run.recipe).prompts(model.prompts)
-    answer = max(run.recipe.filter.max_new_tokens, run.recipe.train_wm.max_new_tokens)
+    model = stage.recipe.model
+    chat, prompts = load_chat(model.path, model.trust_remote_code), load_world(stage.recipe).prompts(model.prompts)
+    answer = max(stage.recipe.filter.max_new_tokens, stage.recipe.train_wm.max_new_tokens)
     long = too_long(chat, prompts, rows, answer, model.max_context_tokens)
     dropped = [replace(row, kept=False, reason=TOO_LONG) for row in rows if row.id in long]
     return [row for row in rows if row.id not in long], dropped
@@ -72,39 +73,38 @@ def _predictor_rows(rows: Sequence[Transition], fraction: float, seed: int) -> f
     )
 
 
-def _predictor(run: Run, rows: Sequence[Transition]) -> LanguageModel:
+def _predictor(stage: Stage, rows: Sequence[Transition]) -> LanguageModel:
     """The separate predictor: the base model after WM SFT on its share."""
-    recipe, config = run.recipe, run.recipe.filter
-    folder = run.folder / "predictor"
+    recipe, config = stage.recipe, stage.recipe.filter
+    folder = stage.folder / "predictor"
     if (folder / "final").is_dir():
         return load_model(recipe.model, folder / "final")
     lm = load_model(recipe.model, trainable=True)
     prompts = load_world(recipe).prompts(recipe.model.prompts)
-    training = TrainWmConfig(
-        method="sft",
+    training = SftConfig(
         learning_rate=config.predictor_learning_rate,
         epochs=config.predictor_epochs,
-        kl_weight=0.0,
         checkpoint_every=10,
         tokens_per_pass=recipe.train_wm.tokens_per_pass,
     )
     batches = epochs_of(rows, training.batch_size, training.epochs, seed_of(recipe.seed, "filter", "order"))
-    trainer = Trainer(lm, training, folder, run.metrics, "filter", recipe.seed, recipe.model.autocast)
+    log = TrainingLog(folder, stage.metrics, "filter", recipe.seed)
+    trainer = Trainer(lm, training, log, autocast=autocast_of(recipe.model))
     trainer.fit(lambda step, _: Batch(label_trees(lm, prompts, batches[step])), len(batches), "filter: predictor")
     save_language_model(lm, folder / "final")
     return lm
 
 
-def _distances(run: Run, lm: LanguageModel, rows: Sequence[Transition]) -> tuple[np.ndarray, int]:
+def _distances(stage: Stage, lm: LanguageModel, rows: Sequence[Transition]) -> tuple[np.ndarray, int]:
     """Sim-to-real gaps of K predictions for each row, [N, K], and how many have none because the judge failed.
 
     Parts that are done are read back.
     """
-    recipe, config = run.recipe, run.recipe.filter
+    recipe, config = stage.recipe, stage.recipe.filter
     model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.temperature))
     # Easy means easy under the reward that trains. The threshold is chosen afterwards: only distances are used here.
-    reward = load_reward(run, 1.0)
-    parts = Parts(run.folder / "predictor" / "predictions")
+    reward = load_reward(stage, 1.0)
+    parts = Parts(stage.folder / "predictor" / "predictions")
     chunks = [rows[i : i + QUESTIONS_IN_FLIGHT] for i in range(0, len(rows), QUESTIONS_IN_FLIGHT)]
     with progress("filter: predictions", total=len(rows), unit="transition") as bar:
         for index, chunk in enumerate(chunks):
@@ -125,10 +125,14 @@ def _distances(run: Run, lm: LanguageModel, rows: Sequence[Transition]) -> tuple
 
 
 def _mark(
-    run: Run, rows: Sequence[Transition], own: frozenset[str], judged: Sequence[Transition], distances_NK: np.ndarray
+    stage: Stage,
+    rows: Sequence[Transition],
+    own: frozenset[str],
+    judged: Sequence[Transition],
+    distances_NK: np.ndarray,
 ) -> tuple[list[Transition], dict[str, object]]:
     """Write pass rate, kept and reason into every row; easy rows stay with probability `keep_probability`."""
-    config, seed = run.recipe.filter, run.recipe.seed
+    config, seed = stage.recipe.filter, stage.recipe.seed
     chosen = calibrate(distances_NK, config.target_share, config.tau_d, config.tau_easy)
     rates = dict(zip((row.id for row in judged), (distances_NK < chosen.tau_d).mean(axis=1), strict=True))
     marked = []

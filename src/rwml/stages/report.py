@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import TrainPolicyConfig
+from rwml.core.recipe.recipe import recipe_toml
+from rwml.core.recipe.sections import TrainPolicyConfig
 from rwml.core.records import atomic_file, read_json, read_records
 from rwml.core.run import CHAIN, Run
 from rwml.core.types import Transition
@@ -74,7 +75,7 @@ def context(run: Run, panels: Mapping[str, Sequence[Panel]]) -> Json:
         "examples": examples(held_out, run.recipe.report.num_examples),
         "tau_d": figures["tau_d"] if figures else None,
         "episodes": episode_examples(held_out),
-        "toml": formats.recipe_toml(recipe.model_dump(mode="json")),
+        "toml": recipe_toml(recipe.model_dump(mode="json")),
         "versions": _versions(stages),
     }
 

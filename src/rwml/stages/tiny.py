@@ -147,6 +147,7 @@ def fit(lm: LanguageModel, config: TinyConfig) -> Iterator[dict[str, float]]:
     optimizer = torch.optim.AdamW(
         lm.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
+    autocast = torch.bfloat16 if config.autocast else None
     lm.model.train()
     for step in range(config.steps):
         started = time.perf_counter()
@@ -157,7 +158,7 @@ def fit(lm: LanguageModel, config: TinyConfig) -> Iterator[dict[str, float]]:
         total = sum(float(tree.w_ce.sum()) for tree in trees)
         sums: dict[str, float] = {}
         for row in pack(trees, config.tokens_per_pass):
-            merge_metrics(sums, tree_backward(lm.model, row, _loss(row, total), autocast=config.autocast))
+            merge_metrics(sums, tree_backward(lm.model, row, _loss(row, total), autocast=autocast))
         torch.nn.utils.clip_grad_norm_(lm.model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)

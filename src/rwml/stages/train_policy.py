@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from rwml.core.progress import note, progress
-from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
+from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.sections import TrainPolicyConfig
 from rwml.core.records import Parts, read_episodes, read_records
 from rwml.core.run import Run, Stage
 from rwml.core.seeds import numpy_for, seed_of
 from rwml.core.types import Episode, StopReason, Task
-from rwml.loading import load_model, load_world, policy_of
+from rwml.loading import autocast_of, load_model, load_world, policy_of
 from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
@@ -23,7 +24,7 @@ from rwml.play.demonstrations import conversation, expert_episodes
 from rwml.play.reflections import Reflection, reflect, reflected
 from rwml.play.rollout import SampledEpisode, seats_for
 from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
-from rwml.train.trainer import Batch, MakeBatch, Trainer
+from rwml.train.trainer import NO_SAMPLES, Batch, MakeBatch, PolicyLoss, Trainer, TrainingLog
 from rwml.world_models.questions import too_long
 from rwml.worlds.base import Prompts
 from rwml.worlds.transitions import transitions_of
@@ -34,39 +35,34 @@ TASKS_PER_PART = 16
 def run(run: Run) -> None:
     """Train by `train_policy.method`; the checkpoint goes to policy/. Where there is nothing to play or to learn from,
     it holds the starting weights."""
-    recipe, config = run.recipe, run.recipe.train_policy
-    own = config.method == "sft" and config.episodes == "own"
-    start = run.folder / "world_model" / "final" if config.start == "world_model" else None
+    wanted = run.recipe.train_policy
+    own = wanted.method == "sft" and wanted.episodes == "own"
+    start = run.folder / "world_model" / "final" if wanted.start == "world_model" else None
     reads = ([start] if start else []) + ([run.folder / "episodes"] if own else [])
-    with run.stage("train_policy", reads=reads, sections=_sections(config)) as stage:
+    with run.stage("train_policy", reads=reads, sections=_sections(wanted)) as stage:
+        recipe, config = stage.recipe, stage.recipe.train_policy
         lm = load_model(recipe.model, start, trainable=True)
-        make = _sft(run, lm, stage) if config.method == "sft" else _grpo(recipe, lm, stage)
-        total = min(config.steps, config.max_steps or config.steps) if make else 0
+        make = _sft(stage, lm) if config.method == "sft" else _grpo(stage, lm)
+        total = config.steps if make else 0
         if make:
-            trainer = Trainer(
-                lm,
-                config.of_loss,
-                run.folder / "policy",
-                run.metrics,
-                "train_policy",
-                recipe.seed,
-                recipe.model.autocast,
-            )
+            log = TrainingLog(stage.folder / "policy", stage.metrics, "train_policy", recipe.seed)
+            policy_loss = PolicyLoss.of(config) if config.method == "grpo" else NO_SAMPLES
+            trainer = Trainer(lm, config, log, policy_loss, autocast_of(recipe.model))
             trainer.fit(make, total, f"train-policy ({config.method})")
-        save_language_model(lm, run.folder / "policy" / "final")
+        save_language_model(lm, stage.folder / "policy" / "final")
         stage.counts["steps"] = total
 
 
 def _sections(config: TrainPolicyConfig) -> list[str]:
-    """The settings that the outcome depends on, beside the seed."""
-    asked = ["judge.model", "judge.temperature", "judge.max_new_tokens"] if config.asks_judge else []
+    """The settings that the outcome depends on, besides the seed."""
+    asked = ["judge"] if config.asks_judge else []
     cut = ["transitions.history_steps"] if config.transition_every else []
     return ["world", "model", "train_policy", *asked, *cut]
 
 
-def _grpo(recipe: Recipe, lm: LanguageModel, stage: Stage) -> MakeBatch | None:
-    """Play `tasks_per_step` tasks `group_size` times a step, all in one batch; None where there are no tasks."""
-    config, world = recipe.train_policy, load_world(recipe)
+def _grpo(stage: Stage, lm: LanguageModel) -> MakeBatch | None:
+    """Play `tasks_per_step` tasks `group_size` times a step, all in one batch; None for a split without tasks."""
+    recipe, config, world = stage.recipe, stage.recipe.train_policy, load_world(stage.recipe)
     tasks = world.tasks(config.split)
     if not tasks:
         _say_nothing(f"the world {world.name} has no tasks to play in the split '{config.split}'")
@@ -74,8 +70,7 @@ def _grpo(recipe: Recipe, lm: LanguageModel, stage: Stage) -> MakeBatch | None:
     order = _task_order(tasks, config, recipe.seed)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
     policy = policy_of(recipe, lm, params, config.episode_max_steps)
-    total = min(config.steps, config.max_steps or config.steps)
-    stage.counts["episodes"] = total * config.tasks_per_step * config.group_size
+    stage.counts["episodes"] = config.steps * config.tasks_per_step * config.group_size
 
     def make(step: int, generator: torch.Generator) -> Batch:
         seats = seats_for(_of_step(order, step, config), config.group_size, seed_of(recipe.seed, "train_policy", step))
@@ -106,29 +101,29 @@ def _add_transitions(batch: Batch, recipe: Recipe, lm: LanguageModel, episodes: 
     batch.metrics |= {"transitions": float(len(rows) - len(long)), "transitions_too_long": float(len(long))}
 
 
-def _sft(run: Run, lm: LanguageModel, stage: Stage) -> MakeBatch | None:
-    """All demonstrations of `tasks_per_step` tasks a step, in shuffled passes; None where there are none at all."""
-    recipe, config = run.recipe, run.recipe.train_policy
+def _sft(stage: Stage, lm: LanguageModel) -> MakeBatch | None:
+    """All demonstrations of `tasks_per_step` tasks a step, in shuffled passes; None without any demonstration."""
+    recipe, config = stage.recipe, stage.recipe.train_policy
     prompts = load_world(recipe).prompts(recipe.model.prompts)
-    found = _demonstrations(run, stage, lm.chat, prompts)
+    episodes = _demonstrations(stage, lm.chat, prompts)
     by_task: dict[str, list[Episode]] = {}
-    for episode in found:
+    for episode in episodes:
         reason = _why_left_out(episode, lm.chat, prompts, recipe.model.max_context_tokens)
         if reason:
             stage.counts[reason] = stage.counts.get(reason, 0) + 1
         else:
             by_task.setdefault(episode.task.id, []).append(episode)
-    learnt = [episode for episodes in by_task.values() for episode in episodes]
+    learnt = [episode for of_task in by_task.values() for episode in of_task]
     steps = [step for episode in learnt for step in episode.steps]
-    stage.counts |= {"episodes": len(found), "demonstrations": len(learnt), "tasks demonstrated": len(by_task)}
+    stage.counts |= {"episodes": len(episodes), "demonstrations": len(learnt), "tasks demonstrated": len(by_task)}
     stage.counts["messages"] = len(steps)
     stage.counts["messages cut off or unreadable, not learnt"] = sum(s.truncated or not s.parsed for s in steps)
     if not by_task:
         _say_nothing(
-            f"there is no episode to learn from: {len(found)} found (train_policy.episodes '{config.episodes}')"
+            f"there is no episode to learn from: {len(episodes)} found (train_policy.episodes '{config.episodes}')"
         )
         return None
-    order = _task_order([episodes[0].task for episodes in by_task.values()], config, recipe.seed)
+    order = _task_order([of_task[0].task for of_task in by_task.values()], config, recipe.seed)
 
     def make(step: int, generator: torch.Generator) -> Batch:
         shown = [episode for task in _of_step(order, step, config) for episode in by_task[task.id]]
@@ -139,7 +134,7 @@ def _sft(run: Run, lm: LanguageModel, stage: Stage) -> MakeBatch | None:
 
 
 def _why_left_out(episode: Episode, chat: ChatFormat, prompts: Prompts, max_context: int) -> str:
-    """Why an episode is no demonstration, "" where it is one."""
+    """Why an episode is no demonstration; "" for one that is."""
     if not episode.success:
         return "episodes without success, left out"
     ids, messages = conversation(chat, prompts, episode)
@@ -148,15 +143,15 @@ def _why_left_out(episode: Episode, chat: ChatFormat, prompts: Prompts, max_cont
     return "" if messages else "episodes without a message to learn, left out"
 
 
-def _demonstrations(run: Run, stage: Stage, chat: ChatFormat, prompts: Prompts) -> list[Episode]:
+def _demonstrations(stage: Stage, chat: ChatFormat, prompts: Prompts) -> list[Episode]:
     """The episodes to learn from, unfit ones among them; those that this stage makes are kept in policy/."""
-    recipe, config = run.recipe, run.recipe.train_policy
+    recipe, config = stage.recipe, stage.recipe.train_policy
     if config.episodes == "own":
-        return read_episodes(run.folder / "episodes")
-    world, parts = load_world(recipe), Parts(run.folder / "policy" / "demonstrations")
+        return read_episodes(stage.folder / "episodes")
+    world, parts = load_world(recipe), Parts(stage.folder / "policy" / "demonstrations")
     tasks = list(dict.fromkeys(_task_order(world.tasks(config.split), config, recipe.seed)))
     chunks = [tasks[i : i + TASKS_PER_PART] for i in range(0, len(tasks), TASKS_PER_PART)]
-    thoughts = Parts(run.folder / "policy" / "reflections")
+    thoughts = Parts(stage.folder / "policy" / "reflections")
     with progress(f"train-policy ({config.episodes})", total=len(tasks), unit="episode") as bar:
         for index, chunk in enumerate(chunks):
             if not parts.done(index):

@@ -15,17 +15,16 @@ from rwml.worlds.transitions import transitions_of
 
 def run(run: Run) -> None:
     """Cut every episode into transitions; a share of the tasks is set aside as split `valid`, with all its rows."""
-    config = run.recipe.transitions
     with run.stage("transitions", reads=[run.folder / "episodes"], sections=["world", "transitions"]) as stage:
-        world = load_world(run.recipe)
-        episodes = read_episodes(run.folder / "episodes")
+        world, config = load_world(stage.recipe), stage.recipe.transitions
+        episodes = read_episodes(stage.folder / "episodes")
         rows: list[Transition] = []
         with progress("transitions", total=len(episodes), unit="episode") as bar:
             for episode in episodes:
                 split = _split(episode.task.id, config.valid_fraction)
                 rows.extend(transitions_of(episode, world, split, config.history_steps))
                 bar.advance(1)
-        write_records(run.folder / "transitions.parquet", rows, Transition)
+        write_records(stage.folder / "transitions.parquet", rows, Transition)
         stage.counts["transitions"] = len(rows)
         stage.counts["knowable from the history"] = sum(row.knowable for row in rows)
         for split, number in sorted(Counter(row.split for row in rows).items()):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.recipe.recipe import key_and_value
 from rwml.core.types import Task
 from rwml.worlds.base import World
 from rwml.worlds.registry import WORLDS, get_world
@@ -17,18 +17,7 @@ _HELP = "Type an action; ? lists what is admissible, quit ends."
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """`key=value` pairs as a world's options; values are read as TOML where they are, else as text."""
-    options = {}
-    for pair in pairs:
-        key, separator, text = pair.partition("=")
-        if not separator or not key:
-            raise RwmlError(
-                f"option '{pair}' is not of the form key=value", "it would change nothing", "write source=official"
-            )
-        try:
-            options[key] = tomllib.loads(f"x = {text}")["x"]
-        except tomllib.TOMLDecodeError:
-            options[key] = text
-    return options
+    return dict(key_and_value(pair, "option", "e.g. source=official") for pair in pairs)
 
 
 def world_rows(only: str | None = None, options: dict[str, Any] | None = None) -> list[tuple[str, str, int, str]]:

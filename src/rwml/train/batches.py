@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rwml.core.recipe.recipe import GrpoConfig
+from rwml.core.recipe.sections import GrpoConfig
 from rwml.core.seeds import numpy_for
 from rwml.core.types import Episode, PredictedState, Transition
 from rwml.models.chat import ChatFormat

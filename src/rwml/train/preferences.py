@@ -34,7 +34,7 @@ class Opponent:
     """
 
     def __init__(self, lm: LanguageModel, folder: Path) -> None:
-        self._mind, self._folder = lm, folder
+        self._lm, self._folder = lm, folder
         self._round = -1
         self._weights: dict[str, Tensor] = {}
 
@@ -49,7 +49,7 @@ class Opponent:
             with atomic_folder(folder) as target:
                 trained = {name: p.detach().contiguous() for name, p in self._trained().items()}
                 save_file(trained, target / "weights.safetensors")
-        self._weights = load_file(folder / "weights.safetensors", device=str(self._mind.device))
+        self._weights = load_file(folder / "weights.safetensors", device=str(self._lm.device))
         self._round = number
 
     @contextmanager
@@ -66,7 +66,7 @@ class Opponent:
             parameter.data, self._weights[name] = self._weights[name], parameter.data
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
-        return {name: p for name, p in self._mind.model.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self._lm.model.named_parameters() if p.requires_grad}
 
 
 def forget_opponents(folder: Path) -> None:
@@ -106,7 +106,7 @@ def preference_trees(
     transitions: Sequence[Transition],
     guesses: Sequence[PredictedState],
     beta: float,
-    autocast: bool = False,
+    autocast: torch.dtype | None = None,
 ) -> Preferred:
     """Pairs of the real next state (chosen, as the WM SFT label) and a guess (rejected, as it was sampled).
 

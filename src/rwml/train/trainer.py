@@ -1,4 +1,4 @@
-"""The one training loop: batches of trees in, a checkpoint out. Both GRPO stages and WM SFT run through it."""
+"""The training loop of all methods: batches of trees in, a trained model and its checkpoints out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rwml.core.files import atomic_folder, read_json, remove, write_json
 from rwml.core.progress import progress
-from rwml.core.recipe.recipe import GrpoConfig
+from rwml.core.recipe.sections import GrpoConfig, OptimizerConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
 from rwml.core.seeds import generator_for
 from rwml.models.language_model import LanguageModel
@@ -28,8 +28,8 @@ from rwml.trees.tree import Tree, pack
 class Batch:
     """What one step trains on. trees: may be empty when no group has signal; metrics: of the sampling.
 
-    temperature: that the trees' answers were sampled at, and that logits are divided by; 1 where they are no samples.
-    more: further batches of one update each, by the name that stands before their metrics.
+    temperature: that the trees' answers were sampled at, and that logits are divided by; 1 for trees without samples.
+    more: further batches of one update each, by the prefix of their metrics.
     """
 
     trees: list[Tree]
@@ -41,47 +41,75 @@ class Batch:
 MakeBatch = Callable[[int, torch.Generator], Batch]
 
 
-class Trainer:
-    """Trains a model on batches of trees, with checkpoints from which a killed run goes on exactly.
+@dataclass(frozen=True, slots=True)
+class PolicyLoss:
+    """The loss on sampled tokens: the clipping of the ratio, and the weight of the KL term."""
 
-    folder: of the stage; checkpoints lie in it while the stage runs. metrics: one line a step.
-    The KL term holds to the weights that training begins with (with LoRA: to the model without its adapter).
+    clip_low: float
+    clip_high: float
+    kl_weight: float
+
+    @classmethod
+    def of(cls, config: GrpoConfig) -> PolicyLoss:
+        """As a section says."""
+        return cls(config.clip_low, config.clip_high, config.kl_weight)
+
+
+NO_SAMPLES = PolicyLoss(clip_low=0.2, clip_high=0.2, kl_weight=0.0)
+"""For trees without sampled tokens (SFT, SPIN): no KL term, nothing to clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLog:
+    """Where a training is written down. folder: of the stage; checkpoints lie in it while the stage runs.
+
+    metrics: gets one line a step, under the name of the stage. seed: of the run.
+    """
+
+    folder: Path
+    metrics: MetricsLog
+    stage: str
+    seed: int
+
+
+class Trainer:
+    """Trains a model on batches of trees; a killed run continues exactly from its last checkpoint.
+
+    policy_loss: of the sampled tokens. Its KL term holds the model to the weights that training begins with (with
+    LoRA: to the model without its adapter). autocast: dtype of the matrix products, None for the weights' own.
     """
 
     def __init__(
         self,
         lm: LanguageModel,
-        config: GrpoConfig,
-        folder: Path,
-        metrics: MetricsLog,
-        stage: str,
-        seed: int,
-        autocast: bool = False,
+        config: OptimizerConfig,
+        log: TrainingLog,
+        policy_loss: PolicyLoss = NO_SAMPLES,
+        autocast: torch.dtype | None = None,
     ) -> None:
-        self.lm, self.config, self.folder = lm, config, folder
-        self.metrics, self.stage, self.seed, self.autocast = metrics, stage, seed, autocast
+        self.lm, self.config, self.log, self.policy_loss, self.autocast = lm, config, log, policy_loss, autocast
         trained = [p for p in lm.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             trained, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.999)
         )
-        self.reference = self._frozen_copy() if config.kl_weight > 0 else None
+        self.reference = self._frozen_copy() if policy_loss.kl_weight > 0 else None
 
     def fit(self, make_batch: MakeBatch, total_steps: int, description: str) -> None:
         """Run the steps that are not done yet; `make_batch(step, generator)` samples, scores and builds trees."""
-        first = self._resume()
-        self.metrics.rewind(self.stage, first)
+        log, first = self.log, self._resume()
+        log.metrics.rewind(log.stage, first)
         with progress(description, total=total_steps, unit="step", done=first) as bar:
             for step in range(first, total_steps):
                 started = time.perf_counter()
-                batch = make_batch(step, generator_for(self.seed, self.stage, step))
+                batch = make_batch(step, generator_for(log.seed, log.stage, step))
                 sampled = time.perf_counter()
                 times = self.config.updates_per_batch
                 figures = batch.metrics | self._update(batch.trees, step, times, batch.temperature)
                 for name, more in batch.more.items():
-                    found = more.metrics | self._update(more.trees, step, 1, more.temperature)
-                    figures |= {f"{name}_{key}": value for key, value in found.items()}
+                    of_more = more.metrics | self._update(more.trees, step, 1, more.temperature)
+                    figures |= {f"{name}_{key}": value for key, value in of_more.items()}
                 figures |= {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
-                self.metrics.append({"stage": self.stage, "step": step + 1} | figures)
+                log.metrics.append({"stage": log.stage, "step": step + 1} | figures)
                 if (step + 1) % self.config.checkpoint_every == 0 or step + 1 == total_steps:
                     self._checkpoint(step + 1)
                 bar.advance(1, **{k: figures[k] for k in ("reward", "success", "loss") if k in figures})
@@ -118,16 +146,16 @@ class Trainer:
         return finish_metrics(sums) | {"grad_norm": float(norm), "learning_rate": rate}
 
     def _loss(self, row: Tree, ref_logp: Tensor | None) -> LossFn:
-        config, fields = self.config, LossFields.of(row, self.lm.device)
+        terms, fields = self.policy_loss, LossFields.of(row, self.lm.device)
 
         def loss(logp_R: Tensor, tokens_R: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
             return token_losses(
                 logp_R,
                 fields.take(tokens_R),
                 None if ref_logp is None else ref_logp[tokens_R],
-                clip_low=config.clip_low,
-                clip_high=config.clip_high,
-                kl_weight=config.kl_weight,
+                clip_low=terms.clip_low,
+                clip_high=terms.clip_high,
+                kl_weight=terms.kl_weight,
             )
 
         return loss
@@ -142,8 +170,8 @@ class Trainer:
         return replace(row, old_logp=np.where(row.w_kl != 0, logp, np.nan).astype(np.float32))
 
     def _reference_logprobs(self, row: Tree, temperature: float) -> Tensor | None:
-        """Log-probabilities of the frozen reference [N]; None where there is no KL term or nothing for it to hold."""
-        if self.config.kl_weight == 0 or not row.w_kl.any():
+        """Log-probabilities of the frozen reference [N]; None without a KL term, or if it holds no token."""
+        if self.policy_loss.kl_weight == 0 or not row.w_kl.any():
             return None
         if self.reference is not None:
             return tree_logprobs(self.reference, row, **self._how(temperature))
@@ -161,12 +189,12 @@ class Trainer:
         """Write weights and optimiser state in one step; earlier ones are removed only after it."""
         from safetensors.torch import save_file
 
-        folder = self.folder / f"checkpoint-{step:06d}"
+        folder = self.log.folder / f"checkpoint-{step:06d}"
         with atomic_folder(folder) as target:
             save_file({k: v.contiguous() for k, v in self._trained().items()}, target / "weights.safetensors")
             save_file(self._optimizer_tensors(), target / "optimizer.safetensors")
-            write_json(target / "state.json", {"step": step, "stage": self.stage})
-        for other in self.folder.glob("checkpoint-[0-9]*"):  # a kill may have left more than one
+            write_json(target / "state.json", {"step": step, "stage": self.log.stage})
+        for other in self.log.folder.glob("checkpoint-[0-9]*"):  # a kill may have left more than one
             if other != folder:
                 remove(other)
 
@@ -174,7 +202,7 @@ class Trainer:
         """Load the newest checkpoint, if there is one, and return the number of steps that are done."""
         from safetensors.torch import load_file
 
-        folder = latest_checkpoint(self.folder)
+        folder = latest_checkpoint(self.log.folder)
         if folder is None:
             return 0
         weights = load_file(folder / "weights.safetensors")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from rwml.core.progress import note
-from rwml.core.recipe.recipe import TrainWmConfig
 from rwml.core.recipe.reward_names import asks_judge
+from rwml.core.recipe.sections import TrainWmConfig
 from rwml.core.text import same_text
 from rwml.core.types import PredictedState, Transition
 from rwml.rewards.rewards import KindReward
@@ -92,18 +92,18 @@ class SpinSteps:
     opponent: Opponent
     batches: Batches
     config: TrainWmConfig
-    autocast: bool = False
+    autocast: torch.dtype | None = None
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
         """The batch of one step."""
         rows, config, lm, prompts = self.batches[step], self.config, self.model.lm, self.model.prompts
         if step < config.sft_steps:
             return Batch(label_trees(lm, prompts, rows))
-        number = (step - config.sft_steps) * config.spin_rounds // (len(self.batches) - config.sft_steps)
+        number = (step - config.sft_steps) * config.spin.rounds // (len(self.batches) - config.sft_steps)
         self.opponent.begin(number)
         with self.opponent.playing():
             guesses = first_of_each(self.model.predict([row.query for row in rows], 1, generator))
-        pairs = preference_trees(lm, self.opponent, prompts, rows, guesses, config.spin_beta, self.autocast)
+        pairs = preference_trees(lm, self.opponent, prompts, rows, guesses, config.spin.beta, self.autocast)
         return Batch(
             pairs.trees,
             {

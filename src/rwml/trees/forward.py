@@ -36,13 +36,13 @@ def tree_logprobs(
     method: str = "auto",
     *,
     temperature: float = 1.0,
-    autocast: bool = False,
+    autocast: torch.dtype | None = None,
     budget_tokens: int = BUDGET_TOKENS,
 ) -> Tensor:
     """Log-probability of every token that carries a loss, float32 [N] on the model's device; 0 elsewhere. No gradient.
 
-    temperature: of the sampler; logits are divided by it. autocast: bfloat16 multiplications.
-    Raises RwmlError for a model or a method that cannot run the tree.
+    temperature: of the sampler; logits are divided by it. autocast: dtype of the matrix products, None for the
+    weights' own. Raises RwmlError for a model or a method that cannot run the tree.
     """
     run = _Run(model, tree, method, temperature, autocast, budget_tokens)
     with torch.no_grad(), run.ready():
@@ -57,7 +57,7 @@ def tree_backward(
     method: str = "auto",
     *,
     temperature: float = 1.0,
-    autocast: bool = False,
+    autocast: torch.dtype | None = None,
     budget_tokens: int = BUDGET_TOKENS,
 ) -> dict[str, float]:
     """Add the gradient of a tree's loss to the parameters' `.grad`, equal to that of separate sequences.
@@ -161,7 +161,7 @@ class _Run:
     tree: Tree
     method: str
     temperature: float
-    autocast: bool
+    autocast: torch.dtype | None
     budget: int
     loss_fn: LossFn | None = None
     metrics: dict[str, float] = field(default_factory=dict)
@@ -186,8 +186,8 @@ class _Run:
         """The model, set to attend as this run needs it."""
         check_model(self.model, int(self.rows.depth.max(initial=0)))
         low: AbstractContextManager[Any] = nullcontext()
-        if self.autocast:
-            low = torch.autocast(self.device.type, dtype=torch.bfloat16)
+        if self.autocast is not None:
+            low = torch.autocast(self.device.type, dtype=self.autocast)
         name = {"walk": attend.NAME, "flex": "flex_attention"}.get(self.method)
         switch = attend.attention(self.config, name) if name else nullcontext()
         with low, switch:
@@ -292,7 +292,7 @@ class _Run:
         index = np.arange(len(self.rows.ids))
         visible = (index[None, :] <= index[:, None]) & (index[:, None] < self.rows.end[None, :])
         mask = attend.additive_mask(torch.from_numpy(visible))
-        low = torch.bfloat16 if self.autocast else self.model.dtype
+        low = self.model.dtype if self.autocast is None else self.autocast
         return mask.clamp(min=torch.finfo(low).min).to(self.device, low)
 
 

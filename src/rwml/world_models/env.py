@@ -22,8 +22,8 @@ class ImaginedEnv:
     them.
     """
 
-    def __init__(self, model: WorldModel, world: World, *, history_steps: int = 0) -> None:
-        """history_steps: H of the queries, 0 = all."""
+    def __init__(self, model: WorldModel, world: World, *, history_steps: int | None = None) -> None:
+        """history_steps: H of the queries, None = all."""
         self._model, self._world, self._history_steps = model, world, history_steps
         self._task: Task | None = None
         self._seed = 0
@@ -81,7 +81,7 @@ class ImaginedEnv:
 class ImaginedWorld:
     """A world whose environments are imagined; tasks, words and built-in policies are the real world's."""
 
-    def __init__(self, model: WorldModel, world: World, *, history_steps: int = 0) -> None:
+    def __init__(self, model: WorldModel, world: World, *, history_steps: int | None = None) -> None:
         self._model, self._world, self._history_steps = model, world, history_steps
 
     def env(self) -> Env:

@@ -45,11 +45,11 @@ class Imagined:
 
 @dataclass(frozen=True, slots=True)
 class Imagination:
-    """A world model that walks along episodes of a world. history_steps: H of the queries, 0 = all."""
+    """A world model that walks along episodes of a world. history_steps: H of the queries, None = all."""
 
     model: WorldModel
     world: World
-    history_steps: int = 0
+    history_steps: int | None = None
 
     def rows(self, episode: Episode) -> dict[int, Transition]:
         """The episode's transitions by step; steps without a parsed action, or without an answer, have none."""
@@ -103,7 +103,7 @@ class _Path:
         self.done: list[Imagined] = []
         self.depth = 1
 
-    def next_query(self, history_steps: int) -> Query | None:
+    def next_query(self, history_steps: int | None) -> Query | None:
         """The query at the next step that has one, with the history as imagined; None at the end of the walk."""
         while self.at < self.stop and self.at not in self.rows:
             step = self.steps[self.at]

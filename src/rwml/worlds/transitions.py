@@ -9,10 +9,10 @@ from rwml.worlds.base import World
 
 
 def transitions_of(
-    episode: Episode, world: World, split: str, history_steps: int = 0, first: int = 0
+    episode: Episode, world: World, split: str, history_steps: int | None = None, first: int = 0
 ) -> Iterator[Transition]:
     """Rows of one episode from step `first` on, named as of `split`, each with the last `history_steps` exchanges
-    (0 = all).
+    (None = all).
 
     The next state is what the world asks for (`World.target`); the history shows what was really observed. A step
     without a parsed action has no action to ask about, but stays in the history; a last step that nothing answered has

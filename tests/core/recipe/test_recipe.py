@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, TrainWmConfig, load_recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe, recipe_toml
 from rwml.core.recipe.reward_names import reward_name
-from rwml.reports.formats import recipe_toml
+from rwml.core.recipe.sections import TrainWmConfig
 from rwml.stages.pipeline import find_recipe, shipped_recipes
 
 RECIPES = sorted((Path(__file__).parents[3] / "recipes").glob("*.toml"))
@@ -115,7 +115,7 @@ def test_a_judge_is_named_in_the_recipe_that_asks_it() -> None:
         assert "[judge]" in caught.value.fix
         recipe = parse_recipe({"name": "x", "train_wm": {"reward": reward}, "judge": {**judge, "temperature": 0.5}})
         assert parse_recipe(tomllib.loads(recipe_toml(recipe.model_dump(mode="json")))) == recipe
-        assert recipe.judge_settings == ("judge.model", "judge.temperature", "judge.max_new_tokens")
+        assert recipe.judge_settings == ("judge",)
     assert parse_recipe({"name": "x", "judge": judge}).judge_settings == ()
 
 

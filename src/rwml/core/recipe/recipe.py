@@ -1,252 +1,45 @@
-"""Recipes: one frozen class per stage, read once from TOML; an unknown key is an error that names the nearest one."""
+"""A recipe: its sections in one frozen object, read once from TOML; an unknown key names the nearest one."""
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from rwml.core.errors import RwmlError, nearest
-from rwml.core.recipe.compare import CompareConfig, check_arms
-from rwml.core.recipe.measure import MeasureConfig
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, asks_judge, check_judge, check_reward
+from rwml.core.recipe.compare import ArmConfig, CompareConfig
+from rwml.core.recipe.older import MOVED, in_todays_words
+from rwml.core.recipe.reward_names import asks_judge, check_judge
+from rwml.core.recipe.sections import (
+    CollectConfig,
+    EmbeddingConfig,
+    EvaluateConfig,
+    FilterConfig,
+    JudgeConfig,
+    MeasureConfig,
+    ModelConfig,
+    ReportConfig,
+    RewardLabConfig,
+    Section,
+    TrainPolicyConfig,
+    TrainWmConfig,
+    TransitionsConfig,
+    WorldConfig,
+)
 
 M = TypeVar("M", bound=BaseModel)
 
+ARM_SECTIONS = ("collect", "transitions", "filter", "train_wm", "train_policy", "judge")
+"""Sections that an arm may change. All others say what is measured, and how: they are the same for every arm."""
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class WorldConfig(_Section):
-    """Which world, and which of its tasks. `options` go to the world itself (see its docs page)."""
-
-    name: str = "alfworld"
-    options: dict[str, Any] = Field(default_factory=dict)
-    max_steps: int = Field(30, ge=1)
+RESERVED = ("evaluation", "baselines", "measures", "copy_last", "most_frequent")
 
 
-class ModelConfig(_Section):
-    """The language model that is trained. path: "tiny", a folder, or a hub name."""
-
-    path: str = "tiny"
-    prompts: Literal["full", "brief"] = "full"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    autocast: bool = False
-    device: str = "auto"
-    lora_rank: int = Field(0, ge=0)
-    trust_remote_code: bool = False
-    max_context_tokens: int = Field(4096, ge=64)
-
-
-class EmbeddingConfig(_Section):
-    """The embedding space of the sim-to-real gap. path: "minilm" (embedded default), a folder, or a hub name."""
-
-    path: str = "minilm"
-    prefix: str = ""
-    batch_size: int = Field(64, ge=1)
-    device: str = "auto"
-
-
-class CollectConfig(_Section):
-    """Rollouts of the target model itself (RWML, step 1), or episodes that were imported from logs."""
-
-    episodes: str = Field("", description="folder of imported episodes, taken instead of playing")
-    split: str = "train"
-    policy: str = "model"
-    num_tasks: int = Field(0, ge=0, description="0 = all")
-    rollouts_per_task: int = Field(3, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    max_new_tokens: int = Field(512, ge=1)
-    episodes_in_flight: int = Field(64, ge=1)
-
-
-class TransitionsConfig(_Section):
-    """history_steps: H, the number of past exchanges kept before each action; 0 keeps all."""
-
-    history_steps: int = Field(0, ge=0)
-    valid_fraction: float = Field(0.1, ge=0, lt=1)
-
-
-class FilterConfig(_Section):
-    """The easy filter (RWML, step 3). `tau_d`/`tau_easy` None = calibrated to `target_share`."""
-
-    enabled: bool = True
-    predictor_fraction: float = Field(0.1, gt=0, lt=1)
-    predictor_epochs: int = Field(2, ge=1)
-    predictor_learning_rate: float = Field(2e-6, gt=0)
-    num_predictions: int = Field(10, ge=1, description="K")
-    temperature: float = Field(1.0, ge=0)
-    max_new_tokens: int = Field(512, ge=1)
-    target_share: float = Field(0.3, gt=0, lt=1)
-    tau_d: float | None = Field(None, gt=0, le=2)
-    tau_easy: float | None = Field(None, ge=0, le=1)
-    keep_probability: float = Field(0.1, ge=0, le=1)
-
-
-class GrpoConfig(_Section):
-    """What both GRPO stages share."""
-
-    learning_rate: float = Field(1e-6, gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    group_size: int = Field(8, ge=2)
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(512, ge=1)
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.2, gt=0)
-    kl_weight: float = Field(0.01, ge=0)
-    kl_groups: Literal["signal", "all"] = Field("signal", description="all: groups without signal, too, at their cost")
-    advantage_scale: Literal["std", "none"] = "std"
-    aggregation: Literal["sequence", "token", "constant"] = "sequence"
-    updates_per_batch: int = Field(1, ge=1)
-    tokens_per_pass: int = Field(16384, ge=256)
-    checkpoint_every: int = Field(10, ge=1)
-    max_steps: int = Field(0, ge=0, description="0 = as the epochs say")
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step (from 0): constant after the warm-up."""
-        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
-
-
-class TrainWmConfig(GrpoConfig):
-    """World-model training (RWML, step 4): `rwml` by GRPO, `sft` by cross-entropy with an empty think, `spin` by
-    preferring the real next state to the model's own earlier guess (SPIN, arXiv 2401.01335)."""
-
-    method: Literal["rwml", "sft", "spin"] = "rwml"
-    spin_rounds: int = Field(1, ge=1, description="the opponent is the model as it was when the round began")
-    spin_beta: float = Field(0.1, gt=0)
-    branches: int = Field(0, ge=0, description="other actions tried at every step of expert episodes; 0 = no episodes")
-    branch_tasks: int = Field(0, ge=0, description="0 = as many as collect.num_tasks")
-    sft_steps: int = Field(0, ge=0, description="first steps by SFT, for a model that cannot answer in this form yet")
-    sft_learning_rate: float | None = Field(None, gt=0, description="of the sft_steps; None = learning_rate")
-    epochs: int = Field(2, ge=1)
-    batch_size: int = Field(32, ge=1, description="prompts per step")
-    reward: str | dict[str, str] = Field(DEFAULT_REWARD, description="one for all next states, or a table by kind")
-    tau_d: float | None = Field(None, gt=0, le=2, description="None = the filter's choice by the paper's rule")
-    low_signal_share: float = Field(0.05, ge=0, le=1)
-    low_signal_steps: int = Field(5, ge=1)
-    drift_share: float = Field(0.25, ge=0, le=1, description="of answers that predict nothing: the alarm; 1 = off")
-
-    @field_validator("reward", mode="before")
-    @classmethod
-    def _reward_is_known(cls, choice: Any) -> Any:
-        if isinstance(choice, (str, dict)):
-            check_reward(choice)
-        return choice
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step (from 0); that of the SFT before RWML is its own."""
-        own = self.sft_learning_rate if step < self.sft_steps else None
-        return super().rate_at(step) * ((own or self.learning_rate) / self.learning_rate)
-
-    @property
-    def of_loss(self) -> TrainWmConfig:
-        """As the loss needs them: `sft` and `spin` have no KL term (the loss of `spin` has a reference of its own)."""
-        return self if self.method == "rwml" else self.model_copy(update={"kl_weight": 0.0})
-
-    @model_validator(mode="after")
-    def _settings_fit_the_method(self) -> TrainWmConfig:
-        if self.branches and self.method != "sft":
-            raise RwmlError(
-                f"train_wm.branches = {self.branches} with train_wm.method = '{self.method}'",
-                "branched transitions are labels for cross-entropy (IWM); they are not the model's own play",
-                'set train_wm.method = "sft", or train_wm.branches = 0',
-            )
-        if self.method == "spin" and self.updates_per_batch > 1:
-            raise RwmlError(
-                f"train_wm.updates_per_batch = {self.updates_per_batch} with train_wm.method = 'spin'",
-                "the weight of a pair follows from the weights of now, and a second update would take an old one",
-                "set train_wm.updates_per_batch = 1",
-            )
-        return self
-
-
-class TrainPolicyConfig(GrpoConfig):
-    """Policy training: `grpo` on task success (RWML, step 5), or `sft` on `episodes`; from the weights of `start`."""
-
-    method: Literal["grpo", "sft"] = "grpo"
-    episodes: Literal["own", "expert", "reflections"] = "own"
-    alternatives: int = Field(3, ge=0, description="other actions that a reflection is shown, per step")
-    observation_weight: float = Field(0.0, ge=0, description="of cross-entropy on observations, beside the policy loss")
-    transition_every: int = Field(0, ge=0, description="updates between two by WM SFT on the own rollouts; 0 = none")
-    start: Literal["world_model", "model"] = "world_model"
-    split: str = "train"
-    steps: int = Field(300, ge=1)
-    tasks_per_step: int = Field(16, ge=1)
-    episode_max_steps: int = Field(15, ge=1)
-    reward_success: float = 10.0
-    reward_invalid: float = -0.1
-
-    @model_validator(mode="after")
-    def _extra_losses_have_rollouts(self) -> TrainPolicyConfig:
-        for key in ("observation_weight", "transition_every"):
-            if self.method == "sft" and getattr(self, key):
-                raise RwmlError(
-                    f"train_policy.{key} is {getattr(self, key)} with train_policy.method 'sft'",
-                    "it is a loss on rollouts, and only 'grpo' plays any",
-                    f"set train_policy.{key} = 0, or train_policy.method = 'grpo'",
-                )
-        return self
-
-    @property
-    def asks_judge(self) -> bool:
-        """Whether the language model of the section [judge] is asked for reflections."""
-        return self.method == "sft" and self.episodes == "reflections"
-
-    @property
-    def of_loss(self) -> TrainPolicyConfig:
-        """As the loss needs them: `sft` has no KL term."""
-        return self.model_copy(update={"kl_weight": 0.0}) if self.method == "sft" else self
-
-
-class EvaluateConfig(_Section):
-    """Held-out figures. Each arm is evaluated on the same tasks and the same transitions with the same seeds."""
-
-    splits: tuple[str, ...] = ("valid_seen", "valid_unseen")
-    num_tasks: int = Field(0, ge=0, description="per split; 0 = all")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    temperature: float = Field(0.4, ge=0)
-    max_new_tokens: int = Field(512, ge=1)
-    num_transitions: int = Field(500, ge=0, description="per split; 0 = all of the collected ones")
-    world_model_temperature: float = Field(0.4, ge=0)
-    collect_policy: str = Field("model", description="who plays the held-out transitions; model = before training")
-    tau_d: float | None = Field(None, gt=0, le=2, description="None = as trained")
-    bootstrap_samples: int = Field(2000, ge=100)
-
-
-class JudgeConfig(_Section):
-    """A language model behind an OpenAI-compatible server that judges predictions. base_url: up to and with "/v1"."""
-
-    base_url: str = ""
-    model: str = ""
-    api_key_env: str = Field("", description="environment variable with the key; empty = a server without keys")
-    temperature: float = Field(0.0, ge=0)
-    max_new_tokens: int = Field(512, ge=1)
-    max_concurrency: int = Field(32, ge=1)
-    timeout_s: float = Field(120.0, gt=0)
-
-
-class RewardLabConfig(_Section):
-    """What `rwml reward` looks at. policy: who plays where nothing is collected yet; "" = the collecting policy."""
-
-    policy: str = ""
-    num_tasks: int = Field(48, ge=1)
-    num_transitions: int = Field(400, ge=1, description="questions that the cheats are asked")
-    num_states: int = Field(200, ge=1, description="next states that pairs are made of")
-    num_judged: int = Field(20, ge=0, description="of either, for a judge")
-    tau_d: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-
-
-class ReportConfig(_Section):
-    num_examples: int = Field(20, ge=1)
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """A whole run."""
 
     name: str
@@ -288,9 +81,8 @@ class Recipe(_Section):
 
     @property
     def judge_settings(self) -> tuple[str, ...]:
-        """The settings of the judge that rewards depend on, as `Run.stage` takes them: none where none is asked."""
-        settings = ("judge.model", "judge.temperature", "judge.max_new_tokens")
-        return settings if asks_judge(self.train_wm.reward) else ()
+        """The section of the judge, as `Run.stage` takes it, if the training reward asks one."""
+        return ("judge",) if asks_judge(self.train_wm.reward) else ()
 
     @model_validator(mode="after")
     def _the_judge_is_known(self) -> Recipe:
@@ -343,6 +135,7 @@ def read_settings(model: type[M], overrides: tuple[str, ...], source: str) -> M:
 
 
 def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
+    data = in_todays_words(data) if model is Recipe else data
     _refuse_unknown(data, model, source, "")
     try:
         return model.model_validate(data)
@@ -356,23 +149,27 @@ def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
         ) from None
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+def key_and_value(text: str, kind: str, example: str) -> tuple[str, Any]:
+    """`key=value` as a pair; the value is read as TOML if it is TOML, else as plain text.
+
+    kind, example: for the message of the RwmlError that any other text raises, such as "override" and "seed=1".
+    """
+    key, separator, written = text.partition("=")
     if not separator or not key.strip():
-        raise RwmlError(
-            f"override '{override}' is not of the form key.sub=value",
-            "it would change nothing",
-            "write e.g. train_wm.epochs=1",
-        )
+        raise RwmlError(f"{kind} '{text}' is not of the form key=value", "it would change nothing", f"write {example}")
     try:
-        value = tomllib.loads(f"x = {text}")["x"]
+        return key.strip(), tomllib.loads(f"x = {written}")["x"]
     except tomllib.TOMLDecodeError:
-        value = text
-    _set(data, key.strip(), value, f"override '{override}'")
+        return key.strip(), written
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, value = key_and_value(override, "override", "e.g. train_wm.epochs=1")
+    _set(data, key, value, f"override '{override}'")
 
 
 def _set(data: dict[str, Any], key: str, value: Any, source: str) -> None:
-    *parents, last = key.split(".")
+    *parents, last = MOVED.get(key, key).split(".")
     for part in parents:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
@@ -396,3 +193,104 @@ def _refuse_unknown(data: dict[str, Any], model: type[BaseModel], source: str, p
         for item in items:
             if isinstance(item, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
                 _refuse_unknown(item, inner, source, f"{prefix}{key}.")
+
+
+def recipe_toml(recipe: Mapping[str, Any]) -> str:
+    """A resolved recipe (`Recipe.model_dump(mode="json")`) as TOML that reads back as the same recipe; keys that are
+    None are left to their default."""
+    plain = [f"{key} = {_toml(value)}" for key, value in recipe.items() if not isinstance(value, Mapping)]
+    sections = [
+        "\n".join([f"\n[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items() if value is not None)])
+        for name, section in recipe.items()
+        if isinstance(section, Mapping)
+    ]
+    return "\n".join(plain + sections) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(inner) for inner in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def check_arms(recipe: Recipe, source: str) -> None:
+    """RwmlError where an arm of the recipe's comparison could not run as it is written."""
+    compare = recipe.compare
+    if not compare.arms:
+        return
+    names = [arm.name for arm in compare.arms]
+    for name in names:
+        if names.count(name) > 1:
+            raise RwmlError(
+                f"{source}: two arms are called '{name}'", "their files would mix", "give one of them another name"
+            )
+        if name in RESERVED:
+            raise RwmlError(f"{source}: an arm is called '{name}'", "that folder is taken", "give it another name")
+    if len(set(compare.seeds)) < len(compare.seeds):
+        raise RwmlError(
+            f"{source}: compare.seeds = {list(compare.seeds)} names a seed twice",
+            "the same run would count as two",
+            "name each seed once",
+        )
+    for key, references in _references(compare):
+        for name in references:
+            if name not in names:
+                raise RwmlError(
+                    f"{source}: {key} names the arm '{name}', which is not there",
+                    "there would be nothing to compare with",
+                    nearest(name, names),
+                )
+    for arm in compare.arms:
+        _check_arm(recipe, arm, f"{source}, arm '{arm.name}'")
+
+
+def _references(compare: CompareConfig) -> Iterable[tuple[str, Sequence[str]]]:
+    yield "compare.base", [compare.base]
+    for arm in compare.arms:
+        yield f"arm '{arm.name}': against", arm.against
+        yield f"arm '{arm.name}': compute", [arm.compute] if arm.compute else []
+
+
+def _check_arm(recipe: Recipe, arm: ArmConfig, source: str) -> None:
+    base = arm.name == recipe.compare.base
+    if base != (not arm.stages) or (base and arm.set):
+        raise RwmlError(
+            f"{source}: stages = {list(arm.stages)}, set = {arm.set}",
+            "the base arm is the model before any training, and every other arm trains",
+            "give the base arm (compare.base) no stages and no settings, and each other arm at least one stage",
+        )
+    for key in arm.set:
+        _check_key(key, source)
+    resolved = recipe.with_settings(arm.set, source)
+    if "train_policy" in arm.stages and "train_wm" not in arm.stages and resolved.train_policy.start != "model":
+        raise RwmlError(
+            f"{source}: policy training starts from the world model, which this arm does not train",
+            "there would be no checkpoint to begin with",
+            'set "train_policy.start" = "model", or add "train_wm" to its stages',
+        )
+    if arm.compute:
+        reference = recipe.compare.arm(arm.compute)
+        if "train_policy" not in arm.stages or "train_policy" not in reference.stages or reference.compute:
+            raise RwmlError(
+                f"{source}: compute = '{arm.compute}' does not fit",
+                "an equal cost is reached by more steps of policy training, priced by those of the other arm",
+                "name an arm that trains a policy by steps of its own, on an arm that trains one",
+            )
+
+
+def _check_key(key: str, source: str) -> None:
+    section, _, rest = key.partition(".")
+    if section not in ARM_SECTIONS:
+        raise RwmlError(
+            f"{source}: it sets '{key}', which an arm cannot change",
+            "arms are compared in the same world, from the same model, by the same questions",
+            f"change it for the whole recipe; an arm sets {', '.join(ARM_SECTIONS)}",
+        )
+    if not rest:
+        raise RwmlError(
+            f"{source}: it sets the whole section '{key}'",
+            "what the recipe says there would silently be lost",
+            f'set single keys, with quotes: set = {{ "{section}.key" = value }}',
+        )

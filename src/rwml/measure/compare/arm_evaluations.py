@@ -12,12 +12,13 @@ import rwml
 from rwml.core.errors import RwmlError
 from rwml.core.files import folder_hash, link, read_json, remove, sweep, write_json
 from rwml.core.progress import note, progress
-from rwml.core.recipe.compare import ArmConfig, arm_recipe, data_stages, equal_steps
+from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.types import Transition
 from rwml.loading import baselines_of, exam_setup, examinee_of, load_measuring_reward, load_reward, measure_setup
+from rwml.measure.compare.arms import arm_recipe, data_stages, equal_steps
 from rwml.measure.costs import price, stage_costs
 from rwml.measure.examiner import Examiner, ExamSetup, HeldOut, baseline_predictions, held_out
 from rwml.measure.figures.contrasts import ArmEvaluation

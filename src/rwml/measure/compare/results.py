@@ -9,12 +9,13 @@ from typing import Any
 
 import rwml
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.compare import ArmConfig, data_stages
+from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.run import Run
 from rwml.core.seeds import chosen_rows
 from rwml.loading import load_world
 from rwml.measure.compare.arm_evaluations import ArmEvaluations, evaluation_tau_d, peek_arm
+from rwml.measure.compare.arms import data_stages
 from rwml.measure.compare.measures import over_seeds
 from rwml.measure.compare.paper_table import MODELS, SOURCE, beside
 from rwml.measure.costs import stage_costs

@@ -1,0 +1,44 @@
+"""An arm of a comparison as an ordinary recipe: which stages it takes, under which settings, and at which cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rwml.core.recipe.compare import ArmConfig
+from rwml.core.recipe.recipe import Recipe
+
+
+def data_stages(recipe: Recipe, arm: ArmConfig) -> tuple[str, ...]:
+    """The stages before training that this arm's training reads the files of, in order.
+
+    recipe: the arm's own. They count to its cost; the base arm has them for the evaluation alone.
+    """
+    if "train_wm" in arm.stages and not recipe.train_wm.branches:
+        return ("collect", "transitions", "filter")
+    policy = recipe.train_policy
+    own = "train_policy" in arm.stages and policy.method == "sft" and policy.episodes == "own"
+    return ("collect",) if own else ()
+
+
+def arm_recipe(recipe: Recipe, arm: ArmConfig, seed: int, steps: int = 0) -> Recipe:
+    """The ordinary recipe that an arm comes to under one seed, in a folder of its own.
+
+    steps: of policy training, for an arm that may spend what another one costs.
+    """
+    folder = str(recipe.folder / f"s{seed}" / arm.name).replace("{", "{{").replace("}", "}}")
+    settings: dict[str, Any] = {**arm.set, "seed": seed, "out": folder, "name": f"{recipe.name}-s{seed}-{arm.name}"}
+    if steps:
+        settings["train_policy.steps"] = steps
+    return recipe.with_settings(settings, f"arm '{arm.name}'")
+
+
+def equal_steps(reference: Mapping[str, float], reference_steps: int) -> int:
+    """How many steps of policy training cost what a whole arm cost, by that arm's own price of a step; rounded up.
+
+    reference: cost of each of its stages, `train_policy` among them, in tokens or seconds.
+    """
+    price = reference["train_policy"] / reference_steps
+    assert price > 0, "policy training has a cost"
+    return max(1, math.ceil(sum(reference.values()) / price - 1e-9))
