@@ -19,7 +19,6 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
 from rwml.core.records import read_json
-from rwml.measure.compare import results as compare_figures
 from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
 from rwml.measure.compare.paper_table import PAPER, beside
 from rwml.reports import compare_page as compare_export
@@ -346,27 +345,6 @@ def test_the_shipped_comparison() -> None:
         "named_policy", "judge", "judge_graded", "spin", "policy_rl_equal",
     }  # fmt: skip
     compare._check(recipe, [])
-
-
-def test_sentences() -> None:
-    figures = {
-        "before": 0.2, "after": 0.3, "difference": 0.1, "interval": [0.05, 0.15], "n": 640, "clusters": 320,
-        "unpaired": 0, "by_seed": {"0": 0.12, "1": 0.08},
-    }  # fmt: skip
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told == (
-        "RWML is better than Base model: the share of games won is 30.0% against 20.0% (difference +10.0 points, 95% "
-        "interval +5.0 to +15.0, over 640 paired episodes from 320 tasks; by seed +12.0, +8.0)."
-    )
-    figures |= {"by_seed": {"0": 0.22, "1": -0.02}}
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told.startswith("The data do not support a difference between RWML and Base model that another training run")
-    figures |= {"interval": [-0.05, 0.15]}
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told.startswith("The data do not support a difference between RWML and Base model: ")
-    figures |= {"interval": [0.05, 0.15], "by_seed": {"0": 0.1}}
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told.endswith("It is one training run; another seed may end elsewhere.")
 
 
 def test_a_band_over_seeds_by_hand() -> None:

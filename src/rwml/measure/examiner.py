@@ -15,7 +15,7 @@ from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, Prediction, Task, Transition
 from rwml.exchange.imported import imported_episodes
 from rwml.loading import load_model, load_player, load_world, player_of
-from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
+from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.models.language_model import load_chat
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.play.rollout import ModelPlayer, play_seats, seats_for

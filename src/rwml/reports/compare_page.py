@@ -11,6 +11,7 @@ from typing import Any
 from rwml.core.files import atomic_file, write_json
 from rwml.core.progress import duration
 from rwml.measure.compare.measures import flat, imagination_table, retention_table
+from rwml.measure.figures.sentences import NOTHING
 from rwml.reports import formats
 from rwml.reports.page import render_page
 from rwml.reports.plots import SERIES, BandPanel, band_of, bands_svg, write_bands_png
@@ -99,7 +100,7 @@ def groups_of(found: Json) -> dict[str, dict[str, Json]]:
 def paper_cell(arm: Json, split: str) -> str:
     """The paper's number beside ours."""
     value = arm["paper"].get(split)
-    return formats.NOTHING if value is None else f"{value:.1f}"
+    return NOTHING if value is None else f"{value:.1f}"
 
 
 def main_table(found: Json, arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]]]:
@@ -113,9 +114,7 @@ def main_table(found: Json, arms: Mapping[str, Json]) -> tuple[list[str], list[l
     for arm in arms.values():
         whole = of(arm, "success", "all", "success")
         bounds = (
-            f"{100 * whole['low']:.1f} to {100 * whole['high']:.1f}"
-            if whole and whole["low"] is not None
-            else formats.NOTHING
+            f"{100 * whole['low']:.1f} to {100 * whole['high']:.1f}" if whole and whole["low"] is not None else NOTHING
         )
         rows.append([
             arm["title"], str(len(arm["seeds"])),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rwml.core.types import Transition
+from rwml.measure.figures.sentences import baseline_sentence, baseline_verdict, sentence, verdict
 from rwml.reports import formats
 
 Json = dict[str, Any]
@@ -50,8 +51,8 @@ def claims(figures: Json | None, method: str) -> list[Json]:
             *(arm["high"] or arm["mean"] or 0.0 for arm in arms), *(each["within"]["before"] or 0.0 for each in beside)
         )
         result.append(claim | {
-            "arms": arms, "sentence": formats.sentence(difference, subject, unit),
-            "verdict": formats.verdict(difference), "top": min(1.0, max(0.1, -(-highest * 10 // 1) / 10)),
+            "arms": arms, "sentence": sentence(difference, subject, unit),
+            "verdict": verdict(difference), "top": min(1.0, max(0.1, -(-highest * 10 // 1) / 10)),
         })  # fmt: skip
     return result
 
@@ -69,13 +70,13 @@ def baselines_part(figures: Json) -> list[Json]:
             told.append(("the mean reward", reward["all"]))
         result.append({
             "name": title, "tells": formats.BASELINE_TELLS.get(name, ""), "within": within["all"], "trained": trained,
-            "verdict": formats.verdict(within["all"]), "short": formats.baseline_verdict(within["all"]),
+            "verdict": verdict(within["all"]), "short": baseline_verdict(within["all"]),
             "sentences": [
-                (formats.baseline_sentence(d, contender, f"“{title}”", subject), formats.verdict(d))
+                (baseline_sentence(d, contender, f"“{title}”", subject), verdict(d))
                 for subject, d in told
             ],
             "kinds": [
-                (formats.KIND_NAMES.get(kind, kind), d, formats.verdict(d), formats.baseline_verdict(d))
+                (formats.KIND_NAMES.get(kind, kind), d, verdict(d), baseline_verdict(d))
                 for kind, d in reward["by_kind"].items() if len(reward["by_kind"]) > 1
             ],
         })  # fmt: skip

@@ -15,6 +15,7 @@ from rwml.core.records import atomic_file, read_json, read_records
 from rwml.core.run import CHAIN, Run
 from rwml.core.types import Transition
 from rwml.measure.figures.evaluation import SCHEMA_VERSION
+from rwml.measure.figures.sentences import NOTHING
 from rwml.reports import formats
 from rwml.reports.page import render_page
 from rwml.reports.plots import Panel, curve_svg, histogram_svg, write_png
@@ -92,7 +93,7 @@ def facts(run: Run, stages: Mapping[str, Json]) -> list[tuple[str, str]]:
         ("training", f"{recipe.train_wm.method}, then {_policy_training(recipe.train_policy)}"),
         ("seeds", f"{recipe.seed} (run), {', '.join(map(str, recipe.evaluate.seeds))} (evaluation)"),
         ("time", formats.duration(seconds)),
-        ("peak memory", f"{peak / 1000:.1f} GB" if peak else formats.NOTHING),
+        ("peak memory", f"{peak / 1000:.1f} GB" if peak else NOTHING),
         ("report written on", f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"),
     ]
     if shared:

@@ -20,7 +20,7 @@ from rwml.core.types import Transition
 from rwml.loading import load_reward
 from rwml.measure.costs import price, stage_costs
 from rwml.measure.examiner import Examiner, HeldOut, ask_baselines, held_out
-from rwml.measure.figures.contrasts import ArmEvaluation
+from rwml.measure.figures.arm_rows import ArmEvaluation
 from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge
 from rwml.measure.weight_change import measure_weight_change
 from rwml.models.language_model import load_chat

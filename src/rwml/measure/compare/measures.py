@@ -11,6 +11,7 @@ from typing import Any
 
 from rwml.measure.figures.bootstrap import compare
 from rwml.measure.figures.contrasts import spread
+from rwml.measure.figures.sentences import NOTHING
 from rwml.reports import formats
 
 Json = dict[str, Any]
@@ -194,7 +195,7 @@ def _retained(measures: Json) -> dict[str, Json]:
 def _change(figure: Json | None) -> str:
     change = (figure or {}).get("change")
     if not change or change["interval"][0] is None:
-        return formats.NOTHING
+        return NOTHING
     low, high = change["interval"]
     sd = "" if change["sd"] is None else f" ± {change['sd']:.2f}"
     return f"{change['difference']:+.2f}{sd} ({low:+.2f} to {high:+.2f})".replace("-", "−")

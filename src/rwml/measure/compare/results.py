@@ -18,10 +18,11 @@ from rwml.measure.compare.arm_evaluations import ArmEvaluations, evaluation_tau_
 from rwml.measure.compare.measures import over_seeds
 from rwml.measure.compare.paper_table import MODELS, SOURCE, beside
 from rwml.measure.costs import stage_costs
+from rwml.measure.figures.arm_rows import ArmEvaluation, within_rows, won_rows
 from rwml.measure.figures.bootstrap import CONFIDENCE
-from rwml.measure.figures.contrasts import ArmEvaluation, arm_figures, contrast, spread, verdict, within_rows, won_rows
+from rwml.measure.figures.contrasts import arm_figures, contrast, spread
+from rwml.measure.figures.sentences import arm_sentence, verdict
 from rwml.models.language_model import load_chat
-from rwml.reports import formats
 
 Json = dict[str, Any]
 SCHEMA_VERSION = 1
@@ -176,38 +177,12 @@ def contrasts(recipe: Recipe, sat: Mapping[str, Sequence[ArmEvaluation]]) -> lis
                 splits = contrast(before, after, samples)
                 if splits:
                     whole = splits["all"]
-                    said = sentence(whole, titles[arm.name], titles[other], *MEASURES[measure])
+                    said = arm_sentence(whole, titles[arm.name], titles[other], *MEASURES[measure])
                     result.append({
                         "arm": arm.name, "against": other, "measure": measure, "splits": splits,
                         "verdict": verdict(whole), "sentence": said,
                     })  # fmt: skip
     return result
-
-
-def sentence(difference: Json, arm: str, other: str, subject: str, unit: str) -> str:
-    """Whether the data support a difference between two arms, in plain words, with the figures it rests on."""
-    low, high = difference["interval"]
-    after, before = formats.percent(difference["after"]), formats.percent(difference["before"])
-    seeds = [value for value in difference["by_seed"].values() if value is not None]
-    count = f"{len(seeds)} seeds" if len(seeds) != 1 else "1 seed"
-    facts = (
-        f"{subject} is {after} against {before} (difference {formats.points(difference['difference'])} points, "
-        f"95% interval {formats.points(low)} to {formats.points(high)}, over {difference['n']:,} paired {unit} from "
-        f"{difference['clusters']:,} tasks; by seed {', '.join(map(formats.points, seeds))})"
-    )
-    said = verdict(difference)
-    if said == "unknown":
-        return f"Too few tasks to say whether {arm} and {other} differ: {facts}."
-    if said == "unsure":
-        return f"The data do not support a difference between {arm} and {other}: {facts}."
-    if said == "seeds":
-        return (
-            f"The data do not support a difference between {arm} and {other} that another training run would repeat: "
-            f"the interval leaves out zero, but the {count} do not agree: {facts}."
-        )
-    word = "is better than" if said == "up" else "falls short of"
-    alone = " It is one training run; another seed may end elsewhere." if len(seeds) == 1 else ""
-    return f"{arm} {word} {other}: {facts}.{alone}"
 
 
 def curves(runs: Mapping[str, Mapping[int, Run]]) -> list[Json]:
