@@ -365,7 +365,6 @@ def test_figures_are_written_for_people() -> None:
     assert [formats.number(x) for x in (1234567, 0.1234, 12.0, True, None, "x")] == [
         "1,234,567", "0.123", "12", "yes", "–", "x",
     ]  # fmt: skip
-    assert [formats.duration(x) for x in (3.21, 42, 561, 7200)] == ["3.2 s", "42 s", "9.3 min", "2.0 h"]
 
 
 def test_moving_average_by_hand() -> None:

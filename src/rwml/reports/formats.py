@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rwml.measure.figures.sentences import NOTHING
@@ -50,15 +50,6 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:
     """Pieces of `predicted` against `real`: ("same", text), ("wrong", not in real), ("missing", only in real).
 
@@ -78,6 +69,22 @@ def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:
         if d > c:
             pieces.append(("missing", "".join(theirs[c:d])))
     return pieces
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, aligned: bool = False) -> str:
+    """A Markdown table, its first column to the left and all others to the right.
+
+    aligned: cells are padded to the width of their column, so that the table reads on a terminal too.
+    """
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    columns = range(len(header))
+    widths = [max(3, *(len(line[column]) for line in lines)) if aligned else 0 for column in columns]
+    rule = ["-" * (width or 3) if not column else "-" * ((width or 4) - 1) + ":" for column, width in enumerate(widths)]
+    cells = [
+        [line[column].rjust(widths[column]) if column else line[0].ljust(widths[0]) for column in columns]
+        for line in lines
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]])
 
 
 def recipe_toml(recipe: Mapping[str, Any]) -> str:

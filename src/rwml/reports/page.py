@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rwml.core.progress import duration
 from rwml.measure.figures.sentences import percent, points
 from rwml.reports import formats
 
@@ -24,6 +25,6 @@ def render_page(template: str, page: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "percent": percent, "points": points, "decimal": formats.decimal, "number": formats.number,
-        "duration": formats.duration,
+        "duration": duration,
     }  # fmt: skip
     return environment.get_template(template).render(page)

@@ -18,7 +18,7 @@ from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.types import Transition
 from rwml.loading import load_reward
-from rwml.measure.costs import price, stage_costs
+from rwml.measure.compare.costs import price, stage_costs
 from rwml.measure.examiner import Examiner, HeldOut, ask_baselines, held_out
 from rwml.measure.figures.arm_rows import ArmEvaluation
 from rwml.measure.suite import KeptMeasures, MeasureContext, without_judge

@@ -9,22 +9,22 @@ from typing import Any
 
 import rwml
 from rwml.core.errors import RwmlError
+from rwml.core.files import Json
 from rwml.core.recipe.compare import ArmConfig, data_stages
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.run import Run
 from rwml.core.seeds import chosen_rows
 from rwml.loading import load_world
 from rwml.measure.compare.arm_evaluations import ArmEvaluations, evaluation_tau_d, peek_arm
-from rwml.measure.compare.measures import over_seeds
+from rwml.measure.compare.arm_measures import over_seeds
+from rwml.measure.compare.costs import stage_costs
 from rwml.measure.compare.paper_table import MODELS, SOURCE, beside
-from rwml.measure.costs import stage_costs
 from rwml.measure.figures.arm_rows import ArmEvaluation, within_rows, won_rows
 from rwml.measure.figures.bootstrap import CONFIDENCE
 from rwml.measure.figures.contrasts import arm_figures, contrast, spread
 from rwml.measure.figures.sentences import arm_sentence, verdict
 from rwml.models.language_model import load_chat
 
-Json = dict[str, Any]
 SCHEMA_VERSION = 1
 CURVES = {
     "train_wm": ("within_tau", "exact", "signal_share", "kl", "cross_entropy"),

@@ -9,12 +9,10 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rwml.core.files import Json
 from rwml.measure.figures.bootstrap import compare
 from rwml.measure.figures.contrasts import spread
-from rwml.measure.figures.sentences import NOTHING
-from rwml.reports import formats
 
-Json = dict[str, Any]
 BySeed = Mapping[int, Json]
 
 _DEPTH_FIGURES = ("exact", "within", "distance")
@@ -136,66 +134,3 @@ def _flat(part: str, path: Sequence[str], value: Any) -> Iterator[tuple[str, str
         return
     for key, inner in value.items():
         yield from _flat(part, [*path, key], inner)
-
-
-def imagination_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: how far imagination carries, and whether it tells good plans from others; empty for none."""
-    there = {name: arm for name, arm in arms.items() if {"rollouts", "plans"} & set(arm["measures"])}
-    if not there:
-        return [], []
-    first = next((a["measures"]["rollouts"] for a in there.values() if "rollouts" in a["measures"]), None)
-    last = max(first["by_depth"], key=int) if first else ""
-    header = ["arm"]
-    if first:
-        header += [f"steps right, of {first['depth']}", "step 1 within τ_d, %", f"step {last} within τ_d, %"]
-        header += [f"step {last} from the real history, %"]
-    header += ["plans without refusal: gap", "plans that win: gap", "if all is admitted: gap"]
-    rows = []
-    for arm in there.values():
-        rollouts, plans = (arm["measures"].get(name) for name in ("rollouts", "plans"))
-        cells = [arm["title"]]
-        if first:
-            depth = rollouts["by_depth"] if rollouts else {}
-            cells += [formats.with_spread(rollouts and rollouts["steps_right"], "decimal")]
-            cells += [formats.with_spread(depth.get(d, {}).get("within")) for d in ("1", last)]
-            cells += [formats.with_spread(depth.get(last, {}).get("one_step", {}).get("within"))]
-        figures = ("executable", "wins", "wins_if_all_is_admitted")
-        rows.append(cells + [formats.with_spread(plans and plans[figure]["gap"], "decimal") for figure in figures])
-    return header, rows
-
-
-def retention_table(arms: Mapping[str, Json]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one for each arm and text: loss and accuracy on what training did not show, each with its change
-    from the base arm; empty for none."""
-    told = {(on, arm["title"]): figures for arm in arms.values() for on, figures in _retained(arm["measures"]).items()}
-    texts = list(dict.fromkeys(on for on, _ in told))
-    names = list(dict.fromkeys(name for figures in told.values() for name in figures))
-    changed = {name for figures in told.values() for name, figure in figures.items() if "change" in figure}
-    header = ["arm", "on"]
-    for name in names:
-        header += [name.replace("_", " "), *["change ± over seeds (95% interval)"] * (name in changed)]
-    rows = []
-    for (on, title), figures in sorted(told.items(), key=lambda item: texts.index(item[0][0])):
-        cells = [title, on]
-        for name in names:
-            cells += [formats.with_spread(figures.get(name), "decimal")]
-            cells += [_change(figures.get(name))] * (name in changed)
-        rows.append(cells)
-    return (header, rows) if rows else ([], [])
-
-
-def _retained(measures: Json) -> dict[str, Json]:
-    """{text: {figure: ...}} of everything that tells what was kept."""
-    kept = dict(measures.get("held_out", {}))
-    if "text" in measures:
-        kept["plain text"] = measures["text"]
-    return kept | measures.get("lm_eval", {})
-
-
-def _change(figure: Json | None) -> str:
-    change = (figure or {}).get("change")
-    if not change or change["interval"][0] is None:
-        return NOTHING
-    low, high = change["interval"]
-    sd = "" if change["sd"] is None else f" ± {change['sd']:.2f}"
-    return f"{change['difference']:+.2f}{sd} ({low:+.2f} to {high:+.2f})".replace("-", "−")
