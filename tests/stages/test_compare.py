@@ -19,7 +19,8 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
 from rwml.core.records import read_json
-from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
+from rwml.measure.compare.arm_evaluations import ArmEvaluations
+from rwml.measure.compare.open_arms import open_arm
 from rwml.measure.compare.paper_table import PAPER, beside
 from rwml.reports import compare_page as compare_export
 from rwml.reports.formats import recipe_toml

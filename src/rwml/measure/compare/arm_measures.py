@@ -1,4 +1,4 @@
-"""Imagination and retention of a comparison's arms: what `rwml measure` tells of one run, over seeds.
+"""Imagination and retention of a comparison's arms: what `rwml measure` measures of one run, over seeds.
 
 The schema of what comes out is in `docs/compare.md`, what each figure means in `docs/measures.md`.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from rwml.core.files import Json
 from rwml.measure.figures.bootstrap import compare
-from rwml.measure.figures.contrasts import spread
+from rwml.measure.figures.contrasts import mean_and_spread, spread
 
 BySeed = Mapping[int, Json]
 
@@ -20,39 +20,39 @@ _PLAN_FIGURES = ("wins", "wins_if_all_is_admitted", "executable", "refused")
 _CONFUSION = ("precision", "recall", "false_alarm", "gap")
 
 
-def over_seeds(found: BySeed, base: BySeed, num_samples: int) -> Json:
+def over_seeds(measured: BySeed, base: BySeed, num_samples: int) -> Json:
     """What was measured of one arm: {seed: {measure: figures}} -> {measure: ...}, as means and spreads over seeds.
 
     base: the same of the base arm, which losses and accuracies are compared with, row by row. Empty for the base arm
     itself: no change. Seeds with nothing measured do not count; no seed, no figures.
     """
-    found, base = ({seed: each for seed, each in figures.items() if each} for figures in (found, base))
-    if not found:
+    measured, base = ({seed: each for seed, each in by_seed.items() if each} for by_seed in (measured, base))
+    if not measured:
         return {}
     parts: dict[str, Callable[[BySeed, BySeed, int], Json]] = {
         "rollouts": _rollouts, "plans": _plans, "held_out": _held_out, "text": _text, "lm_eval": _lm_eval
     }  # fmt: skip
-    there = [name for name in parts if all(name in each for each in found.values())]
     return {
-        name: parts[name](
-            {seed: each[name] for seed, each in found.items()},
-            {seed: base[seed][name] for seed in found if name in base.get(seed, {})},
+        name: fold(
+            {seed: each[name] for seed, each in measured.items()},
+            {seed: base[seed][name] for seed in measured if name in base.get(seed, {})},
             num_samples,
         )
-        for name in there
+        for name, fold in parts.items()
+        if all(name in each for each in measured.values())
     }
 
 
-def _rollouts(found: BySeed, base: BySeed, num_samples: int) -> Json:
-    first = next(iter(found.values()))
-    depths = [d for d in first["by_depth"] if all(d in each["by_depth"] for each in found.values())]
+def _rollouts(measured: BySeed, base: BySeed, num_samples: int) -> Json:
+    first = next(iter(measured.values()))
+    depths = [d for d in first["by_depth"] if all(d in each["by_depth"] for each in measured.values())]
 
     def at(depth: str, *keys: str) -> Json:
-        return _over({seed: _in(each["by_depth"][depth], *keys, "mean") for seed, each in found.items()})
+        return mean_and_spread({seed: _in(each["by_depth"][depth], *keys, "mean") for seed, each in measured.items()})
 
     return {
         "depth": first["depth"],
-        "steps_right": _over({seed: each["steps_right"]["mean"] for seed, each in found.items()}),
+        "steps_right": mean_and_spread({seed: each["steps_right"]["mean"] for seed, each in measured.items()}),
         "by_depth": {
             d: {name: at(d, name) for name in _DEPTH_FIGURES}
             | {"one_step": {name: at(d, "one_step", name) for name in _DEPTH_FIGURES}}
@@ -61,57 +61,56 @@ def _rollouts(found: BySeed, base: BySeed, num_samples: int) -> Json:
     }
 
 
-def _plans(found: BySeed, base: BySeed, num_samples: int) -> Json:
+def _plans(measured: BySeed, base: BySeed, num_samples: int) -> Json:
     def of(figure: str, key: str) -> Json:
-        cells = {seed: each["by_source"]["all"][figure] for seed, each in found.items()}
-        return _over({s: cell and (cell[key] if key == "gap" else cell[key]["mean"]) for s, cell in cells.items()})
+        cells = {seed: each["by_source"]["all"][figure] for seed, each in measured.items()}
+        return mean_and_spread(
+            {s: cell and (cell[key] if key == "gap" else cell[key]["mean"]) for s, cell in cells.items()}
+        )
 
     return {figure: {key: of(figure, key) for key in _CONFUSION} for figure in _PLAN_FIGURES}
 
 
-def _held_out(found: BySeed, base: BySeed, num_samples: int) -> Json:
+def _held_out(measured: BySeed, base: BySeed, num_samples: int) -> Json:
     return {
-        label: _losses({s: f[label] for s, f in found.items()}, {s: f[label] for s, f in base.items()}, num_samples)
-        for label in next(iter(found.values()))
+        label: _losses({s: f[label] for s, f in measured.items()}, {s: f[label] for s, f in base.items()}, num_samples)
+        for label in next(iter(measured.values()))
     }
 
 
-def _text(found: BySeed, base: BySeed, num_samples: int) -> Json:
-    bits = _over({seed: each["bits_per_byte"] for seed, each in found.items()})
-    return _losses(found, base, num_samples) | {"bits_per_byte": bits}
+def _text(measured: BySeed, base: BySeed, num_samples: int) -> Json:
+    bits = mean_and_spread({seed: each["bits_per_byte"] for seed, each in measured.items()})
+    return _losses(measured, base, num_samples) | {"bits_per_byte": bits}
 
 
-def _losses(found: BySeed, base: BySeed, num_samples: int) -> Json:
-    """base: of those seeds of `found` that have it."""
-    names = [name for name in ("loss", "exact") if name in next(iter(found.values()))]
+def _losses(measured: BySeed, base: BySeed, num_samples: int) -> Json:
+    """base: of those seeds of `measured` that have it."""
+    names = [name for name in ("loss", "exact") if name in next(iter(measured.values()))]
 
     def keyed(figures: BySeed, name: str) -> dict[tuple[int, str], tuple[float, str]]:
         return {(s, key): (row[name], row["cluster"]) for s, f in figures.items() for key, row in f["rows"].items()}
 
     def change(name: str) -> Json:
-        before, after = keyed(base, name), keyed(found, name)
+        before, after = keyed(base, name), keyed(measured, name)
         gaps = {s: [after[key][0] - before[key][0] for key in before if key in after and key[0] == s] for s in base}
         by_seed = {seed: statistics.fmean(gap) if gap else None for seed, gap in gaps.items()}
         return compare(before, after, num_samples) | spread(by_seed)
 
     return {
-        name: _over({seed: each[name]["mean"] for seed, each in found.items()})
+        name: mean_and_spread({seed: each[name]["mean"] for seed, each in measured.items()})
         | ({"change": change(name)} if base else {})
         for name in names
     }
 
 
-def _lm_eval(found: BySeed, base: BySeed, num_samples: int) -> Json:
-    first = next(iter(found.values()))
+def _lm_eval(measured: BySeed, base: BySeed, num_samples: int) -> Json:
+    first = next(iter(measured.values()))
     return {
-        task: {name: _over({s: each.get(task, {}).get(name) for s, each in found.items()}) for name in figures}
+        task: {
+            name: mean_and_spread({s: each.get(task, {}).get(name) for s, each in measured.items()}) for name in figures
+        }
         for task, figures in first.items()
     }
-
-
-def _over(by_seed: Mapping[int, float | None]) -> Json:
-    known = [value for value in by_seed.values() if value is not None]
-    return {"mean": statistics.fmean(known) if known else None, **spread(by_seed)}
 
 
 def _in(value: Any, *keys: str) -> Any:
