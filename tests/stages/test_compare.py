@@ -21,10 +21,8 @@ from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
 from rwml.core.records import read_json
 from rwml.measure.compare.arm_evaluations import ArmEvaluations
 from rwml.measure.compare.open_arms import open_arm
-from rwml.measure.compare.paper_table import PAPER, beside
-from rwml.reports import compare_page as compare_export
+from rwml.measure.compare.paper_table import PAPER
 from rwml.reports.formats import recipe_toml
-from rwml.reports.plots import band_of
 from rwml.stages import compare
 from rwml.stages.pipeline import find_recipe
 
@@ -322,18 +320,6 @@ def test_what_cannot_be_compared_is_said_before_anything_runs(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_papers_numbers() -> None:
-    assert beside("rwml_policy", "alfworld", {}) == {"valid_seen": 86.7, "valid_unseen": 90.1, "all": 87.9}
-    assert beside("no_filter", "alfworld", {}) == {"all": 2.9}
-    assert beside("sr", "tau2", {"domain": "airline"}) == {"all": 43.3}
-    assert beside("sr", "tau2", {}) == {"all": 45.0}
-    assert beside("", "alfworld", {}) == beside("rwml", "boxes", {}) == {}
-    for row in PAPER.values():
-        seen, unseen, average = row.alfworld
-        if seen is not None and unseen is not None:
-            assert min(seen, unseen) <= average <= max(seen, unseen)
-
-
 def test_the_shipped_comparison() -> None:
     recipe = load_recipe(find_recipe("compare_alfworld"))
     names = [arm.name for arm in recipe.compare.chosen()]
@@ -346,14 +332,3 @@ def test_the_shipped_comparison() -> None:
         "named_policy", "judge", "judge_graded", "spin", "policy_rl_equal",
     }  # fmt: skip
     compare._check(recipe, [])
-
-
-def test_a_band_over_seeds_by_hand() -> None:
-    # Windows of 9 are wider than the curves: the average at a step is over all that is within 4 steps of it.
-    band = band_of("x", [([1, 2, 3], [0.0, 3.0, 6.0]), ([1, 2, 3, 4], [1.0, 1.0, 1.0, 1.0])])
-    assert band.steps == [1, 2, 3]
-    assert (band.middle, band.low, band.high) == ([2.0] * 3, [1.0] * 3, [3.0] * 3)
-
-
-def test_latex_signs() -> None:
-    assert compare_export._tex("a_b & 5% ± τ_d −1") == r"a\_b \& 5\% $\pm$ $\tau_d$ $-$1"

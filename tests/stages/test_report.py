@@ -17,8 +17,6 @@ from rwml.core.run import OUTPUTS, Run
 from rwml.core.types import Episode, Prediction, Step, StopReason, Task, Transition
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
-from rwml.reports import formats
-from rwml.reports.plots import Panel, curve_svg, moving_average, write_png
 from rwml.reports.run_examples import Evaluation
 from rwml.stages import report
 from rwml.world_models.baselines import BASELINES, baseline_answers
@@ -349,31 +347,3 @@ def test_texts_of_the_world_are_inert(tmp_path: Path) -> None:
     assert not re.search(r"<script|<img|<b>bold", page)
     assert page.count("&lt;script&gt;") > 10
     assert "too few tasks for an interval, so no claim is made" in text_of(page)
-
-
-def test_word_difference_marks_words_and_keeps_the_text() -> None:
-    pieces = formats.word_difference("On the desk 1, you see a pen 2.", "On the desk 1, you see a book 1, and a pen 2.")
-    assert pieces == [("same", "On the desk 1, you see a"), ("missing", " book 1, and a"), ("same", " pen 2.")]
-    said, real = "You open the\n  drawer 1.", "You open the drawer 2."
-    pieces = formats.word_difference(said, real)
-    assert [kind for kind, _ in pieces] == ["same", "wrong", "missing", "same"]
-    assert "".join(text for kind, text in pieces if kind != "missing") == said
-    assert formats.word_difference("", "a b") == [("missing", "a b")]
-
-
-def test_figures_are_written_for_people() -> None:
-    assert [formats.number(x) for x in (1234567, 0.1234, 12.0, True, None, "x")] == [
-        "1,234,567", "0.123", "12", "yes", "–", "x",
-    ]  # fmt: skip
-
-
-def test_moving_average_by_hand() -> None:
-    assert moving_average([0, 3, 6, 9], window=3) == [1.5, 3.0, 6.0, 7.5]
-
-
-def test_drawings_are_the_same_bytes_twice(tmp_path: Path) -> None:
-    panel = Panel("World model: Reward", range(20), [i / 40 for i in range(20)], True, ((0.1, "low"),))
-    assert curve_svg(panel) == curve_svg(panel)
-    for name in ("a.png", "b.png"):
-        write_png(tmp_path / name, [panel])
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
