@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rwml.core.progress import duration, note, on_advance, progress
+from rwml.core.progress import clock_time, duration, note, on_advance, progress
 
 
 class _Terminal(io.StringIO):
@@ -93,5 +93,6 @@ def test_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "warning: x\n")
 
 
-def test_duration() -> None:
-    assert [duration(s) for s in (0, 59.6, 61, 3600, 7325)] == ["0:00", "1:00", "1:01", "1:00:00", "2:02:05"]
+def test_seconds_as_a_clock_and_in_words() -> None:
+    assert [clock_time(s) for s in (0, 59.6, 61, 3600, 7325)] == ["0:00", "1:00", "1:01", "1:00:00", "2:02:05"]
+    assert [duration(s) for s in (3.21, 42, 561, 7200)] == ["3.2 s", "42 s", "9.3 min", "2.0 h"]

@@ -14,8 +14,8 @@ from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.records import write_json
 from rwml.core.run import Run
 from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
-from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
-from rwml.reports import formats
+from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
+from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 from rwml.reports import run_tables as report_tables
 from rwml.stages import report
 from rwml.world_models.baselines import BASELINES
@@ -46,7 +46,7 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
     right = {row.id: int(row.verb[-2:]) < tools // 2 for row in asked} | {row.id: True for row in users}
 
     def said(row: Transition, hit: bool) -> PredictedState:
-        return PredictedState(row.id, "x", "x", distance=0.0 if hit else 0.6, reward=1.0 if hit else 0.4)
+        return PredictedState(row.id, "x", "x", 0.0 if hit else 0.6, 1.0 if hit else 0.4)
 
     rows = asked + users
     answers = [SeedPredictions("model", "test", 0, [said(row, False) for row in rows])]
@@ -61,7 +61,7 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
                     StopReason.STEP_LIMIT, False) for n in range(3)
         ]  # fmt: skip
         plays += [SeedEpisodes(arm, "test", 0, episodes)] if played else []
-    return evaluate_arms(answers, plays, rows, 0.4, lambda action: False, baselines=BASELINES, num_samples=200)
+    return evaluate_arms(answers, plays, rows, lambda action: False, EvaluationPlan(0.4, BASELINES, num_samples=200))
 
 
 def page_of(folder: Path, figures: dict[str, Any]) -> str:
@@ -129,28 +129,3 @@ def test_figures_of_another_schema_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RwmlError, match="has schema 1, this rwml reads 2") as caught:
         page_of(tmp_path / "old", tool_figures(2, played=False) | {"schema_version": 1})
     assert caught.value.fix == "run `rwml evaluate` again"
-
-
-def test_what_is_said_beside_a_baseline() -> None:
-    found = {"before": 0.3, "after": 0.4, "difference": 0.1, "interval": [0.02, 0.18], "n": 1200, "clusters": 60}
-
-    def said(low: float | None, high: float | None) -> tuple[str, str]:
-        told = found | {"interval": [low, high]}
-        return formats.baseline_sentence(told, "The model", "“copy”", "the share"), formats.baseline_verdict(told)
-
-    figures = "the share is 40.0% against 30.0%, over 1,200 held-out predictions from 60 tasks"
-    range_ = "the difference is +10.0 points, 95% interval"
-    assert said(0.02, 0.18) == (f"The model beats “copy”: {figures}; {range_} +2.0 to +18.0.", "beaten")
-    assert said(0.0, 0.2) == (
-        f"The model does not beat “copy”, as far as these data can tell: {figures}; {range_} 0.0 to +20.0, which holds "
-        "zero.",
-        "not beaten",
-    )
-    assert said(-0.2, -0.1) == (
-        f"The model does not beat “copy” but falls short of it: {figures}; {range_} −20.0 to −10.0.",
-        "not beaten, it is better",
-    )
-    assert said(None, None) == (
-        f"Too few tasks to say whether the model beats “copy”: {figures}.",
-        "too few tasks to say",
-    )

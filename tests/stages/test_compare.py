@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe, recipe_toml
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
 from rwml.core.records import read_json
-from rwml.measure.compare import results as compare_figures
-from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
-from rwml.measure.compare.paper_table import PAPER, beside
-from rwml.reports import compare_page as compare_export
-from rwml.reports.plots import band_of
+from rwml.measure.compare.arm_evaluations import ArmEvaluations
+from rwml.measure.compare.open_arms import open_arm
+from rwml.measure.compare.paper_table import PAPER
+from rwml.reports.formats import recipe_toml
 from rwml.stages import compare
 from rwml.stages.pipeline import find_recipe
 
@@ -321,18 +320,6 @@ def test_what_cannot_be_compared_is_said_before_anything_runs(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_papers_numbers() -> None:
-    assert beside("rwml_policy", "alfworld", {}) == {"valid_seen": 86.7, "valid_unseen": 90.1, "all": 87.9}
-    assert beside("no_filter", "alfworld", {}) == {"all": 2.9}
-    assert beside("sr", "tau2", {"domain": "airline"}) == {"all": 43.3}
-    assert beside("sr", "tau2", {}) == {"all": 45.0}
-    assert beside("", "alfworld", {}) == beside("rwml", "boxes", {}) == {}
-    for row in PAPER.values():
-        seen, unseen, average = row.alfworld
-        if seen is not None and unseen is not None:
-            assert min(seen, unseen) <= average <= max(seen, unseen)
-
-
 def test_the_shipped_comparison() -> None:
     recipe = load_recipe(find_recipe("compare_alfworld"))
     names = [arm.name for arm in recipe.compare.chosen()]
@@ -345,35 +332,3 @@ def test_the_shipped_comparison() -> None:
         "named_policy", "judge", "judge_graded", "spin", "policy_rl_equal",
     }  # fmt: skip
     compare._check(recipe, [])
-
-
-def test_sentences() -> None:
-    figures = {
-        "before": 0.2, "after": 0.3, "difference": 0.1, "interval": [0.05, 0.15], "n": 640, "clusters": 320,
-        "unpaired": 0, "by_seed": {"0": 0.12, "1": 0.08},
-    }  # fmt: skip
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told == (
-        "RWML is better than Base model: the share of games won is 30.0% against 20.0% (difference +10.0 points, 95% "
-        "interval +5.0 to +15.0, over 640 paired episodes from 320 tasks; by seed +12.0, +8.0)."
-    )
-    figures |= {"by_seed": {"0": 0.22, "1": -0.02}}
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told.startswith("The data do not support a difference between RWML and Base model that another training run")
-    figures |= {"interval": [-0.05, 0.15]}
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told.startswith("The data do not support a difference between RWML and Base model: ")
-    figures |= {"interval": [0.05, 0.15], "by_seed": {"0": 0.1}}
-    told = compare_figures.sentence(figures, "RWML", "Base model", "the share of games won", "episodes")
-    assert told.endswith("It is one training run; another seed may end elsewhere.")
-
-
-def test_a_band_over_seeds_by_hand() -> None:
-    # Windows of 9 are wider than the curves: the average at a step is over all that is within 4 steps of it.
-    band = band_of("x", [([1, 2, 3], [0.0, 3.0, 6.0]), ([1, 2, 3, 4], [1.0, 1.0, 1.0, 1.0])])
-    assert band.steps == [1, 2, 3]
-    assert (band.middle, band.low, band.high) == ([2.0] * 3, [1.0] * 3, [3.0] * 3)
-
-
-def test_latex_signs() -> None:
-    assert compare_export._tex("a_b & 5% ± τ_d −1") == r"a\_b \& 5\% $\pm$ $\tau_d$ $-$1"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, parse_recipe, recipe_toml
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import read_json
-from rwml.measure.compare import results as compare_figures
+from rwml.measure.compare.results import figures as compare_figures
+from rwml.reports.formats import recipe_toml
 from rwml.stages import compare
 
 BASE: dict[str, Any] = {"name": "base"}
@@ -52,10 +53,10 @@ def test_a_setting_tried_on_one_arm_leaves_no_trace_in_the_others(made: Callable
     stamps = {path: path.stat().st_mtime_ns for path in trained if path.is_file()}
     other = made(tmp_path / "run", arms, train_policy={"learning_rate": 1e-4})
     assert compare.run(other, ["wm_sft"]) is not None
-    told = read_json(recipe.folder / "compare.json")["arms"]
-    assert told["policy"]["missing"] == {"0": "train_policy is not done"}
-    assert told["equal"]["missing"] == {"0": "policy is not done"}
-    assert told["equal"]["measures"] == told["equal"]["weight_change"] == {}
+    after = read_json(recipe.folder / "compare.json")["arms"]
+    assert after["policy"]["missing"] == {"0": "train_policy is not done"}
+    assert after["equal"]["missing"] == {"0": "policy is not done"}
+    assert after["equal"]["measures"] == after["equal"]["weight_change"] == {}
     compare.run(recipe, ["base"])
     assert read_json(recipe.folder / "compare.json")["arms"] == before["arms"]
     assert {path: path.stat().st_mtime_ns for path in trained if path.is_file()} == stamps
@@ -80,12 +81,30 @@ def test_an_arm_that_fails_stops_no_other_and_no_report(
     recipe = made(tmp_path / "run", [BASE, BROKEN, POLICY], (0, 1))
     with pytest.raises(RwmlError, match=r"seed 0, broken: .*nowhere"):
         compare.run(recipe)
-    told = read_json(recipe.folder / "compare.json")["arms"]
-    assert told["policy"]["seeds"] == [0, 1]
-    assert told["broken"]["missing"] == {"0": "train_policy is not done", "1": "train_policy is not done"}
-    said = capsys.readouterr().err
-    assert "seed 1, broken: " in said
-    assert f"2 failed; the report is of the others: {recipe.folder / 'compare.html'}" in said
+    shown = read_json(recipe.folder / "compare.json")["arms"]
+    assert shown["policy"]["seeds"] == [0, 1]
+    assert shown["broken"]["missing"] == {"0": "train_policy is not done", "1": "train_policy is not done"}
+    errors = capsys.readouterr().err
+    assert "seed 1, broken: " in errors
+    assert f"2 failed; the report is of the others: {recipe.folder / 'compare.html'}" in errors
+
+
+def test_an_examination_that_lost_a_part_is_not_shown_and_not_made_up(
+    made: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = made(tmp_path / "run", [BASE, SFT])
+    compare.run(recipe)
+    before = read_json(recipe.folder / "compare.json")["arms"]
+    folder = recipe.folder / "s0" / "evaluation" / "wm_sft"
+    next(iter(sorted(folder.rglob("*.parquet")))).unlink()
+    figures = compare_figures(recipe)
+    assert figures["arms"]["base"] == before["base"]
+    assert figures["arms"]["wm_sft"]["missing"] == {
+        "0": f"a part of its answers is lost: remove {folder} and run it again"
+    }
+    shutil.rmtree(folder)
+    compare.run(recipe)
+    assert read_json(recipe.folder / "compare.json")["arms"] == before
 
 
 def test_until_leaves_an_arm_that_spends_for_later(
@@ -107,22 +126,8 @@ def test_an_interrupt_ends_all_seeds_and_begins_none(made: Callable[..., Recipe]
             assert running.poll() is None, running.stderr and running.stderr.read()
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "stopped; the same command goes on from here" in said
+    assert "stopped; the same command goes on from here" in errors
     assert not (recipe.folder / "s2").exists()
     assert not (recipe.folder / "s3").exists()
-
-
-def test_a_curve_is_shared_by_its_checkpoint_and_not_by_its_values() -> None:
-    def run(outputs: str, *rows: dict[str, Any]) -> Any:
-        return SimpleNamespace(
-            is_done=lambda stage: stage == "train_wm",
-            summary=lambda: {"train_wm": {"outputs": {"world_model": outputs}}},
-            metrics=SimpleNamespace(read=lambda: [row | {"stage": "train_wm"} for row in rows]),
-        )
-
-    rows = ({"step": 1, "within_tau": 0.5, "exact": 0.5}, {"step": 2, "within_tau": 1.0, "exact": 1.0})
-    runs = {"one": {0: run("a", *rows)}, "same": {0: run("a", *rows)}, "other": {0: run("b", *rows)}}
-    drawn = [(line["metric"], line["arm"]) for line in compare_figures.curves(runs)]
-    assert drawn == [("within_tau", "one"), ("exact", "one"), ("within_tau", "other"), ("exact", "other")]

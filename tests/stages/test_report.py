@@ -14,13 +14,14 @@ import pytest
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import Parts, read_json, read_records, write_json, write_records
 from rwml.core.run import OUTPUTS, Run
+from rwml.core.seeds import generator_for
 from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
-from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
-from rwml.reports import formats
-from rwml.reports.plots import Panel, curve_svg, moving_average, write_png
+from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
+from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 from rwml.reports.run_examples import Evaluation
 from rwml.stages import report
-from rwml.world_models.baselines import BASELINES, baseline_answers
+from rwml.world_models.base import Materials, make_world_model
+from rwml.world_models.baselines import BASELINES
 from rwml.worlds.registry import get_world
 from rwml.worlds.transitions import transitions_of
 
@@ -146,8 +147,10 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
             rows = [row for episode in played for row in transitions_of(episode, world, split)][: size.transitions]
             write_records(run.folder / "evaluation" / f"transitions-{split}.parquet", rows, Transition)
             transitions += rows
-            for name, texts in baseline_answers(world, training, rows).items():
-                guesses = [score(row, text) for row, text in zip(rows, texts, strict=True)]
+            for name in BASELINES:
+                model = make_world_model(name, Materials(world, training))
+                groups = model.predict([row.query for row in rows], 1, generator_for("baselines"))
+                guesses = [score(row, state.next_state) for row, [state] in zip(rows, groups, strict=True)]
                 answers += [SeedPredictions(name, split, seed, guesses) for seed in size.seeds]
             for arm in arms:
                 skill, policy = SKILL[arm]
@@ -159,9 +162,8 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
                     Parts(folder / f"episodes-{split}-{seed}").write(0, won, Episode)
                     answers.append(SeedPredictions(arm, split, seed, said))
                     plays.append(SeedEpisodes(arm, split, seed, won))
-        figures = evaluate_arms(
-            answers, plays, transitions, 0.2, world.inefficient, baselines=BASELINES, num_samples=300
-        )
+        plan = EvaluationPlan(0.2, BASELINES, num_samples=300)
+        figures = evaluate_arms(answers, plays, transitions, world.inefficient, plan)
         write_json(run.folder / "eval.json", figures)
         stage.counts["unparsed answers"] = sum(p.next_state is None for a in answers for p in a.predictions)
 
@@ -344,55 +346,10 @@ def test_texts_of_the_world_are_inert(tmp_path: Path) -> None:
     arms = ("model", "world_model", "policy")
     answers = [SeedPredictions(arm, "valid_seen", 0, [said]) for arm in arms]
     plays = [SeedEpisodes(arm, "valid_seen", 0, [episode]) for arm in arms]
-    figures = evaluate_arms(answers, plays, [row], 0.2, lambda action: False, num_samples=100)
+    figures = evaluate_arms(answers, plays, [row], lambda action: False, EvaluationPlan(0.2, num_samples=100))
     write_json(run.folder / "eval.json", figures)
     report.run(run)
     page = (run.folder / "report.html").read_text()
     assert not re.search(r"<script|<img|<b>bold", page)
     assert page.count("&lt;script&gt;") > 10
     assert "too few tasks for an interval, so no claim is made" in text_of(page)
-
-
-def test_a_difference_that_may_be_nothing_is_not_claimed() -> None:
-    found = {"before": 0.2, "after": 0.25, "difference": 0.05, "interval": [-0.03, 0.13], "n": 64, "clusters": 32}
-    said = formats.sentence(found, "The share of games won", "episodes")
-    assert said == (
-        "The data do not support a difference. The share of games won was 20.0% before and 25.0% after, over 64 "
-        "held-out episodes from 32 tasks; the difference is +5.0 points, 95% interval −3.0 to +13.0, and that range "
-        "holds zero."
-    )
-    assert formats.verdict(found) == "unsure"
-    assert formats.verdict(found | {"interval": [0.0, 0.13]}) == "unsure"
-    assert formats.verdict(found | {"interval": [0.01, 0.13]}) == "up"
-    assert "fell from 20.0% to 25.0%" in formats.sentence(found | {"interval": [-0.2, -0.1]}, "It", "episodes")
-
-
-def test_word_difference_marks_words_and_keeps_the_text() -> None:
-    pieces = formats.word_difference("On the desk 1, you see a pen 2.", "On the desk 1, you see a book 1, and a pen 2.")
-    assert pieces == [("same", "On the desk 1, you see a"), ("missing", " book 1, and a"), ("same", " pen 2.")]
-    said, real = "You open the\n  drawer 1.", "You open the drawer 2."
-    pieces = formats.word_difference(said, real)
-    assert [kind for kind, _ in pieces] == ["same", "wrong", "missing", "same"]
-    assert "".join(text for kind, text in pieces if kind != "missing") == said
-    assert formats.word_difference("", "a b") == [("missing", "a b")]
-
-
-def test_figures_are_written_for_people() -> None:
-    assert [formats.percent(x) for x in (0.0, 0.4567, 1.0, None)] == ["0.0%", "45.7%", "100.0%", "–"]
-    assert [formats.points(x) for x in (0.0, 0.051, -0.051, None)] == ["0.0", "+5.1", "−5.1", "–"]
-    assert [formats.number(x) for x in (1234567, 0.1234, 12.0, True, None, "x")] == [
-        "1,234,567", "0.123", "12", "yes", "–", "x",
-    ]  # fmt: skip
-    assert [formats.duration(x) for x in (3.21, 42, 561, 7200)] == ["3.2 s", "42 s", "9.3 min", "2.0 h"]
-
-
-def test_moving_average_by_hand() -> None:
-    assert moving_average([0, 3, 6, 9], window=3) == [1.5, 3.0, 6.0, 7.5]
-
-
-def test_drawings_are_the_same_bytes_twice(tmp_path: Path) -> None:
-    panel = Panel("World model: Reward", range(20), [i / 40 for i in range(20)], True, ((0.1, "low"),))
-    assert curve_svg(panel) == curve_svg(panel)
-    for name in ("a.png", "b.png"):
-        write_png(tmp_path / name, [panel])
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

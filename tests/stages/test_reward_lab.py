@@ -22,7 +22,7 @@ from rwml.core.text import same_text
 from rwml.core.types import Transition
 from rwml.loading import load_embedder, load_world
 from rwml.measure.edits import HARMLESS
-from rwml.reports.reward_page import outcome, table
+from rwml.reports.reward_page import outcome
 from rwml.rewards.rewards import KindReward
 from rwml.stages import reward_lab as reward
 from rwml.stages.pipeline import run_all
@@ -218,12 +218,3 @@ def test_the_command_shows_the_tables(tmp_path: Path) -> None:
     assert "| unrelated" in done.stdout
     assert "| echoed action" in done.stdout
     assert (tmp_path / "quickstart" / "reward_lab.md").is_file()
-
-
-def test_tables_are_aligned() -> None:
-    assert table(["kind", "n"], [["a", "1"], ["longer", "1,000"]]).splitlines() == [
-        "| kind   |     n |",
-        "|--------|------:|",
-        "| a      |     1 |",
-        "| longer | 1,000 |",
-    ]

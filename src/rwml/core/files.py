@@ -20,6 +20,9 @@ from typing import Any, BinaryIO
 
 from rwml.core.errors import RwmlError
 
+Json = dict[str, Any]
+"""A JSON object."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 

@@ -96,12 +96,12 @@ class _PlainBar:
             rate = (self.done - self.before) / seconds
             parts.append(f"{_rate(rate)} {self.unit}/s")
             if self.total is not None and self.done < self.total:
-                parts.append(f"{duration((self.total - self.done) / rate)} left")
+                parts.append(f"{clock_time((self.total - self.done) / rate)} left")
         self._print(parts)
 
     def finish(self) -> None:
         seconds = self.clock() - self.started
-        self._print([f"{_count(self.done, self.total, self.unit)} in {duration(seconds)}"])
+        self._print([f"{_count(self.done, self.total, self.unit)} in {clock_time(seconds)}"])
 
     def _print(self, parts: list[str]) -> None:
         shown = [f"{key}={_value(value)}" for key, value in self.fields.items()]
@@ -162,8 +162,17 @@ def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as M:SS or H:MM:SS."""
+def clock_time(seconds: float) -> str:
+    """Seconds as M:SS or H:MM:SS, for a bar that is watched."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

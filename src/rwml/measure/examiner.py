@@ -17,7 +17,7 @@ from rwml.core.records import Parts, read_records, write_records
 from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, PredictedState, Task, Transition
 from rwml.exchange.imported import imported_episodes
-from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
+from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.play.rollout import LanguageModelPolicy, Seat, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.base import WorldModel, first_of_each, scored
@@ -32,8 +32,8 @@ class ExamSetup:
     """What every arm of a run is examined by.
 
     seed: of the run. history_steps: H of the held-out transitions, None = all. imported: folder of the episodes that
-    they are cut from; "" = they are played. play: plays seats by the policy that also collected (the model before training).
-    too_long: ids of the rows that the model cannot read and answer.
+    they are cut from; "" = they are played. play: plays seats by the policy that also collected (the model before
+    training). too_long: ids of the rows that the model cannot read and answer.
     """
 
     world: World
@@ -135,7 +135,7 @@ class Examinee:
 class Examiner:
     """Examines arms of a run. Every part that is done lies in the arm's folder and is not done again."""
 
-    def __init__(self, setup: ExamSetup, items: HeldOut, reward: KindReward, bar: Bar) -> None:
+    def __init__(self, setup: ExamSetup, items: HeldOut, reward: KindReward, bar: Bar | None = None) -> None:
         self.setup, self.items, self.reward, self.bar = setup, items, reward, bar
 
     def examine(
@@ -154,6 +154,11 @@ class Examiner:
                 if plays and self.items.tasks[split]:
                     episodes.append(SeedEpisodes(examinee.name, split, seed, arm.play(split, seed)))
         return answers, episodes
+
+    def advance(self, items: int) -> None:
+        """Move the progress bar on."""
+        if self.bar is not None:
+            self.bar.advance(items)
 
 
 class _Arm:
@@ -176,7 +181,7 @@ class _Arm:
                 # The same numbers for every arm, so that a difference between arms is no difference in luck.
                 generator = generator_for(self._setup.seed, "evaluate", "ask", split, seed, index)
                 parts.write(index, self._scored(chunk, generator), PredictedState)
-            self._examiner.bar.advance(len(chunk))
+            self._examiner.advance(len(chunk))
         return parts.read(PredictedState, len(chunks))
 
     def _scored(self, rows: Sequence[Transition], generator: torch.Generator) -> list[PredictedState]:
@@ -197,7 +202,7 @@ class _Arm:
                 assert policy is not None, "only arms with a policy play"
                 games = policy.play(self._setup.world, chunk, generator)
                 parts.write(index, [game.episode for game in games], Episode)
-            self._examiner.bar.advance(len(chunk))
+            self._examiner.advance(len(chunk))
         return parts.read(Episode, len(chunks))
 
 

@@ -1,14 +1,15 @@
-"""Words and numbers of the report: formats, the headline sentences, and word-level differences."""
+"""Words and numbers of the reports: names, formats, word-level differences, and recipes as TOML."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rwml.measure.figures.sentences import NOTHING
+
 _WORD = re.compile(r"\s*(?:\w+|[^\w\s])")
-NOTHING = "–"
 
 TITLES = {
     "collect": "collect", "transitions": "transitions", "filter": "filter", "train_wm": "train-wm",
@@ -23,16 +24,6 @@ BASELINE_TELLS = {
     "most_frequent": "always answering with the action's most frequent next state in training",
 }
 KIND_NAMES = {"text": "Observations", "tool": "Tool responses", "user": "User messages"}
-
-
-def percent(value: float | None) -> str:
-    """A share as percent with one decimal; a dash for None."""
-    return NOTHING if value is None else f"{100 * value:.1f}%"
-
-
-def points(value: float | None) -> str:
-    """A difference of shares in signed percentage points; a dash for None."""
-    return NOTHING if value is None else f"{100 * value:+.1f}".replace("-", "−").replace("+0.0", "0.0")
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
@@ -58,78 +49,6 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def verdict(difference: Mapping[str, Any]) -> str:
-    """`up`, `down`, `unsure` (the interval holds 0) or `unknown` (no interval), of a difference in eval.json."""
-    low, high = difference["interval"]
-    if low is None or high is None:
-        return "unknown"
-    if low > 0:
-        return "up"
-    return "down" if high < 0 else "unsure"
-
-
-def sentence(difference: Mapping[str, Any], subject: str, unit: str) -> str:
-    """What the data say about a headline difference, in plain words.
-
-    subject: what is measured ("the share of ..."); unit: what a row is ("predictions").
-    """
-    low, high = difference["interval"]
-    before, after = percent(difference["before"]), percent(difference["after"])
-    where = f"over {difference['n']:,} held-out {unit} from {difference['clusters']:,} tasks"
-    said = verdict(difference)
-    if said == "unknown":
-        return f"{subject} went from {before} to {after} {where}: too few tasks for an interval, so no claim is made."
-    range_ = (
-        f"the difference is {points(difference['difference'])} points, 95% interval {points(low)} to {points(high)}"
-    )
-    if said == "unsure":
-        return (
-            f"The data do not support a difference. {subject} was {before} before and {after} after, {where}; "
-            f"{range_}, and that range holds zero."
-        )
-    moved = "rose" if said == "up" else "fell"
-    return f"{subject} {moved} from {before} to {after}, {where}; {range_}."
-
-
-def baseline_verdict(difference: Mapping[str, Any]) -> str:
-    """Whether the world model (`after`) beats a baseline (`before`), in two or three words."""
-    return {
-        "up": "beaten", "down": "not beaten, it is better", "unsure": "not beaten", "unknown": "too few tasks to say",
-    }[verdict(difference)]  # fmt: skip
-
-
-def baseline_sentence(difference: Mapping[str, Any], contender: str, baseline: str, subject: str) -> str:
-    """What the data say about a world model (`after`) beside a baseline (`before`), in plain words."""
-    after, before = percent(difference["after"]), percent(difference["before"])
-    low, high = difference["interval"]
-    figures = (
-        f"{subject} is {after} against {before}, over {difference['n']:,} held-out predictions from "
-        f"{difference['clusters']:,} tasks"
-    )
-    said = verdict(difference)
-    if said == "unknown":
-        return f"Too few tasks to say whether {contender[0].lower()}{contender[1:]} beats {baseline}: {figures}."
-    range_ = (
-        f"the difference is {points(difference['difference'])} points, 95% interval {points(low)} to {points(high)}"
-    )
-    if said == "up":
-        return f"{contender} beats {baseline}: {figures}; {range_}."
-    if said == "down":
-        return f"{contender} does not beat {baseline} but falls short of it: {figures}; {range_}."
-    return (
-        f"{contender} does not beat {baseline}, as far as these data can tell: {figures}; {range_}, which holds zero."
-    )
-
-
 def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:
     """Pieces of `predicted` against `real`: ("same", text), ("wrong", not in real), ("missing", only in real).
 
@@ -149,3 +68,19 @@ def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:
         if d > c:
             pieces.append(("missing", "".join(theirs[c:d])))
     return pieces
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, aligned: bool = False) -> str:
+    """A Markdown table, its first column to the left and all others to the right.
+
+    aligned: cells are padded to the width of their column, so that the table reads on a terminal too.
+    """
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    columns = range(len(header))
+    widths = [max(3, *(len(line[column]) for line in lines)) if aligned else 0 for column in columns]
+    rule = ["-" * (width or 3) if not column else "-" * ((width or 4) - 1) + ":" for column, width in enumerate(widths)]
+    cells = [
+        [line[column].rjust(widths[column]) if column else line[0].ljust(widths[0]) for column in columns]
+        for line in lines
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]])

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rwml.core.progress import duration
+from rwml.measure.figures.sentences import percent, points
 from rwml.reports import formats
 
 
@@ -21,6 +23,8 @@ def render_page(template: str, page: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("percent", "points", "decimal", "number", "duration"):
-        environment.filters[name] = getattr(formats, name)
+    environment.filters |= {
+        "percent": percent, "points": points, "decimal": formats.decimal, "number": formats.number,
+        "duration": duration,
+    }  # fmt: skip
     return environment.get_template(template).render(page)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rwml.measure.reward_lab import PAID
+from rwml.reports.formats import markdown_table
 
-Json = Mapping[str, Any]
+Figures = Mapping[str, Any]
+"""Of reward_lab.json, or a part of it."""
 
 PERCENTILES_SHOWN = ("p5", "p50", "p95")
 
+_table = partial(markdown_table, aligned=True)
 
-def outcome(figures: Json, folder: object) -> str:
+
+def outcome(figures: Figures, folder: object) -> str:
     """What the terminal shows: the two tables that decide, and where the rest is."""
     parts = [
         *_headline(figures),
@@ -26,7 +31,7 @@ def outcome(figures: Json, folder: object) -> str:
     return "\n\n".join(parts)
 
 
-def page(figures: Json) -> str:
+def page(figures: Figures) -> str:
     """The whole report as Markdown."""
     tau = f"{figures['tau_d']:g}"
     parts = [
@@ -45,7 +50,7 @@ def page(figures: Json) -> str:
         _limit_table(figures["thresholds"]["false_positives"]),
         "## The paper's rule",
         "The data stage's tau_d makes the target share of the transitions easy; training's is that + 0.15, rounded to "
-        "the nearest 0.2. A baseline in the place of the predictor guesses once.",
+        "the nearest 0.2. A baseline that replaces the predictor guesses once.",
         _rule_table(figures["rule"]),
         f"## What each reward says (tau_d = {tau})",
         "Mean reward by kind of pair; `all wrong` is the AUC against all wrong pairs together.",
@@ -65,29 +70,7 @@ def page(figures: Json) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns, so that it reads on a terminal too."""
-    lines = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(3, *(len(line[column]) for line in lines)) for column in range(len(head))]
-    shown = [
-        "| "
-        + " | ".join(_pad(cell, width, column) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
-        + " |"
-        for line in lines
-    ]
-    rule = (
-        "|"
-        + "|".join("-" * (width + 2) if column == 0 else "-" * (width + 1) + ":" for column, width in enumerate(widths))
-        + "|"
-    )
-    return "\n".join([shown[0], rule, *shown[1:]])
-
-
-def _pad(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
-
-
-def _headline(figures: Json) -> list[str]:
+def _headline(figures: Figures) -> list[str]:
     return [
         f"World {figures['world']}, embedding {figures['embedding']}: {figures['transitions']:,} transitions "
         f"{figures['source']}, {figures['next_states']:,} different next states (the most frequent one: "
@@ -96,7 +79,7 @@ def _headline(figures: Json) -> list[str]:
     ]
 
 
-def _verdicts(figures: Json) -> list[str]:
+def _verdicts(figures: Figures) -> list[str]:
     """One sentence on each of the two questions, about the embedding under the tau_d in force."""
     kinds = figures["rewards"]["embedding"]["kinds"]
     wrong = {name: kind["reward"] for name, kind in kinds.items() if not kind["right"] and kind["reward"] > PAID}
@@ -105,91 +88,87 @@ def _verdicts(figures: Json) -> list[str]:
         (row,) = [r for r in cheat["rewards"] if r["name"] == "embedding" and r["at"] == figures["tau_d"]]
         if row["unearned"] is not None and row["unearned"] > PAID:
             paid[name] = row["unearned"]
-    said = [f"{name} {share:.0%}" for name, share in wrong.items()]
+    facts = [f"{name} {share:.0%}" for name, share in wrong.items()]
     cheats = [f"{name} {share:.0%}" for name, share in paid.items()]
     return [
-        "Under the embedding reward at this tau_d, wrong facts earn: " + (", ".join(said) or "next to nothing") + ". "
+        "Under the embedding reward at this tau_d, wrong facts earn: " + (", ".join(facts) or "next to nothing") + ". "
         "Cheats earn, where they are wrong: " + (", ".join(cheats) or "next to nothing") + ".",
     ]
 
 
-def _distance_table(kinds: Json) -> str:
+def _distance_table(kinds: Figures) -> str:
     head = ["kind of pair", "pairs", "5%", "50%", "95%", "AUC"]
-    return table(head, [
+    return _table(head, [
         [name, f"{kind['n']:,}", *(f"{kind['percentiles'][p]:.3f}" for p in PERCENTILES_SHOWN),
          "right" if kind["right"] else _number(kind["auc"])]
         for name, kind in kinds.items()
     ])  # fmt: skip
 
 
-def _pass_table(passes: Sequence[Json], tau_d: float) -> str:
+def _pass_table(passes: Sequence[Figures], tau_d: float) -> str:
     head = ["kind of pair", *(f"{row['tau_d']:g}{'*' if row['tau_d'] == tau_d else ''}" for row in passes)]
-    return table(head, [[kind, *(_share(row["pass"][kind]) for row in passes)] for kind in passes[0]["pass"]])
+    return _table(head, [[kind, *(_share(row["pass"][kind]) for row in passes)] for kind in passes[0]["pass"]])
 
 
-def _limit_table(limits: Sequence[Json]) -> str:
+def _limit_table(limits: Sequence[Figures]) -> str:
     shares = sorted({row["share"] for row in limits})
     kinds = list(dict.fromkeys(row["kind"] for row in limits))
-    found = {(row["kind"], row["share"]): f"{row['tau_d']:.3f} ({_share(row['right'])})" for row in limits}
+    cells = {(row["kind"], row["share"]): f"{row['tau_d']:.3f} ({_share(row['right'])})" for row in limits}
     head = ["wrong pairs that pass", *(f"<= {share:.0%}" for share in shares)]
-    return table(head, [[kind, *(found[kind, share] for share in shares)] for kind in kinds])
+    return _table(head, [[kind, *(cells[kind, share] for share in shares)] for kind in kinds])
 
 
-def _rule_table(rule: Json) -> str:
+def _rule_table(rule: Figures) -> str:
     head = ["by", "data-stage tau_d", "easy", "on target", "training tau_d"]
-    return table(head, [
+    return _table(head, [
         [name, f"{row['data_tau_d']:g}", _share(row["easy_share"]), "yes" if row["on_target"] else "no",
          f"{row['training_tau_d']:g}"]
         for name, row in rule.items() if name != "target_share"
     ])  # fmt: skip
 
 
-def _rewards_table(figures: Json) -> str:
+def _rewards_table(figures: Figures) -> str:
     rewards = figures["rewards"]
     kinds = list(rewards["embedding"]["kinds"])
-    head = ["kind of pair", *(f"{name}*" if found["has_tau"] else name for name, found in rewards.items())]
+    head = ["kind of pair", *(f"{name}*" if reward["has_tau"] else name for name, reward in rewards.items())]
     rows = [
-        [
-            kind,
-            *(_number(found["kinds"][kind]["reward"]) if kind in found["kinds"] else "" for found in rewards.values()),
-        ]
-        for kind in kinds
+        [kind, *(_number(reward["kinds"].get(kind, {}).get("reward")) for reward in rewards.values())] for kind in kinds
     ]
-    return table(head, [*rows, ["AUC, all wrong", *(_number(found["auc"]) for found in rewards.values())]])
+    return _table(head, [*rows, ["AUC, all wrong", *(_number(reward["auc"]) for reward in rewards.values())]])
 
 
-def _auc_table(rewards: Json) -> str:
-    kinds = [kind for kind, found in rewards["embedding"]["kinds"].items() if not found["right"]]
-    return table(["kind of wrong pair", *rewards], [
-        [kind, *(_number(found["kinds"].get(kind, {}).get("auc")) for found in rewards.values())] for kind in kinds
+def _auc_table(rewards: Figures) -> str:
+    kinds = [kind for kind, reward in rewards["embedding"]["kinds"].items() if not reward["right"]]
+    return _table(["kind of wrong pair", *rewards], [
+        [kind, *(_number(reward["kinds"].get(kind, {}).get("auc")) for reward in rewards.values())] for kind in kinds
     ])  # fmt: skip
 
 
-def _cheat_table(figures: Json) -> str:
-    """What each reward pays, under the tau_d in force where it has one."""
+def _cheat_table(figures: Figures) -> str:
+    """What each reward pays, under the tau_d in force if it has a threshold."""
     cheats = figures["cheats"]
     rows = []
     for name, cheat in cheats.items():
         shown = [row for row in cheat["rewards"] if row["at"] in (None, figures["tau_d"])]
         rows.append([name, _share(shown[0]["right"]), *(_number(row["unearned"]) for row in shown)])
-    marks = {name: "*" if found["has_tau"] else "" for name, found in figures["rewards"].items()}
-    return table(["cheat", "right", *(name + mark for name, mark in marks.items())], rows)
+    marks = {name: "*" if reward["has_tau"] else "" for name, reward in figures["rewards"].items()}
+    return _table(["cheat", "right", *(name + mark for name, mark in marks.items())], rows)
 
 
-def _threshold_table(figures: Json, reward: str) -> str:
-    """What one reward with a threshold pays under each tau_d, and from where on it pays."""
+def _threshold_table(figures: Figures, reward: str) -> str:
+    """What one reward with a threshold pays under each tau_d, and above which one it pays."""
     cheats = {name: [r for r in cheat["rewards"] if r["name"] == reward] for name, cheat in figures["cheats"].items()}
     head = ["cheat", *(f"{row['at']:g}" for row in next(iter(cheats.values()))), "paid above"]
-    return table(head, [
-        [name, *(_number(row["unearned"]) for row in found), _paid_above(found[0]["tau_d"])]
-        for name, found in cheats.items()
+    return _table(head, [
+        [name, *(_number(row["unearned"]) for row in rewards), _paid_above(rewards[0]["tau_d"])]
+        for name, rewards in cheats.items()
     ])  # fmt: skip
 
 
-def _by_threshold(figures: Json) -> list[str]:
+def _by_threshold(figures: Figures) -> list[str]:
     parts = []
-    for name, found in figures["rewards"].items():
-        if found["has_tau"]:
+    for name, reward in figures["rewards"].items():
+        if reward["has_tau"]:
             parts += [
                 f"The reward `{name}` by tau_d. Above the tau_d of the last column, more than {PAID:.0%} of the "
                 "cheat's wrong answers are within it.",
@@ -204,20 +183,20 @@ def _paid_above(tau_d: float | None) -> str:
     return "never" if tau_d >= 2 else f"{tau_d:.2f}"
 
 
-def _skipped(figures: Json) -> list[str]:
+def _skipped(figures: Figures) -> list[str]:
     """What is not in the tables, with its reason."""
-    names, said = figures["skipped"], []
+    names, sentences = figures["skipped"], []
     if names:
-        said.append(f"Not asked: {', '.join(names)} (the section [judge] names no server).")
-    failed = sum(found["failed"] for found in figures["rewards"].values())
+        sentences.append(f"Not asked: {', '.join(names)} (the section [judge] names no server).")
+    failed = sum(reward["failed"] for reward in figures["rewards"].values())
     failed += sum(row["failed"] for cheat in figures["cheats"].values() for row in cheat["rewards"])
     if failed:
-        said.append(f"{failed:,} judgements failed; they count as reward 0.")
+        sentences.append(f"{failed:,} judgements failed; they count as reward 0.")
     if figures["truncated"]:
-        said.append(
+        sentences.append(
             f"{figures['truncated']:,} texts were longer than the embedding model reads: their ends do not count."
         )
-    return said
+    return sentences
 
 
 def _number(value: float | None) -> str:

@@ -1,12 +1,13 @@
-"""What the report tells of single records: predictions beside the truth, and whole episodes."""
+"""What the report shows of single records: predictions beside the truth, and whole episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from rwml.core.files import Json
 from rwml.core.prompts import THINK
 from rwml.core.records import read_records
 from rwml.core.seeds import chosen_rows, lot
@@ -15,8 +16,6 @@ from rwml.core.types import Episode, PredictedState, Transition
 from rwml.reports import formats
 
 T = TypeVar("T")
-Json = dict[str, Any]
-
 EPISODES_EACH = 2
 
 
@@ -31,7 +30,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, folder: Path, figures: Json | None) -> Evaluation | None:
-        """None where nothing was evaluated."""
+        """None if nothing was evaluated."""
         if figures is None or not folder.is_dir():
             return None
         seed = min(figures["seeds"], default=0)
@@ -50,10 +49,10 @@ def examples(held_out: Evaluation | None, count: int) -> list[Json]:
     if held_out is None:
         return []
     answers = [held_out.predictions.get(arm, {}) for arm in held_out.pairs["world_model"]]
-    shared = [row for i, row in held_out.transitions.items() if all(i in told for told in answers)]
+    shared = [row for i, row in held_out.transitions.items() if all(i in by_id for by_id in answers)]
     result = []
     for row in chosen_rows(shared, count):
-        given = [(label, told[row.id]) for label, told in zip(("before", "after"), answers, strict=True)]
+        given = [(label, by_id[row.id]) for label, by_id in zip(("before", "after"), answers, strict=True)]
         result.append({"row": row, "answers": [(label, p, *_against(p, row)) for label, p in given]})
     return result
 
@@ -87,5 +86,5 @@ def _parts(folder: Path, kind: str, seed: int, cls: type[T]) -> list[T]:
 
 def _thought(text: str) -> str:
     # A chat template may have opened the thought before what is kept of the message begins.
-    found = THINK.search(text if "<think>" in text or "</think>" not in text else f"<think>{text}")
-    return found[0].removeprefix("<think>").removesuffix("</think>").strip() if found else ""
+    thought = THINK.search(text if "<think>" in text or "</think>" not in text else f"<think>{text}")
+    return thought[0].removeprefix("<think>").removesuffix("</think>").strip() if thought else ""

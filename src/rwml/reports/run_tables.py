@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rwml.core.files import Json
 from rwml.core.types import Transition
+from rwml.measure.figures.sentences import baseline_sentence, baseline_verdict, sentence, verdict
 from rwml.reports import formats
-
-Json = dict[str, Any]
 
 ROWS_SHOWN = 15
 """Rows of one table that are shown by name; the rest is one row, so that a world of many tools keeps a short page."""
@@ -28,7 +28,7 @@ def claims(figures: Json | None, method: str) -> list[Json]:
     """The two headline differences with their sentence, their arms' intervals and the top of their axis."""
     if figures is None:
         return []
-    told = {
+    headlines = {
         "world_model": (
             "The world model", "WM SFT" if method == "sft" else "RWML", "within", "predictions",
             f"The share of predictions within τ_d = {figures['tau_d']:g} of the real next state",
@@ -36,7 +36,7 @@ def claims(figures: Json | None, method: str) -> list[Json]:
         "success": ("The policy", "policy RL", "success", "episodes", "The share of games won"),
     }  # fmt: skip
     result: list[Json] = []
-    for name, (title, training, measure, unit, subject) in told.items():
+    for name, (title, training, measure, unit, subject) in headlines.items():
         difference = figures["summary"][name]
         beside = baselines_part(figures) if name == "world_model" else []
         claim: Json = {"title": title, "training": training, "difference": difference, "baselines": beside}
@@ -50,8 +50,8 @@ def claims(figures: Json | None, method: str) -> list[Json]:
             *(arm["high"] or arm["mean"] or 0.0 for arm in arms), *(each["within"]["before"] or 0.0 for each in beside)
         )
         result.append(claim | {
-            "arms": arms, "sentence": formats.sentence(difference, subject, unit),
-            "verdict": formats.verdict(difference), "top": min(1.0, max(0.1, -(-highest * 10 // 1) / 10)),
+            "arms": arms, "sentence": sentence(difference, subject, unit),
+            "verdict": verdict(difference), "top": min(1.0, max(0.1, -(-highest * 10 // 1) / 10)),
         })  # fmt: skip
     return result
 
@@ -59,23 +59,23 @@ def claims(figures: Json | None, method: str) -> list[Json]:
 def baselines_part(figures: Json) -> list[Json]:
     """For each baseline: its figures beside the world model's, and sentences that say whether it is beaten."""
     result: list[Json] = []
-    for name, found in figures["baselines"].items():
-        within, reward = found["within"], found["reward"]
-        trained = found["arm"] == figures["pairs"]["world_model"][1]
+    for name, beside in figures["baselines"].items():
+        within, reward = beside["within"], beside["reward"]
+        trained = beside["arm"] == figures["pairs"]["world_model"][1]
         contender = "The trained world model" if trained else "The untrained model"
         title = formats.ARM_NAMES.get(name, name)
-        told = [("the share within τ_d", within["all"])]
+        measured = [("the share within τ_d", within["all"])]
         if reward["all"] != within["all"]:
-            told.append(("the mean reward", reward["all"]))
+            measured.append(("the mean reward", reward["all"]))
         result.append({
             "name": title, "tells": formats.BASELINE_TELLS.get(name, ""), "within": within["all"], "trained": trained,
-            "verdict": formats.verdict(within["all"]), "short": formats.baseline_verdict(within["all"]),
+            "verdict": verdict(within["all"]), "short": baseline_verdict(within["all"]),
             "sentences": [
-                (formats.baseline_sentence(d, contender, f"“{title}”", subject), formats.verdict(d))
-                for subject, d in told
+                (baseline_sentence(d, contender, f"“{title}”", subject), verdict(d))
+                for subject, d in measured
             ],
             "kinds": [
-                (formats.KIND_NAMES.get(kind, kind), d, formats.verdict(d), formats.baseline_verdict(d))
+                (formats.KIND_NAMES.get(kind, kind), d, verdict(d), baseline_verdict(d))
                 for kind, d in reward["by_kind"].items() if len(reward["by_kind"]) > 1
             ],
         })  # fmt: skip
@@ -117,8 +117,8 @@ def success_part(figures: Json | None) -> Json | None:
 
 
 def losses(stages: Mapping[str, Json], rows: Sequence[Transition], figures: Json | None) -> list[tuple[str, str, Any]]:
-    """Every count of every stage, as (stage, what, number): nothing vanishes (design.md, house rule 8)."""
-    told = [
+    """Every count of every stage, as (stage, what, number)."""
+    counts = [
         (formats.TITLES[name], what, value)
         for name, record in stages.items()
         for what, value in record["counts"].items()
@@ -126,24 +126,24 @@ def losses(stages: Mapping[str, Json], rows: Sequence[Transition], figures: Json
     ]
     counted = stages.get("filter", {}).get("counts", {})
     dropped = Counter(row.reason or "no reason given" for row in rows if not row.kept)
-    told += [("filter", f"dropped as {reason}", n) for reason, n in dropped.most_common() if reason not in counted]
+    counts += [("filter", f"dropped as {reason}", n) for reason, n in dropped.most_common() if reason not in counted]
     for arm, parts in (figures["arms"] if figures else {}).items():
         baseline = arm in figures["baselines"] if figures else False
         for measure in ("unparsed",) if baseline else ("unparsed", "truncated"):
-            said = "unanswered" if baseline else measure
+            word = "unanswered" if baseline else measure
             if parts["world_model"]:
                 group = parts["world_model"]["all"]["overall"]
                 count = round((group[measure]["mean"] or 0.0) * group["n"])
-                told.append(("evaluate", f"{said} predictions, {formats.ARM_NAMES.get(arm, arm)}", count))
+                counts.append(("evaluate", f"{word} predictions, {formats.ARM_NAMES.get(arm, arm)}", count))
             if parts["success"]:
                 count = parts["success"]["all"]["overall"][measure]
-                told.append(("evaluate", f"{measure} actions, {formats.ARM_NAMES.get(arm, arm)}", count))
+                counts.append(("evaluate", f"{measure} actions, {formats.ARM_NAMES.get(arm, arm)}", count))
     for name, difference in (figures["summary"] if figures else {}).items():
         if difference is not None:
             what = f"rows without a partner in the other arm ({name.replace('_', ' ')})"
-            told.append(("evaluate", what, difference["unpaired"]))
+            counts.append(("evaluate", what, difference["unpaired"]))
     order = list(formats.TITLES.values())
-    return sorted(told, key=lambda line: order.index(line[0]))
+    return sorted(counts, key=lambda line: order.index(line[0]))
 
 
 def _tables(
@@ -153,8 +153,8 @@ def _tables(
     splits = [split for split in before if split in after and split != "all"]
 
     def of_split(label: str, split: str) -> Row:
-        there = tuple(parts[split]["overall"] for parts in baselines)
-        return Row(label, before[split]["overall"], after[split]["overall"], there)
+        beside = tuple(parts[split]["overall"] for parts in baselines)
+        return Row(label, before[split]["overall"], after[split]["overall"], beside)
 
     tables = {"Split": [of_split("all splits", "all"), *(of_split(split, split) for split in splits)]}
     for title, key in named.items():
@@ -190,5 +190,5 @@ def _pair(figures: Json | None, name: str) -> tuple[str, str] | None:
     """The arms of a headline difference, or, with one of them missing, the other one twice; None without both."""
     if figures is None:
         return None
-    there = [arm for arm in figures["pairs"][name] if figures["arms"].get(arm, {}).get(name)]
-    return (there[0], there[-1]) if there else None
+    measured = [arm for arm in figures["pairs"][name] if figures["arms"].get(arm, {}).get(name)]
+    return (measured[0], measured[-1]) if measured else None

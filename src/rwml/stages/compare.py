@@ -1,7 +1,7 @@
 """`rwml compare`: every arm of a recipe over every seed, what they share done once -> compare.json, compare.html, ...
 
 Every arm of every seed is an ordinary run folder, RUN/s<seed>/<arm>/; the examinations of a seed are in
-RUN/s<seed>/evaluation/. All of it goes on where it was cut off.
+RUN/s<seed>/evaluation/. All of it continues where it was cut off.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from rwml.core.progress import duration, note
 from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.run import CHAIN, Run, adopt, lock
-from rwml.measure.compare.arm_evaluations import ArmEvaluations, open_arm
-from rwml.measure.compare.arms import data_stages
+from rwml.measure.compare.arm_examiner import ArmExaminer
+from rwml.measure.compare.open_arms import open_arm, paid_stages
 from rwml.measure.compare.paper_table import PAPER
 from rwml.measure.compare.results import figures
 from rwml.measure.harness import check_harness
@@ -51,14 +51,21 @@ def run(
     last = stage_named(until) if until else "report"
     chosen = [arm.name for arm in recipe.compare.chosen(arms)]
     failures = _run_seeds(recipe, seeds or recipe.compare.seeds, chosen, last, jobs)
-    page = None
-    if last == "report" and _alone(recipe):
-        with contextlib.suppress(RwmlError) if failures else contextlib.nullcontext():  # the failure says why
-            page = export(recipe.folder, figures(recipe))
+    page = _report(recipe, failures) if last == "report" and _alone(recipe) else None
     if failures:
         note(f"{len(failures)} failed; the report is of the others: {page}" if page else f"{len(failures)} failed")
         raise failures[0]
     return page
+
+
+def _report(recipe: Recipe, failures: Sequence[RwmlError]) -> Path | None:
+    """Write the report. None if nothing can be shown because of the failures, which say why."""
+    try:
+        return export(recipe.folder, figures(recipe))
+    except RwmlError:
+        if not failures:
+            raise
+        return None
 
 
 def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
@@ -78,7 +85,7 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
         if arm.paper and arm.paper not in PAPER:
             raise RwmlError(
                 f"arm '{arm.name}': the paper has no row '{arm.paper}'",
-                "there would be nothing to stand beside",
+                "there would be nothing to show beside it",
                 nearest(arm.paper, PAPER),
             )
     if "lm_eval" in recipe.compare.measures:
@@ -122,21 +129,22 @@ def read_seeds(text: str) -> list[int]:
 def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> list[RwmlError]:
     """All arms under one seed, in turn; a stage that an arm beside it did already is taken over.
 
-    Returns the failures of arms, told when they happen; that of the base arm is raised, for all others need it.
+    Returns the failures of arms, each printed when it happens; that of the base arm is raised, for all others need it.
     """
     lock(recipe.folder / f"s{seed}")
-    exam = ArmEvaluations(recipe, seed)
-    failures = []
+    examiner = ArmExaminer(recipe, seed)
+    failures: list[RwmlError] = []
     for arm in (recipe.compare.arm(name) for name in arms):
         started = time.monotonic()
         note(f"== seed {seed}, {arm.name}")
         try:
-            _run_arm(exam, arm, last)
+            _run_arm(examiner, arm, last)
         except Exception as error:
             if arm.name == recipe.compare.base:
                 raise
-            failures.append(_failure(f"seed {seed}, {arm.name}", error))
-            note(str(failures[-1]))
+            failure = _failure(f"seed {seed}, {arm.name}", error)
+            note(str(failure))
+            failures.append(failure)
         note(f"== seed {seed}, {arm.name}: {duration(time.monotonic() - started)}")
     return failures
 
@@ -146,30 +154,31 @@ def _failure(place: str, error: Exception) -> RwmlError:
         return RwmlError(f"{place}: {error.what}", error.why, error.fix)
     traceback.print_exception(error)
     what = f"{place}: {type(error).__name__}: {error}"
-    return RwmlError(what, "the arm is not done", "see the traceback above; the same command goes on where it was")
+    return RwmlError(
+        what, "the arm is not done", "see the traceback above; the same command continues where it stopped"
+    )
 
 
-def _run_arm(exam: ArmEvaluations, arm: ArmConfig, last: str) -> None:
-    whole = exam.whole
+def _run_arm(examiner: ArmExaminer, arm: ArmConfig, last: str) -> None:
+    whole, seed = examiner.whole, examiner.seed
     if arm.compute and CHAIN.index(last) < CHAIN.index("train_policy"):
         note(f"left for later: its number of policy steps follows from what all of {arm.compute} cost")
         return
-    run = exam.base if arm.name == whole.compare.base else open_arm(whole, arm, exam.seed)
+    run = examiner.base if arm.name == whole.compare.base else open_arm(whole, arm, seed)
     if arm.compute:
         cost = f"what all of {arm.compute} cost, in {whole.compare.compute_unit}"
         note(f"{run.recipe.train_policy.steps} steps of policy training: {cost}")
     for stage in stages_of(run.recipe, arm):
         if CHAIN.index(stage) <= CHAIN.index(last):
-            _do(run, stage, whole.folder / f"s{exam.seed}")
+            _do(run, stage, whole.folder / f"s{seed}")
     if CHAIN.index(last) >= CHAIN.index("evaluate"):
-        exam.sit(arm, run)
-        if whole.compare.measures:
-            exam.measures(arm, run)
+        examiner.examine(arm, run)
+        examiner.take_measures(arm, run)
 
 
 def stages_of(recipe: Recipe, arm: ArmConfig) -> tuple[str, ...]:
     """The stages that an arm's folder holds, in order. recipe: the arm's own."""
-    return (*data_stages(recipe, arm), *(s for s in CHAIN if s in arm.stages)) if arm.stages else BASE_STAGES
+    return tuple(sorted(paid_stages(recipe, arm), key=CHAIN.index)) or BASE_STAGES
 
 
 def _do(run: Run, stage: str, folder: Path) -> None:
@@ -183,19 +192,19 @@ def _do(run: Run, stage: str, folder: Path) -> None:
 
 
 def _run_seeds(recipe: Recipe, seeds: Sequence[int], arms: Sequence[str], last: str, jobs: int) -> list[RwmlError]:
-    """What failed, by seed and arm; what did not is done."""
+    """Run the seeds; returns what failed, by seed and arm."""
     failures: list[RwmlError] = []
     if min(jobs, len(seeds)) <= 1:
         for seed in seeds:
             failures += _tried(recipe, seed, arms, last)
         return failures
-    told = recipe.model_dump(mode="json")
+    dumped = recipe.model_dump(mode="json")
     jobs = min(jobs, len(seeds))
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(jobs, context, _start_worker, (os.getpid(), threads, stop)) as pool:
-        futures = {pool.submit(_work, told, seed, list(arms), last): seed for seed in seeds}
+        futures = {pool.submit(_work, dumped, seed, list(arms), last): seed for seed in seeds}
         for seed in seeds:
             note(f"seed {seed}: its progress is in {_log(recipe, seed)}")
         try:
@@ -235,8 +244,8 @@ def _start_worker(parent: int, threads: int, stop: Event) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _work(told: dict[str, Any], seed: int, arms: list[str], last: str) -> list[RwmlError]:
-    recipe = parse_recipe(told)
+def _work(dumped: dict[str, Any], seed: int, arms: list[str], last: str) -> list[RwmlError]:
+    recipe = parse_recipe(dumped)
     path = _log(recipe, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", buffering=1) as handle, contextlib.redirect_stderr(handle):

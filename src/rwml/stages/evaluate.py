@@ -12,7 +12,8 @@ from rwml.core.run import Run
 from rwml.core.types import Transition
 from rwml.loading import baselines_of, exam_setup, examinee_of, load_reward, load_world, training_tau_d
 from rwml.measure.examiner import Examiner, baseline_predictions, held_out
-from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
+from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
+from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 from rwml.world_models.baselines import BASELINES
 
 # arm: the stage that makes it, and where its checkpoint lies.
@@ -54,11 +55,8 @@ def run(run: Run) -> None:
                 answers += its_answers
                 plays += its_plays
             guesses = baseline_predictions(examiner, baselines_of(recipe, training), folder)
-        samples = config.bootstrap_samples
-        inefficient = load_world(recipe).inefficient
-        figures = evaluate_arms(
-            answers + guesses, plays, items.rows, tau_d, inefficient, baselines=BASELINES, num_samples=samples
-        )
+        plan = EvaluationPlan(tau_d, BASELINES, num_samples=config.bootstrap_samples)
+        figures = evaluate_arms(answers + guesses, plays, items.rows, load_world(recipe).inefficient, plan)
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}
         stage.counts["too long to ask"] = items.long

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 
 from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
-from rwml.measure.figures.contrasts import ArmEvaluation, arm_figures, contrast, spread, verdict, within_rows, won_rows
-from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
+from rwml.measure.figures.arm_rows import ArmEvaluation, SeedEpisodes, SeedPredictions, within_rows, won_rows
+from rwml.measure.figures.contrasts import arm_figures, contrast, spread
+from rwml.measure.figures.sentences import verdict
 
 TASKS = ("t1", "t2", "t3", "t4")
 
@@ -34,50 +34,55 @@ def evaluation(arm: str, seed: int, won: str, gaps: tuple[float, ...] = ()) -> A
         for name in ("seen", "unseen")
     ]
     rows = [transition(f"q{i}", task) for i, task in enumerate(TASKS)]
-    told = [PredictedState(row.id, "x", "x", distance=gap) for row, gap in zip(rows, gaps, strict=False)]
-    return ArmEvaluation(arm, seed, [SeedPredictions(arm, "seen", 0, told)] if told else [], plays, rows)
+    predictions = [PredictedState(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, gaps, strict=False)]
+    return ArmEvaluation(arm, seed, [SeedPredictions(arm, "seen", 0, predictions)] if predictions else [], plays, rows)
 
 
 def test_means_and_spread_over_seeds() -> None:
-    found = arm_figures(
+    figures = arm_figures(
         [evaluation("a", 0, "1000"), evaluation("a", 1, "1101"), evaluation("a", 2, "1001")], 0.1, bool, 200
     )
-    whole = found["success"]["all"]["success"]
+    whole = figures["success"]["all"]["success"]
     # Seeds: 1/4, 3/4, 2/4. Mean 1/2; deviations -1/4, 1/4, 0: sd = sqrt((1/16 + 1/16) / 2) = 1/4.
     assert whole["mean"] == 0.5
     assert whole["sd"] == pytest.approx(0.25)
     assert whole["by_seed"] == {"0": 0.25, "1": 0.75, "2": 0.5}
     assert (whole["n"], whole["clusters"]) == (12, 4)
-    assert found["success"]["seen"]["success"]["by_seed"] == {"0": 0.5, "1": 1.0, "2": 0.5}
-    assert found["success"]["unseen"]["success"]["mean"] == pytest.approx(2 / 6)
+    assert figures["success"]["seen"]["success"]["by_seed"] == {"0": 0.5, "1": 1.0, "2": 0.5}
+    assert figures["success"]["unseen"]["success"]["mean"] == pytest.approx(2 / 6)
     # Won episodes alone: six, of two steps each; nothing was invalid.
-    assert found["success"]["all"]["steps_won"]["mean"] == 2.0
-    assert found["success"]["all"]["invalid"]["mean"] == 0.0
-    assert found["world_model"] == {}
+    assert figures["success"]["all"]["steps_won"]["mean"] == 2.0
+    assert figures["success"]["all"]["invalid"]["mean"] == 0.0
+    assert figures["world_model"] == {}
 
 
 def test_questions_of_two_seeds_are_kept_apart_though_their_ids_are_equal() -> None:
-    one, two = evaluation("a", 0, "0000", (0.05, 0.2, 0.2, 0.2)), evaluation("a", 1, "0000", (0.05, 0.05, 0.05, 0.2))
-    within = arm_figures([one, two], 0.1, bool, 200)["world_model"]["all"]["within"]
+    first, second = (
+        evaluation("a", 0, "0000", (0.05, 0.2, 0.2, 0.2)),
+        evaluation("a", 1, "0000", (0.05, 0.05, 0.05, 0.2)),
+    )
+    within = arm_figures([first, second], 0.1, bool, 200)["world_model"]["all"]["within"]
     assert within["by_seed"] == {"0": 0.25, "1": 0.75}
     assert (within["mean"], within["n"], within["clusters"]) == (0.5, 8, 4)
-    assert len(within_rows([one, two], 0.1)) == 8
+    assert len(within_rows([first, second], 0.1)) == 8
 
 
-def test_answers_to_refused_actions_are_told_apart() -> None:
+def test_answers_to_refused_actions_are_kept_apart() -> None:
     rows = [transition("q0", "t1"), transition("q1", "t2", valid=False), transition("q2", "t2", valid=False)]
-    told = [PredictedState(row.id, "x", "x", distance=gap) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)]
-    found = arm_figures([ArmEvaluation("a", 0, [SeedPredictions("a", "seen", 0, told)], [], rows)], 0.1, bool, 200)
-    within = {action: figures["within"]["mean"] for action, figures in found["world_model_by_action"].items()}
+    predictions = [PredictedState(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)]
+    figures = arm_figures(
+        [ArmEvaluation("a", 0, [SeedPredictions("a", "seen", 0, predictions)], [], rows)], 0.1, bool, 200
+    )
+    within = {action: measures["within"]["mean"] for action, measures in figures["world_model_by_action"].items()}
     assert within == {"admitted": 1.0, "refused": 0.5}
-    assert found["world_model"]["all"]["within"]["mean"] == pytest.approx(2 / 3)
+    assert figures["world_model"]["all"]["within"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_a_paired_difference_by_hand() -> None:
     before = won_rows([evaluation("a", 0, "1000"), evaluation("a", 1, "1000")])
     after = won_rows([evaluation("b", 0, "1100"), evaluation("b", 1, "1111")])
-    found = contrast(before, after, 500)
-    whole = found["all"]
+    figures = contrast(before, after, 500)
+    whole = figures["all"]
     # Of 8 rows, 2 were won before and 6 after: t2 in both seeds, t3 and t4 in the second.
     assert (whole["before"], whole["after"], whole["difference"], whole["n"]) == (0.25, 0.75, 0.5, 8)
     assert whole["by_seed"] == {"0": 0.25, "1": 0.75}
@@ -85,8 +90,8 @@ def test_a_paired_difference_by_hand() -> None:
     assert whole["clusters"] == 4
     # Tasks gain 0, 1, 1/2, 1/2: the mean of four drawn ones lies between 0 and 1, never outside.
     assert 0.0 <= whole["interval"][0] < 0.5 < whole["interval"][1] <= 1.0
-    assert found["seen"]["difference"] == 0.5
-    assert found["unseen"]["difference"] == 0.5
+    assert figures["seen"]["difference"] == 0.5
+    assert figures["unseen"]["difference"] == 0.5
     assert whole["unpaired"] == 0
 
 
@@ -105,20 +110,6 @@ def test_equal_arms_differ_by_nothing() -> None:
     whole = contrast(rows, rows, 200)["all"]
     assert (whole["difference"], whole["interval"]) == (0.0, [0.0, 0.0])
     assert verdict(whole) == "unsure"
-
-
-def difference(low: float | None, high: float | None, *seeds: float) -> dict[str, Any]:
-    return {"interval": [low, high], "by_seed": {str(i): value for i, value in enumerate(seeds)}}
-
-
-def test_the_verdict_needs_interval_and_seeds() -> None:
-    assert verdict(difference(0.01, 0.2, 0.1, 0.05)) == "up"
-    assert verdict(difference(-0.2, -0.01, -0.1, -0.05)) == "down"
-    assert verdict(difference(0.01, 0.2, 0.2, -0.01)) == "seeds"
-    assert verdict(difference(0.01, 0.2, 0.2, 0.0)) == "seeds"
-    assert verdict(difference(0.0, 0.2, 0.1, 0.1)) == "unsure"
-    assert verdict(difference(-0.1, 0.2, 0.1, 0.1)) == "unsure"
-    assert verdict(difference(None, None, 0.1)) == "unknown"
 
 
 def test_spread_of_few_seeds() -> None:

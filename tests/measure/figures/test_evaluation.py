@@ -7,7 +7,8 @@ import pytest
 
 from made import answer, episode, transition
 from rwml.core.types import Step
-from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions, evaluate_arms
+from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
+from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 
 
 def test_evaluate_arms_assembles_the_documented_schema() -> None:
@@ -23,7 +24,7 @@ def test_evaluate_arms_assembles_the_documented_schema() -> None:
                     )
                 done = [episode(f"task{i}", i < wins, (Step("go", "go", "."),), split=split) for i in range(6)]
                 plays.append(SeedEpisodes(arm, split, seed, done))
-    result = evaluate_arms(answers, plays, transitions, 0.2, lambda action: False, num_samples=500)
+    result = evaluate_arms(answers, plays, transitions, lambda action: False, EvaluationPlan(0.2, num_samples=500))
     assert result["summary"]["world_model"] == {
         "before": 0.0, "after": 1.0, "difference": 1.0, "interval": [1.0, 1.0], "n": 24, "clusters": 12,
         "unpaired": 0, "tau_d": 0.2,
@@ -43,7 +44,7 @@ def test_evaluate_arms_assembles_the_documented_schema() -> None:
 
 def test_a_figure_without_both_arms_is_none() -> None:
     plays = [SeedEpisodes("model", "valid_seen", 0, [episode("a", True, ())])]
-    result = evaluate_arms([], plays, [], 0.2, lambda action: False, num_samples=100)
+    result = evaluate_arms([], plays, [], lambda action: False, EvaluationPlan(0.2, num_samples=100))
     assert result["summary"] == {"world_model": None, "success": None}
     assert result["arms"]["model"]["success"]["all"]["overall"]["invalid"]["mean"] is None
 
@@ -57,21 +58,21 @@ def test_baselines_are_compared_row_by_row_with_the_trained_world_model() -> Non
         ("model", model[:0]), ("world_model", model), ("copy_last", guess), ("most_frequent", model),
     )]  # fmt: skip
     names = ("copy_last", "most_frequent")
-    result = evaluate_arms(answers, [], transitions, 0.2, lambda action: False, baselines=names, num_samples=400)
-    found = result["baselines"]["copy_last"]
-    assert found["arm"] == "world_model"
-    assert found["within"]["all"] == {
+    result = evaluate_arms(answers, [], transitions, lambda action: False, EvaluationPlan(0.2, names, num_samples=400))
+    beside = result["baselines"]["copy_last"]
+    assert beside["arm"] == "world_model"
+    assert beside["within"]["all"] == {
         "before": pytest.approx(2 / 3), "after": pytest.approx(2 / 3), "difference": 0.0, "interval": [-1.0, 1.0],
         "n": 6, "clusters": 3, "unpaired": 0,
     }  # fmt: skip
-    by_kind = found["within"]["by_kind"]
+    by_kind = beside["within"]["by_kind"]
     assert [(k, d["before"], d["after"], d["n"]) for k, d in by_kind.items()] == [
         ("text", 0.5, 1, 4),
         ("user", 1, 0, 2),
     ]
-    assert found["within"]["by_split"] == {"valid_seen": found["within"]["all"]}
-    assert found["reward"]["all"]["before"] == pytest.approx((0 + 0.4 + 1) / 3)
-    assert found["reward"]["all"]["difference"] == pytest.approx((1 + 0.6 - 1) / 3)
+    assert beside["within"]["by_split"] == {"valid_seen": beside["within"]["all"]}
+    assert beside["reward"]["all"]["before"] == pytest.approx((0 + 0.4 + 1) / 3)
+    assert beside["reward"]["all"]["difference"] == pytest.approx((1 + 0.6 - 1) / 3)
     same = result["baselines"]["most_frequent"]["within"]["all"]
     assert (same["difference"], same["interval"]) == (0.0, [0.0, 0.0])
     assert result["arms"]["copy_last"]["world_model"]["all"]["overall"]["unparsed"]["mean"] == pytest.approx(1 / 3)
@@ -85,10 +86,9 @@ def test_without_a_trained_world_model_the_untrained_one_is_compared() -> None:
         SeedPredictions("model", "valid_seen", 0, rows),
         SeedPredictions("copy_last", "valid_seen", 0, [answer("t0", None, 2.0)]),
     ]
-    result = evaluate_arms(
-        answers, [], [transition("t0", "a")], 0.2, lambda action: False, baselines=["copy_last"], num_samples=100
-    )
+    plan = EvaluationPlan(0.2, ("copy_last",), num_samples=100)
+    result = evaluate_arms(answers, [], [transition("t0", "a")], lambda action: False, plan)
     assert result["summary"] == {"world_model": None, "success": None}
-    found = result["baselines"]["copy_last"]
-    assert (found["arm"], found["within"]["all"]["before"], found["within"]["all"]["after"]) == ("model", 0.0, 1.0)
-    assert found["within"]["all"]["interval"] == [None, None], "one task says nothing about another"
+    beside = result["baselines"]["copy_last"]
+    assert (beside["arm"], beside["within"]["all"]["before"], beside["within"]["all"]["after"]) == ("model", 0.0, 1.0)
+    assert beside["within"]["all"]["interval"] == [None, None], "one task says nothing about another"

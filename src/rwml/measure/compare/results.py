@@ -1,80 +1,67 @@
-"""What a comparison comes to: `compare.json`, from the run folders and examinations of all arms and seeds."""
+"""What a comparison comes to: `compare.json`, folded from the results of all arms and seeds."""
 
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import rwml
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.compare import ArmConfig
+from rwml.core.files import Json
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.run import Run
 from rwml.core.seeds import chosen_rows
 from rwml.loading import load_world
-from rwml.measure.compare.arm_evaluations import ArmEvaluations, evaluation_tau_d, peek_arm
-from rwml.measure.compare.arms import data_stages
-from rwml.measure.compare.measures import over_seeds
+from rwml.measure.compare.arm_evaluations import ArmEvaluations, ArmResult, evaluation_tau_d
+from rwml.measure.compare.arm_measures import over_seeds
+from rwml.measure.compare.costs import stage_costs
+from rwml.measure.compare.open_arms import paid_stages
 from rwml.measure.compare.paper_table import MODELS, SOURCE, beside
-from rwml.measure.costs import stage_costs
+from rwml.measure.figures.arm_rows import ArmEvaluation, Rows, grouped, within_rows, won_rows
 from rwml.measure.figures.bootstrap import CONFIDENCE
-from rwml.measure.figures.contrasts import ArmEvaluation, arm_figures, contrast, spread, verdict, within_rows, won_rows
+from rwml.measure.figures.contrasts import arm_figures, contrast, mean_and_spread
+from rwml.measure.figures.sentences import arm_sentence, verdict
 from rwml.models.language_model import load_chat
-from rwml.reports import formats
 
-Json = dict[str, Any]
 SCHEMA_VERSION = 1
 CURVES = {
     "train_wm": ("within_tau", "exact", "signal_share", "kl", "cross_entropy"),
     "train_policy": ("success", "steps_per_episode", "invalid_share", "signal_share", "kl"),
 }
-MEASURES = {
+CONTRASTED = {
     "success": ("the share of games won", "episodes"),
     "within": ("the share of predictions within τ_d", "predictions"),
 }
+"""measure: (what it is in a sentence, what a row of it is)."""
+
+Evaluations = Mapping[str, Sequence[ArmEvaluation]]
+"""arm or baseline: its evaluations, in the order of the seeds."""
 
 
 def figures(recipe: Recipe) -> Json:
-    """All of compare.json. Every arm of the recipe is in it, those that were not examined with the reason by seed."""
-    compare, tau_d = recipe.compare, evaluation_tau_d(recipe)
-    sat: dict[str, list[ArmEvaluation]] = defaultdict(list)
-    runs: dict[str, dict[int, Run]] = defaultdict(dict)
-    missing: dict[str, dict[str, str]] = defaultdict(dict)
-    changes: dict[str, dict[int, Json]] = defaultdict(dict)
-    told: dict[str, dict[int, Json]] = defaultdict(dict)
-    for seed in compare.seeds:
-        exam = ArmEvaluations(recipe, seed, peek=True)
-        for arm in compare.arms:
-            found, reason = exam.evaluations(arm, run := peek_arm(recipe, arm, seed))
-            for evaluation in found:
-                sat[evaluation.arm].append(evaluation)
-            if run and found:
-                changes[arm.name][seed] = exam.weight_change(arm) or {}
-                runs[arm.name][seed] = run
-                told[arm.name][seed] = exam.measures(arm, run, take=False)
-                if compare.measures and not told[arm.name][seed]:
-                    missing[arm.name][str(seed)] = "examined, but compare.measures is not taken"
-            else:
-                missing[arm.name][str(seed)] = reason
-    if not sat[compare.base]:
+    """All of compare.json, from the folder of the comparison."""
+    by_seed = [ArmEvaluations(recipe, seed) for seed in recipe.compare.seeds]
+    return fold(recipe, [kept.result(arm) for kept in by_seed for arm in recipe.compare.arms])
+
+
+def fold(recipe: Recipe, results: Sequence[ArmResult]) -> Json:
+    """compare.json of the results of every arm under every seed; an arm that was not examined is in it with the reason.
+
+    RwmlError if the base arm was examined under no seed.
+    """
+    compare, tau_d, samples = recipe.compare, evaluation_tau_d(recipe), recipe.evaluate.bootstrap_samples
+    evaluations = grouped((each for result in results for each in result.evaluations), lambda each: each.arm)
+    if compare.base not in evaluations:
         raise RwmlError(
             f"the arm '{compare.base}' was not examined under any seed", "all others are compared with it", "run it"
         )
-    world = load_world(recipe)
-    measured = {
-        name: arm_figures(found, tau_d, world.inefficient, recipe.evaluate.bootstrap_samples)
-        for name, found in sat.items()
-        if found
-    }
+    inefficient = load_world(recipe).inefficient
+    measured = {name: arm_figures(each, tau_d, inefficient, samples) for name, each in evaluations.items()}
+    by_arm = grouped(results, lambda result: result.arm.name)
     arms = {
-        arm.name: _arm(recipe, arm, measured.get(arm.name), runs[arm.name], missing[arm.name]) for arm in compare.arms
+        name: _arm(recipe, its, [] if name == compare.base else by_arm[compare.base])
+        | measured.get(name, {"success": {}, "world_model": {}, "world_model_by_action": {}})
+        for name, its in by_arm.items()
     }
-    for name, by_seed in changes.items():
-        arms[name]["weight_change"] = weight_change(by_seed)
-        base = told[compare.base] if name != compare.base else {}
-        arms[name]["measures"] = over_seeds(told[name], base, recipe.measure.bootstrap_samples)
     return {
         "schema_version": SCHEMA_VERSION,
         "rwml": rwml.__version__,
@@ -86,26 +73,23 @@ def figures(recipe: Recipe) -> Json:
         "splits": list(recipe.evaluate.splits),
         "tau_d": tau_d,
         "confidence": CONFIDENCE,
-        "bootstrap_samples": recipe.evaluate.bootstrap_samples,
+        "bootstrap_samples": samples,
         "compute_unit": compare.compute_unit,
         "paper": {"source": SOURCE, "model": MODELS.get(recipe.world.name, "")},
         "arms": arms,
-        "baselines": {name: found for name, found in measured.items() if name not in arms},
-        "contrasts": contrasts(recipe, sat),
-        "curves": curves(runs),
-        "examples": examples(recipe, sat),
+        "baselines": {name: of_baseline for name, of_baseline in measured.items() if name not in arms},
+        "contrasts": contrasts(recipe, evaluations),
+        "curves": curves(results),
+        "examples": examples(recipe, evaluations),
         "recipe": recipe.model_dump(mode="json"),
-    }  # fmt: skip
-
-
-def _arm(
-    recipe: Recipe, arm: ArmConfig, measured: Json | None, runs: Mapping[int, Run], missing: Mapping[str, str]
-) -> Json:
-    chat = load_chat(recipe.model.path, recipe.model.trust_remote_code)
-    costs = {
-        str(seed): stage_costs(run, (*data_stages(run.recipe, arm), *arm.stages) if arm.stages else (), chat)
-        for seed, run in runs.items()
     }
+
+
+def _arm(recipe: Recipe, results: Sequence[ArmResult], base: Sequence[ArmResult]) -> Json:
+    """An arm without its tables. base: the results of the base arm; empty for the base arm itself."""
+    arm = results[0].arm
+    examined = [result for result in results if result.run]
+    costs = _costs(recipe, examined)
     return {
         "title": arm.title,
         "group": arm.group,
@@ -113,38 +97,46 @@ def _arm(
         "set": arm.set,
         "compute": arm.compute,
         "paper": beside(arm.paper, recipe.world.name, recipe.world.options),
-        "seeds": list(runs),
-        "missing": dict(missing),
-        "weight_change": {},
-        "measures": {},
+        "seeds": [result.seed for result in examined],
+        "missing": {str(result.seed): result.missing for result in results if result.missing},
+        "weight_change": weight_change({result.seed: result.weight_change for result in results}),
+        "measures": over_seeds(_measures(results), _measures(base), recipe.measure.bootstrap_samples),
         "costs": costs,
         "cost": _mean_cost(list(costs.values())),
-        **(measured or {"success": {}, "world_model": {}, "world_model_by_action": {}}),
+    }
+
+
+def _measures(results: Sequence[ArmResult]) -> dict[int, Json]:
+    return {result.seed: result.measures for result in results if result.measures}
+
+
+def _costs(recipe: Recipe, examined: Sequence[ArmResult]) -> dict[str, dict[str, dict[str, float]]]:
+    """{seed: {stage: cost}}."""
+    chat = load_chat(recipe.model.path, recipe.model.trust_remote_code)
+    return {
+        str(result.seed): stage_costs(result.run, paid_stages(result.run.recipe, result.arm), chat)
+        for result in examined
+        if result.run
     }
 
 
 def weight_change(by_seed: Mapping[int, Json]) -> Json:
     """Share of the weights that differ from the base model's, over seeds, overall and by module; empty for the base."""
-    there = {seed: found for seed, found in by_seed.items() if found}
-    if not there:
+    changes = {seed: change for seed, change in by_seed.items() if change}
+    if not changes:
         return {}
-
-    def over(shares: Mapping[int, float | None]) -> Json:
-        known = [share for share in shares.values() if share is not None]
-        return {"mean": statistics.fmean(known) if known else None, **spread(shares)}
-
-    modules = list(dict.fromkeys(module for found in there.values() for module in found["by_module"]))
+    modules = dict.fromkeys(module for change in changes.values() for module in change["by_module"])
     return {
-        "all": over({seed: found["share"] for seed, found in there.items()}),
+        "all": mean_and_spread({seed: change["share"] for seed, change in changes.items()}),
         "by_module": {
-            name: over({seed: found["by_module"].get(name, {}).get("share") for seed, found in there.items()})
+            name: mean_and_spread({s: change["by_module"].get(name, {}).get("share") for s, change in changes.items()})
             for name in modules
         },
     }
 
 
 def _mean_cost(costs: Sequence[Mapping[str, Mapping[str, float]]]) -> Json:
-    """Means over seeds of the sums over stages (memory: the largest), and the same by stage; empty for none."""
+    """Means over seeds of the sums over stages (memory: the largest), and the same by stage; empty for no cost."""
     stages = list(dict.fromkeys(stage for cost in costs for stage in cost))
     by_stage = {
         stage: {
@@ -160,106 +152,76 @@ def _mean_cost(costs: Sequence[Mapping[str, Mapping[str, float]]]) -> Json:
     return {**summed, "memory_mb": max(cost["memory_mb"] for cost in by_stage.values()), "by_stage": by_stage}
 
 
-def contrasts(recipe: Recipe, sat: Mapping[str, Sequence[ArmEvaluation]]) -> list[Json]:
+def contrasts(recipe: Recipe, evaluations: Evaluations) -> list[Json]:
     """Every arm against the base arm and against those it names: paired differences, a verdict and a sentence each."""
-    compare, samples = recipe.compare, recipe.evaluate.bootstrap_samples
-    tau_d = evaluation_tau_d(recipe)
+    compare, tau_d = recipe.compare, evaluation_tau_d(recipe)
     titles = {arm.name: arm.title for arm in compare.arms}
+    rows: dict[str, dict[str, Rows]] = {
+        name: {"success": won_rows(evaluations.get(name, ())), "within": within_rows(evaluations.get(name, ()), tau_d)}
+        for name in titles
+    }
     result: list[Json] = []
     for arm in compare.arms:
-        others = dict.fromkeys(name for name in (compare.base, *arm.against) if name != arm.name)
-        for other in others:
-            for measure in MEASURES:
-                before, after = (
-                    won_rows(sat[name]) if measure == "success" else within_rows(sat[name], tau_d)
-                    for name in (other, arm.name)
-                )
-                splits = contrast(before, after, samples)
+        for other in dict.fromkeys(name for name in (compare.base, *arm.against) if name != arm.name):
+            for measure, (subject, unit) in CONTRASTED.items():
+                before, after = rows[other][measure], rows[arm.name][measure]
+                splits = contrast(before, after, recipe.evaluate.bootstrap_samples)
                 if splits:
                     whole = splits["all"]
-                    said = sentence(whole, titles[arm.name], titles[other], *MEASURES[measure])
                     result.append({
                         "arm": arm.name, "against": other, "measure": measure, "splits": splits,
-                        "verdict": verdict(whole), "sentence": said,
+                        "verdict": verdict(whole),
+                        "sentence": arm_sentence(whole, titles[arm.name], titles[other], subject, unit),
                     })  # fmt: skip
     return result
 
 
-def sentence(difference: Json, arm: str, other: str, subject: str, unit: str) -> str:
-    """Whether the data support a difference between two arms, in plain words, with the figures it rests on."""
-    low, high = difference["interval"]
-    after, before = formats.percent(difference["after"]), formats.percent(difference["before"])
-    seeds = [value for value in difference["by_seed"].values() if value is not None]
-    count = f"{len(seeds)} seeds" if len(seeds) != 1 else "1 seed"
-    facts = (
-        f"{subject} is {after} against {before} (difference {formats.points(difference['difference'])} points, "
-        f"95% interval {formats.points(low)} to {formats.points(high)}, over {difference['n']:,} paired {unit} from "
-        f"{difference['clusters']:,} tasks; by seed {', '.join(map(formats.points, seeds))})"
-    )
-    said = verdict(difference)
-    if said == "unknown":
-        return f"Too few tasks to say whether {arm} and {other} differ: {facts}."
-    if said == "unsure":
-        return f"The data do not support a difference between {arm} and {other}: {facts}."
-    if said == "seeds":
-        return (
-            f"The data do not support a difference between {arm} and {other} that another training run would repeat: "
-            f"the interval leaves out zero, but the {count} do not agree: {facts}."
-        )
-    word = "is better than" if said == "up" else "falls short of"
-    alone = " It is one training run; another seed may end elsewhere." if len(seeds) == 1 else ""
-    return f"{arm} {word} {other}: {facts}.{alone}"
-
-
-def curves(runs: Mapping[str, Mapping[int, Run]]) -> list[Json]:
+def curves(results: Sequence[ArmResult]) -> list[Json]:
     """One line of a figure of training: {"stage", "metric", "arm", "seeds": {seed: {"steps", "values"}}}.
 
     A stage that several arms share (the same outputs under the same seeds) is drawn for the first of them.
     """
     lines: list[Json] = []
-    seen: list[tuple[str, dict[int, Any]]] = []
-    for arm, by_seed in runs.items():
+    drawn: list[tuple[str, dict[int, Json]]] = []
+    for name, its in grouped((result for result in results if result.run), lambda result: result.arm.name).items():
         for stage, metrics in CURVES.items():
-            there_is = {seed: run for seed, run in by_seed.items() if run.is_done(stage)}
-            made = stage, {seed: run.summary()[stage]["outputs"] for seed, run in there_is.items()}
-            if made in seen:
+            runs = {result.seed: result.run for result in its if result.run and result.run.is_done(stage)}
+            outputs = stage, {seed: run.summary()[stage]["outputs"] for seed, run in runs.items()}
+            if outputs in drawn:
                 continue
-            seen.append(made)
-            rows = {
-                seed: [row for row in run.metrics.read() if row.get("stage") == stage] for seed, run in there_is.items()
-            }
+            drawn.append(outputs)
+            logs = {seed: [r for r in run.metrics.read() if r.get("stage") == stage] for seed, run in runs.items()}
             for metric in metrics:
-                there = {
-                    seed: [(r["step"], r[metric]) for r in mine if r.get(metric) is not None]
-                    for seed, mine in rows.items()
-                }
-                line = {
-                    str(s): {"steps": [a for a, _ in xy], "values": [b for _, b in xy]} for s, xy in there.items() if xy
-                }
-                if line:
-                    lines.append({"stage": stage, "metric": metric, "arm": arm, "seeds": line})
+                seeds = {str(seed): _line(log, metric) for seed, log in logs.items() if _line(log, metric)["steps"]}
+                if seeds:
+                    lines.append({"stage": stage, "metric": metric, "arm": name, "seeds": seeds})
     return lines
 
 
-def examples(recipe: Recipe, sat: Mapping[str, Sequence[ArmEvaluation]]) -> list[Json]:
+def _line(log: Sequence[Json], metric: str) -> Json:
+    """The steps that logged a metric, and their values."""
+    rows = [row for row in log if row.get(metric) is not None]
+    return {"steps": [row["step"] for row in rows], "values": [row[metric] for row in rows]}
+
+
+def examples(recipe: Recipe, evaluations: Evaluations) -> list[Json]:
     """Held-out questions of the first seed with every arm's answer; the order of hashed ids picks them."""
-    first: dict[str, Json] = {}
-    base = sat[recipe.compare.base][0]
-    for arm, found in sat.items():
-        mine = next((evaluation for evaluation in found if evaluation.seed == base.seed), None)
-        if mine is not None:
-            seeds = recipe.evaluate.seeds
-            first[arm] = {
-                p.transition: p for group in mine.answers if group.seed == seeds[0] for p in group.predictions
-            }
-    rows = [row for row in base.transitions if all(row.id in told for told in first.values())]
+    base = evaluations[recipe.compare.base][0]
+    first = recipe.evaluate.seeds[0]
+    answers = {
+        name: {p.transition: p for group in each.answers if group.seed == first for p in group.predictions}
+        for name, its in evaluations.items()
+        for each in its
+        if each.seed == base.seed
+    }
+    rows = [row for row in base.transitions if all(row.id in by_id for by_id in answers.values())]
     return [
         {
             "action": row.action,
             "truth": row.next_state,
             "answers": {
-                arm: {"answer": told[row.id].next_state, "distance": told[row.id].distance}
-                for arm, told in first.items()
+                arm: {"answer": by_id[row.id].next_state, "distance": by_id[row.id].distance}
+                for arm, by_id in answers.items()
             },
         }
         for row in chosen_rows(rows, recipe.compare.num_examples)

@@ -10,17 +10,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
+from rwml.core.files import Json
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.measure.figures.bootstrap import bootstrap_mean, column_intervals
 
-Json = dict[str, Any]
+WORLD_MODEL_MEASURES = ("exact", "within", "reward", "distance", "unparsed", "truncated")
+"""Columns of a world-model table, in order; see `docs/evaluate.md`."""
+
+SUCCESS_MEASURES = (
+    "success", "return", "steps", "steps_won", "invalid", "inefficient", "invalid_or_inefficient", "invalid_calls",
+)  # fmt: skip
+"""Columns of a table of episodes that have an interval."""
 
 
 def within_gap(prediction: PredictedState, tau_d: float) -> bool:
@@ -40,7 +46,7 @@ def world_model_summary(
     """Accuracy of a world model's answers, overall and by verb, knowable, valid, kind and seed.
 
     seeds: the seed of each prediction, aligned (for `by_seed`). A prediction counts once however many others
-    answer the same transition. RwmlError if one answers a transition that is not there.
+    answer the same transition. RwmlError if one answers a transition that is not among them.
     """
     known = {transition.id: transition for transition in transitions}
     answers = list(predictions)
@@ -67,10 +73,6 @@ def world_model_summary(
     }
 
 
-WORLD_MODEL_MEASURES = ("exact", "within", "reward", "distance", "unparsed", "truncated")
-"""Columns of a world-model table, in order; see `docs/evaluate.md`."""
-
-
 def success_summary(
     episodes: Iterable[Episode],
     inefficient: Callable[[str], bool],
@@ -90,7 +92,9 @@ def success_summary(
     has_tools = any_tools(played)
 
     def group(rows: Sequence[int]) -> Json:
-        return success_group([played[i] for i in rows], inefficient, has_tools, num_samples, seed)
+        return success_group(
+            [played[i] for i in rows], inefficient, has_tools=has_tools, num_samples=num_samples, seed=seed
+        )
 
     def table(names: Sequence[str]) -> Json:
         rows = _rows_by(names)
@@ -105,7 +109,7 @@ def success_summary(
 
 
 def any_tools(episodes: Iterable[Episode]) -> bool:
-    """Whether the world has tools: where every next state is a text, an action that cannot be read was no call."""
+    """Whether the world has tools: in a world of texts an action that cannot be read was no call."""
     return any(step.kind != "text" for e in episodes for step in e.steps)
 
 
@@ -167,6 +171,7 @@ def _world_model_group(values_NM: NDArray[np.float64], clusters: Sequence[str], 
 def success_group(
     episodes: Sequence[Episode],
     inefficient: Callable[[str], bool],
+    *,
     has_tools: bool,
     num_samples: int,
     seed: int,

@@ -13,7 +13,8 @@ import pytest
 import made
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import Recipe, parse_recipe
-from rwml.measure.compare.measures import flat, imagination_table, over_seeds, retention_table
+from rwml.measure.compare.arm_measures import flat, over_seeds
+from rwml.reports.compare_tables import imagination_table, retention_table
 from rwml.stages import compare
 from rwml.stages.measure import run as measure_run
 
