@@ -74,7 +74,10 @@ class Work:
         fields = json.loads(path.read_text())
         rows = [Transition(**{**row, "history": tuple(row["history"])}) for row in fields["transitions"]]
         answers = [
-            [PredictedState("", a["text"], a["next_state"], a["truncated"], ids=tuple(a["ids"])) for a in group]
+            [
+                PredictedState("", a["text"], a["next_state"], truncated=a["truncated"], ids=tuple(a["ids"]))
+                for a in group
+            ]
             for group in fields["answers"]
         ]
         return cls(rows, answers, np.array(fields["rewards"], dtype=np.float32), fields["style"], fields["source"])

@@ -24,7 +24,8 @@ def transition(name: str, task: str, verb: str = "go", knowable: bool = True, sp
 
 def answer(of: str, text: str | None, distance: float, truncated: bool = False) -> PredictedState:
     reason = "" if text is not None else "unparsed"
-    return PredictedState(of, text or "", text, truncated, reason, distance, float(distance < 0.2))
+    reward = float(distance < 0.2)
+    return PredictedState(of, text or "", text, truncated=truncated, reason=reason, distance=distance, reward=reward)
 
 
 def episode(

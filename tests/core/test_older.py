@@ -110,7 +110,7 @@ def test_its_records_are_read(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NextState:
-    """As `PredictedState` of schema 1, with a field renamed, one gone, and two new ones."""
+    """As the record `Prediction` of schema 1, with a field renamed, one gone, and two new ones."""
 
     transition: str
     text: str
@@ -123,7 +123,7 @@ class NextState:
 
 def test_a_record_that_was_renamed_is_read_by_its_upgrade(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = sorted((folder / "evaluation").glob("*/predictions-*-0/00000.parquet"))
-    with pytest.raises(RwmlError, match="holds PredictedState records, not NextState"):
+    with pytest.raises(RwmlError, match="holds Prediction records, not NextState"):
         read_records(paths[0], NextState)
     upgrade = Upgrade("NextState", {"answer": "next_state"}, {"source": "model"}, dropped=("reward",))
     monkeypatch.setitem(records.UPGRADES, ("Prediction", 1), upgrade)

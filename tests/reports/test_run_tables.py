@@ -46,7 +46,7 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
     right = {row.id: int(row.verb[-2:]) < tools // 2 for row in asked} | {row.id: True for row in users}
 
     def said(row: Transition, hit: bool) -> PredictedState:
-        return PredictedState(row.id, "x", "x", 0.0 if hit else 0.6, 1.0 if hit else 0.4)
+        return PredictedState(row.id, "x", "x", distance=0.0 if hit else 0.6, reward=1.0 if hit else 0.4)
 
     rows = asked + users
     answers = [SeedPredictions("model", "test", 0, [said(row, False) for row in rows])]

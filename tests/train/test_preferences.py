@@ -35,7 +35,7 @@ BETA = 0.7
 
 def guess_of(lm: LanguageModel, text: str, next_state: str | None, stop: bool = True) -> PredictedState:
     ids = (*lm.chat.text(text), *(lm.chat.to_user[:1] if stop else ()))
-    return PredictedState("", text, next_state, not stop, ids=ids)
+    return PredictedState("", text, next_state, truncated=not stop, ids=ids)
 
 
 def guesses_for(lm: LanguageModel, rows: Sequence[Transition]) -> list[PredictedState]:

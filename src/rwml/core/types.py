@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
 
@@ -143,6 +143,7 @@ class PredictedState:
     transition: str
     text: str
     next_state: str | None
+    _: KW_ONLY
     truncated: bool = False
     reason: str = ""
     distance: float = math.inf

@@ -47,7 +47,7 @@ def evaluation(arm: str, seed: int, gaps: tuple[float, ...]) -> ArmEvaluation:
         for i in range(len(gaps))
     ]
     predictions = [
-        PredictedState(row.id, "x", f"{arm} {row.id}", gap, 0.0) for row, gap in zip(rows, gaps, strict=True)
+        PredictedState(row.id, "x", f"{arm} {row.id}", distance=gap) for row, gap in zip(rows, gaps, strict=True)
     ]
     return ArmEvaluation(arm, seed, [SeedPredictions(arm, "valid_seen", 7, predictions)], [], rows)
 

@@ -34,7 +34,7 @@ def evaluation(arm: str, seed: int, won: str, gaps: tuple[float, ...] = ()) -> A
         for name in ("seen", "unseen")
     ]
     rows = [transition(f"q{i}", task) for i, task in enumerate(TASKS)]
-    predictions = [PredictedState(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, gaps, strict=False)]
+    predictions = [PredictedState(row.id, "x", "x", distance=gap) for row, gap in zip(rows, gaps, strict=False)]
     return ArmEvaluation(arm, seed, [SeedPredictions(arm, "seen", 0, predictions)] if predictions else [], plays, rows)
 
 
@@ -69,7 +69,9 @@ def test_questions_of_two_seeds_are_kept_apart_though_their_ids_are_equal() -> N
 
 def test_answers_to_refused_actions_are_kept_apart() -> None:
     rows = [transition("q0", "t1"), transition("q1", "t2", valid=False), transition("q2", "t2", valid=False)]
-    predictions = [PredictedState(row.id, "x", "x", gap, 0.0) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)]
+    predictions = [
+        PredictedState(row.id, "x", "x", distance=gap) for row, gap in zip(rows, (0.05, 0.05, 0.2), strict=True)
+    ]
     figures = arm_figures(
         [ArmEvaluation("a", 0, [SeedPredictions("a", "seen", 0, predictions)], [], rows)], 0.1, bool, 200
     )
