@@ -11,6 +11,7 @@ import torch
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.recipe.recipe import EmbeddingConfig, ModelConfig, Recipe
+from rwml.core.recipe.reward_names import unset_judge_keys
 from rwml.core.run import Run
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_language_model
@@ -89,8 +90,8 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
 def load_reward(run: Run, tau_d: float) -> KindReward:
     """The reward that the recipe trains the world model with, under a threshold of its own."""
     recipe, cache = run.recipe, run.cache_folder
-    embedder, judge = lambda: load_embedder(recipe.embedding, cache), lambda: Judge(recipe.judge, cache)
-    return KindReward(recipe.train_wm.reward, embedder, tau_d, judge)
+    judge = None if unset_judge_keys(recipe.judge.base_url, recipe.judge.model) else lambda: Judge(recipe.judge, cache)
+    return KindReward(recipe.train_wm.reward, lambda: load_embedder(recipe.embedding, cache), tau_d, judge)
 
 
 def training_tau_d(run: Run) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.registry import Registry
+from rwml.core.registry import Registry, declared
 
 
 def make() -> Registry[type]:
@@ -57,3 +57,21 @@ def test_what_cannot_be_found_is_said(package: None, name: str) -> None:
     with pytest.raises(RwmlError, match=name) as error:
         make().get(name)
     assert error.value.fix
+
+
+def test_entries_of_a_package_are_read_from_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mini_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "b.py").write_text('@register("mini")\nclass Mini: ...\n\n@other("no")\nclass No: ...\n')
+    (folder / "a.py").write_text('raise RuntimeError\n\n@register("failing")\nclass Failing: ...\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert declared("mini_package") == {"failing": "mini_package.a", "mini": "mini_package.b"}
+    assert declared("no_such_package") == {}
+
+
+def test_a_name_is_known_without_an_import(package: None) -> None:
+    registry = make()
+    assert [registry.knows(name) for name in ("mini", "other", "any:Thing", "othr")] == [True, True, True, False]
+    assert (registry.is_built_in("mini"), registry.is_built_in("other")) == (True, False)
+    assert "mini_rewards" not in sys.modules

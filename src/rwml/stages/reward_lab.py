@@ -18,7 +18,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file, read_json, write_json
 from rwml.core.progress import note, progress
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARD_NAMES, asks_judge
+from rwml.core.recipe.reward_names import REWARDS, asks_judge, unset_judge_keys
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.seeds import random_for, seed_of
@@ -188,10 +188,12 @@ def _of_rewards(
     of_cheats: dict[str, Any] = {
         name: {"example": next((a for a in answers if a), ""), "rewards": []} for name, answers in cheats.items()
     }
-    skipped = [name for name in JUDGE_REWARDS if not (recipe.judge.base_url and recipe.judge.model)]
-    choices: dict[str, str | dict[str, str]] = {name: name for name in REWARD_NAMES if name not in skipped}
-    if not isinstance(recipe.train_wm.reward, str):
-        choices[OWN] = recipe.train_wm.reward
+    names = sorted(REWARDS.names(), key=asks_judge)
+    skipped = list(filter(asks_judge, names)) if unset_judge_keys(recipe.judge.base_url, recipe.judge.model) else []
+    choices: dict[str, str | dict[str, str]] = {name: name for name in names if name not in skipped}
+    own = recipe.train_wm.reward
+    choices |= {own: own} if isinstance(own, str) and own not in names else {}
+    choices |= {OWN: own} if not isinstance(own, str) else {}
     judge = cache(lambda: Judge(recipe.judge, recipe.folder / "cache"))
     with progress("reward: audit", total=len(choices), unit="reward") as bar:
         for name, choice in choices.items():

@@ -82,7 +82,7 @@ def _rwml(run: Run, lm: LanguageModel, batches: list[list[Transition]]) -> MakeB
         rows = batches[step]
         if step < config.sft_steps:
             return Batch(label_trees(lm, prompts, rows))
-        reward.expect(rows)
+        reward.prefetch(rows)
         answers = ask(lm, sampler, prompts, rows, config.group_size, params, generator)
         flat = [(answer, row) for row, group in zip(rows, answers, strict=True) for answer in group]
         texts, asked = [answer.next_state for answer, _ in flat], [row for _, row in flat]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.recipe.compare import CompareConfig, check_arms
 from rwml.core.recipe.measure import MeasureConfig
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, asks_judge, check_judge, check_reward
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, check_judge, check_reward, may_ask_judge, unset_judge_keys
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -290,7 +290,7 @@ class Recipe(_Section):
     def judge_settings(self) -> tuple[str, ...]:
         """The settings of the judge that rewards depend on, as `Run.stage` takes them: none where none is asked."""
         settings = ("judge.model", "judge.temperature", "judge.max_new_tokens")
-        return settings if asks_judge(self.train_wm.reward) else ()
+        return settings if may_ask_judge(self.train_wm.reward) else ()
 
     @model_validator(mode="after")
     def _the_judge_is_known(self) -> Recipe:
@@ -299,7 +299,7 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _the_writer_of_reflections_is_known(self) -> Recipe:
-        if self.train_policy.asks_judge and not (self.judge.base_url and self.judge.model):
+        if self.train_policy.asks_judge and unset_judge_keys(self.judge.base_url, self.judge.model):
             raise RwmlError(
                 "train_policy.episodes is 'reflections', and judge.base_url or judge.model is not set",
                 "reflections are written by a language model behind an OpenAI-compatible server; nothing says which",
