@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from made import write_package
 from rwml.core.errors import RwmlError
 from rwml.core.registry import Registry, declared
 
@@ -18,11 +19,8 @@ def make() -> Registry[type]:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed package with two classes, one of which an entry point names."""
-    (tmp_path / "mini_rewards.py").write_text("class Mini: ...\nclass Other: ...\n")
-    info = tmp_path / "mini_rewards-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mini-rewards\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rwml.test_rewards]\nother = mini_rewards:Other\n")
+    source = "class Mini: ...\nclass Other: ...\n"
+    write_package(tmp_path, "mini_rewards", source, "[rwml.test_rewards]\nother = mini_rewards:Other\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mini_rewards", raising=False)
 

@@ -168,10 +168,10 @@ def test_an_audit_by_hand(embedder: Embedder) -> None:
     ]
     cheats = {"hack": [hack, hack], "right": [row.next_state, None]}
     figures = audit(rewards, [0.1, 0.4], 0.4, pairs, [row, lamp], cheats)
-    assert {name: found["has_tau"] for name, found in figures["rewards"].items()} == {
+    assert {name: reward["has_tau"] for name, reward in figures["rewards"].items()} == {
         "embedding": True, "exact": False, "one question": False,
     }  # fmt: skip
-    counts = {name: found["kinds"]["white space"]["n"] for name, found in figures["rewards"].items()}
+    counts = {name: reward["kinds"]["white space"]["n"] for name, reward in figures["rewards"].items()}
     assert counts == {"embedding": 2, "exact": 2, "one question": 1}
     paid = [(row["name"], row["at"], row["reward"]) for row in figures["cheats"]["hack"]["rewards"]]
     # It passes for the desk at 0.4 (its distance is 0.351), and for the lamp never; the third is asked the desk alone.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import rwml.rewards
+from made import write_package
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import JudgeConfig, parse_recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARDS, asks_judge
@@ -22,14 +23,8 @@ from rwml.rewards.text_rewards import ExactReward, RougeReward
 
 BUILT_IN = {"embedding", "continuous", "named", "exact", "rouge", "f1", "judge", "judge_graded"}
 REAL = "You arrive at desk 1. On the desk 1, you see a book 2, and a pen 1."
-ANSWERS = [
-    REAL,
-    "You arrive at desk 1.\n On the desk 1, you see a book 2, and a pen 1. ",
-    "You arrive at desk 1. On the desk 1, you see a book 1.",
-    "The observation will describe the contents of desk 1.",
-    "Nothing happens.",
-    None,
-]
+NEAR = "You arrive at desk 1. On the desk 1, you see a book 1."
+GENERIC = "The observation will describe the contents of desk 1."
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +47,7 @@ ROWS = [
     transition("text", REAL),
     transition("user", REAL),
 ]
-GIVEN = ['{"type": "object"}', ANSWERS[2], "Transfer failed", ANSWERS[3], None]
+GIVEN = ['{"type": "object"}', NEAR, "Transfer failed", GENERIC, None]
 
 
 def test_each_kind_has_its_own_reward(embedder: Embedder) -> None:
@@ -65,9 +60,9 @@ def test_each_kind_has_its_own_reward(embedder: Embedder) -> None:
     assert distances == pytest.approx([0.6, 0.0747, 0.5, 1, 2], abs=2e-4)
     assert rewards == pytest.approx([0.4, 1, 0.6, 0, 0], abs=1e-6)
     assert embedder.stats.embedded - before <= 2
-    one = KindReward("embedding", lambda: embedder, 0.1)
-    assert {one.of(kind) for kind in ("tool", "user", "text")} == {one.of("text")}
-    assert one.score(GIVEN[3:], ROWS[3:])[0] == pytest.approx([0.3508, 2.0], abs=2e-4)
+    same = KindReward("embedding", lambda: embedder, 0.1)
+    assert {same.of(kind) for kind in ("tool", "user", "text")} == {same.of("text")}
+    assert same.score(GIVEN[3:], ROWS[3:])[0] == pytest.approx([0.3508, 2.0], abs=2e-4)
 
 
 def test_the_embedding_model_is_loaded_where_a_row_needs_it() -> None:
@@ -140,11 +135,7 @@ class NeedsMore(SameLength):
 @pytest.fixture
 def fourth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed package with `FOURTH` and an entry point for it."""
-    (tmp_path / "fourth_reward.py").write_text(FOURTH)
-    info = tmp_path / "fourth_reward-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fourth-reward\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rwml.rewards]\nlength = fourth_reward:SameLength\n")
+    write_package(tmp_path, "fourth_reward", FOURTH, "[rwml.rewards]\nlength = fourth_reward:SameLength\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "fourth_reward", raising=False)
     monkeypatch.delitem(REWARDS._entries, "same_length", raising=False)

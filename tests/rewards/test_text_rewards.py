@@ -67,7 +67,7 @@ def test_token_f1_by_hand() -> None:
     # Generic: the, desk and 2 of nine. `Nothing happens.`: none of two.
     assert rewards == pytest.approx([1, 1, 28 / 32, 32 / 36, 6 / 27, 0, 0], abs=1e-6)
     assert distances == pytest.approx([0, 0, 4 / 32, 4 / 36, 21 / 27, 1, 2], abs=1e-6)
-    # Other than ROUGE-L, it does not see the order: there, the eleven words up to "a", and five more (1 and a ... 1).
+    # It does not see the order. ROUGE-L does, and counts the eleven words up to "a", and five more (1 and a ... 1).
     assert rouge_l(TURNED, DESK) == pytest.approx(2 * 16 / 36)
     same, all_of_it = F1Reward().score(["\U0001f50b", ""], ["\U0001f50b", ""])
     assert (same.tolist(), all_of_it.tolist()) == ([0, 0], [1, 1])

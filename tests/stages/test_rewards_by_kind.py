@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from made import write_package
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import REWARDS
 from rwml.core.records import Parts, read_records
@@ -132,7 +133,7 @@ def test_a_reward_from_elsewhere_trains(
     mini: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """One decorated class in one file, by its path and by an installed package's entry point: nothing else changes."""
-    (tmp_path / "fourth_reward.py").write_text(
+    source = (
         "import numpy as np\n"
         "from rwml.rewards import TextReward, register\n"
         "@register('same_first_word')\n"
@@ -142,10 +143,8 @@ def test_a_reward_from_elsewhere_trains(
         "        gaps = np.array([2.0 if same is None else 1.0 - same for same in first], np.float32)\n"
         "        return gaps, np.maximum(0, 1 - gaps)\n"
     )
-    info = tmp_path / "fourth_reward-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fourth-reward\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rwml.rewards]\nfirst_word = fourth_reward:SameFirstWord\n")
+    entry_points = "[rwml.rewards]\nfirst_word = fourth_reward:SameFirstWord\n"
+    write_package(tmp_path, "fourth_reward", source, entry_points)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "fourth_reward", raising=False)
     monkeypatch.setattr(REWARDS, "_entries", dict(REWARDS._entries))

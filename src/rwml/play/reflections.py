@@ -58,7 +58,7 @@ class Reflection:
 
     @property
     def failure(self) -> str:
-        """The kind of error, as it is counted: without what the server said in particular."""
+        """The kind of error, as it is counted: without the server's own words."""
         return self.error.partition(":")[0]
 
 

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import write_guard
@@ -25,8 +24,7 @@ from rwml.core.recipe.reward_names import register
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
 from rwml.models.server import ApiAnswer, ApiModel
-
-Floats = NDArray[np.float32]
+from rwml.rewards.text_rewards import Floats
 
 # The newest exchanges that the judge reads, after the opening with the task.
 EXCHANGES_SHOWN = 4

@@ -57,7 +57,7 @@ def make_reward(
 
     Its constructor receives those of `embedder`, `tau_d` and `judge` that it names and that are given here; the
     embedder and the judge are made only if it names them. RwmlError for an unknown name, and for a parameter without a
-    default that is none of these three or is not given.
+    default that it is not given here.
     """
     constructor = REWARDS.get(name)
     offered: dict[str, Callable[[], Any]] = {} if tau_d is None else {"tau_d": lambda: tau_d}
@@ -72,11 +72,6 @@ def make_reward(
         )
     reward: Reward = constructor(**{key: make() for key, make in offered.items() if key in parameters})
     return reward
-
-
-def asks_a_judge(reward: Reward) -> bool:
-    """Whether the reward's constructor names `judge`."""
-    return "judge" in _parameters(type(reward))
 
 
 class KindReward:
@@ -131,7 +126,7 @@ class KindReward:
     ) -> int:
         """How many readable predictions have no score because their judgement failed; distances_N: as from `score`."""
         return sum(
-            answer is not None and distance == UNPARSED_DISTANCE and asks_a_judge(self.of(row.kind))
+            answer is not None and distance == UNPARSED_DISTANCE and _asks_judge(self.of(row.kind))
             for answer, row, distance in zip(predicted, rows, distances_N, strict=True)
         )
 
@@ -142,6 +137,10 @@ class KindReward:
             reward = self.of(row.kind)
             shares.setdefault(id(reward), (reward, []))[1].append(number)
         return list(shares.values())
+
+
+def _asks_judge(reward: Reward) -> bool:
+    return "judge" in _parameters(type(reward))
 
 
 def _parameters(constructor: Callable[..., Any]) -> dict[str, Parameter]:
