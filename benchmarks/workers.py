@@ -226,7 +226,7 @@ class RwmlSide:
         from rwml.core.seeds import generator_for
         from rwml.models.embedding.embedder import Embedder
         from rwml.models.sampling.sampler import Sampler, SamplingParams
-        from rwml.rewards.rewards import EmbeddingReward
+        from rwml.rewards.embedding_rewards import EmbeddingReward
         from rwml.train.batches import answer_trees
         from rwml.world_models.language import LanguageWorldModel
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -163,3 +164,12 @@ MINI: dict[str, Any] = {
     },
 }
 """A recipe so small that all stages together take seconds."""
+
+
+def write_package(folder: Path, name: str, source: str, entry_points: str) -> None:
+    """An installed distribution in `folder`: the module `name` and the metadata with its entry points."""
+    (folder / f"{name}.py").write_text(source)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from made import write_package
 from rwml.core.errors import RwmlError
-from rwml.core.registry import Registry
+from rwml.core.registry import Registry, declared
 
 
 def make() -> Registry[type]:
@@ -18,11 +19,8 @@ def make() -> Registry[type]:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed package with two classes, one of which an entry point names."""
-    (tmp_path / "mini_rewards.py").write_text("class Mini: ...\nclass Other: ...\n")
-    info = tmp_path / "mini_rewards-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mini-rewards\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rwml.test_rewards]\nother = mini_rewards:Other\n")
+    source = "class Mini: ...\nclass Other: ...\n"
+    write_package(tmp_path, "mini_rewards", source, "[rwml.test_rewards]\nother = mini_rewards:Other\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mini_rewards", raising=False)
 
@@ -57,3 +55,21 @@ def test_what_cannot_be_found_is_said(package: None, name: str) -> None:
     with pytest.raises(RwmlError, match=name) as error:
         make().get(name)
     assert error.value.fix
+
+
+def test_entries_of_a_package_are_read_from_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mini_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "b.py").write_text('@register("mini")\nclass Mini: ...\n\n@other("no")\nclass No: ...\n')
+    (folder / "a.py").write_text('raise RuntimeError\n\n@register("failing")\nclass Failing: ...\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert declared("mini_package") == {"failing": "mini_package.a", "mini": "mini_package.b"}
+    assert declared("no_such_package") == {}
+
+
+def test_a_name_is_known_without_an_import(package: None) -> None:
+    registry = make()
+    assert [registry.knows(name) for name in ("mini", "other", "any:Thing", "othr")] == [True, True, True, False]
+    assert (registry.is_built_in("mini"), registry.is_built_in("other")) == (True, False)
+    assert "mini_rewards" not in sys.modules

@@ -30,18 +30,22 @@ def test_shares_worked_by_hand() -> None:
         DOWN: torch.tensor([1e-9, 5.0]),
         EMBED: torch.tensor([8.0]),
     }
-    found = measure_weight_change(before, after)
-    assert found["threshold"] == 1e-3
-    assert (found["weights"], found["changed"], found["zero"], found["not_finite"]) == (8, 3, 1, 0)
-    assert found["share"] == 3 / 8
-    assert {name: cell["share"] for name, cell in found["by_module"].items()} == {"q": 2 / 5, "down": 1 / 2, "other": 0}
-    assert list(found["by_layer"]) == ["0", "10", "outside"]
-    assert found["by_layer"]["10"]["share"] == 1 / 2
-    assert found["by_layer_and_module"] == {"0": {"q": 2 / 5}, "10": {"down": 1 / 2}, "outside": {"other": 0.0}}
+    figures = measure_weight_change(before, after)
+    assert figures["threshold"] == 1e-3
+    assert (figures["weights"], figures["changed"], figures["zero"], figures["not_finite"]) == (8, 3, 1, 0)
+    assert figures["share"] == 3 / 8
+    assert {name: cell["share"] for name, cell in figures["by_module"].items()} == {
+        "q": 2 / 5,
+        "down": 1 / 2,
+        "other": 0,
+    }
+    assert list(figures["by_layer"]) == ["0", "10", "outside"]
+    assert figures["by_layer"]["10"]["share"] == 1 / 2
+    assert figures["by_layer_and_module"] == {"0": {"q": 2 / 5}, "10": {"down": 1 / 2}, "outside": {"other": 0.0}}
     # 1.002 lies between the bfloat16 numbers 1 and 1.0078125 and rounds to 1.
-    assert found["by_module"]["q"]["share_bfloat16"] == 1 / 5
-    assert found["by_module"]["down"]["relative_size"] == pytest.approx(1e-9 / 5)
-    assert found["by_module"]["q"]["relative_size"] == pytest.approx(
+    assert figures["by_module"]["q"]["share_bfloat16"] == 1 / 5
+    assert figures["by_module"]["down"]["relative_size"] == pytest.approx(1e-9 / 5)
+    assert figures["by_module"]["q"]["relative_size"] == pytest.approx(
         (16 + 0.0005**2 + 0.002**2) ** 0.5 / 23**0.5, rel=1e-4
     )
 
@@ -56,13 +60,13 @@ def test_one_bfloat16_step_is_a_change_and_float32_noise_is_none() -> None:
     step = (start.view(torch.int16) + 1).view(torch.bfloat16)
     assert measure_weight_change({Q: start}, {Q: step})["share"] == 1.0
     noisy = start.float() * (1 + 1e-5)
-    found = measure_weight_change({Q: start}, {Q: noisy})
-    assert (found["share"], found["share_bfloat16"]) == (0.0, 0.0)
+    figures = measure_weight_change({Q: start}, {Q: noisy})
+    assert (figures["share"], figures["share_bfloat16"]) == (0.0, 0.0)
 
 
 def test_not_finite_weights_are_counted_apart() -> None:
-    found = measure_weight_change({Q: torch.tensor([1.0, 2.0, 3.0])}, {Q: torch.tensor([float("nan"), 2.5, 3.0])})
-    assert (found["weights"], found["changed"], found["not_finite"]) == (2, 1, 1)
+    figures = measure_weight_change({Q: torch.tensor([1.0, 2.0, 3.0])}, {Q: torch.tensor([float("nan"), 2.5, 3.0])})
+    assert (figures["weights"], figures["changed"], figures["not_finite"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("slice_size", [1, 7, 2**22])
@@ -81,15 +85,15 @@ def test_slices_from_files_equal_brute_force(slice_size: int, tmp_path: Path, mo
     write_json(tmp_path / "a" / "model.safetensors.index.json", {"weight_map": weight_map})
     save_file({**after, "lm_head.weight": torch.zeros(2)}, tmp_path / "b" / "model.safetensors")
     monkeypatch.setattr(weight_change, "SLICE", slice_size)
-    found = measure_weight_change(tmp_path / "a", tmp_path / "b")
+    figures = measure_weight_change(tmp_path / "a", tmp_path / "b")
     changed = sum(
         abs(float(w2) - float(w1)) > 1e-3 * max(abs(float(w1)), abs(float(w2)))
         for name, tensor in before.items()
         for w1, w2 in zip(tensor.flatten(), after[name].float().flatten(), strict=True)
     )
     assert 10 < changed < 46
-    assert (found["weights"], found["changed"]) == (46, changed)
-    assert (found["only_before"], found["only_after"]) == ([], ["lm_head.weight"])
+    assert (figures["weights"], figures["changed"]) == (46, changed)
+    assert (figures["only_before"], figures["only_after"]) == ([], ["lm_head.weight"])
 
 
 NAMES = {
@@ -137,12 +141,12 @@ def test_real_architectures_have_every_module(family: str) -> None:
     model = getattr(transformers, f"{family}{'LMHeadModel' if family == 'GPT2' else 'ForCausalLM'}")(
         getattr(transformers, f"{family}Config")(**sizes, **other)
     )
-    found = measure_weight_change(model.state_dict(), model.state_dict())
-    assert list(found["by_layer"]) == ["0", "1", "outside"]
+    figures = measure_weight_change(model.state_dict(), model.state_dict())
+    assert list(figures["by_layer"]) == ["0", "1", "outside"]
     attention = ["qkv"] if family == "GPT2" else ["q", "k", "v"]
-    assert list(found["by_module"]) == [*attention, "o", "gate/up", "down", "other"]
-    assert found["changed"] == 0
-    assert found["weights"] + found["zero"] == sum(t.numel() for t in model.state_dict().values())
+    assert list(figures["by_module"]) == [*attention, "o", "gate/up", "down", "other"]
+    assert figures["changed"] == 0
+    assert figures["weights"] + figures["zero"] == sum(t.numel() for t in model.state_dict().values())
 
 
 def test_a_trained_checkpoint_against_the_packaged_model(tmp_path: Path) -> None:
@@ -154,9 +158,9 @@ def test_a_trained_checkpoint_against_the_packaged_model(tmp_path: Path) -> None
     with torch.no_grad():
         matrix *= 1.01
     save_language_model(lm, tmp_path / "scaled")
-    found = measure_weight_change("tiny", tmp_path / "scaled")
-    assert found["changed"] == found["by_layer_and_module"]["2"]["down"] * matrix.numel() == matrix.count_nonzero()
-    assert found["by_module"]["down"]["relative_size"] < 0.01
+    figures = measure_weight_change("tiny", tmp_path / "scaled")
+    assert figures["changed"] == figures["by_layer_and_module"]["2"]["down"] * matrix.numel() == matrix.count_nonzero()
+    assert figures["by_module"]["down"]["relative_size"] < 0.01
 
 
 def test_mistakes_are_explained(tmp_path: Path) -> None:

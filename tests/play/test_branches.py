@@ -148,8 +148,8 @@ class Doors:
             raise ValueError("there is no door 9")
         self.opened.append(action)
         done = len(self.opened) == 3
-        told = "" if done else f"{' and '.join(self.opened)} now."
-        return StepResult(told + (f" {len(self.world.resets)}" if self.world.broken else ""), 0.0, done, True, "tool")
+        result = "" if done else f"{' and '.join(self.opened)} now."
+        return StepResult(result + (f" {len(self.world.resets)}" if self.world.broken else ""), 0.0, done, True, "tool")
 
     @property
     def admissible(self) -> Sequence[str]:
@@ -187,13 +187,13 @@ def test_where_nothing_is_listed_random_policies_propose() -> None:
         ("open 2", "OPEN 1 AND OPEN 2 NOW."),
     ]
     for step, others in ((0, {"open 2", "open 3", "open 9"}), (1, {"open 1", "open 3", "open 9"})):
-        found = [row for row in rows if is_branch(row) and row.step == step]
-        assert {row.action for row in found} <= others
-        assert len({row.action for row in found}) == len(found) >= 2
+        branches = [row for row in rows if is_branch(row) and row.step == step]
+        assert {row.action for row in branches} <= others
+        assert len({row.action for row in branches}) == len(branches) >= 2
         before = "OPEN 1 AND " if step else ""
-        assert all(row.next_state == f"{before}{row.action.upper()} NOW." for row in found)
-        assert {(row.opening, row.kind) for row in found} == {("A corridor. Nobody is here.", "tool")}
-        assert {row.history for row in found} == {expert[step].history}
+        assert all(row.next_state == f"{before}{row.action.upper()} NOW." for row in branches)
+        assert {(row.opening, row.kind) for row in branches} == {("A corridor. Nobody is here.", "tool")}
+        assert {row.history for row in branches} == {expert[step].history}
     assert {row.step for row in rows} == {0, 1}
 
 

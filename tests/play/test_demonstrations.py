@@ -70,7 +70,7 @@ def test_bare_actions_are_put_in_the_form_of_a_message(lm: LanguageModel) -> Non
 
 
 def test_calls_are_written_as_the_chat_format_writes_them(lm: LanguageModel) -> None:
-    """A template without tools: calls and responses in tags, and a thought before the call where there is one."""
+    """A template without tools: calls and responses in tags, and a thought, if any, before the call."""
     steps = (
         Step(CALL, CALL, '{"x": 2}', "tool"),
         Step("Is it on?", "Is it on?", "Yes.", "user"),

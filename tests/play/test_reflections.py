@@ -45,8 +45,8 @@ def test_other_actions_are_shown_with_what_they_really_lead_to(
 ) -> None:
     chat_server.answer = lambda messages: "I do this."
     config = JudgeConfig(base_url=chat_server.url, model="a-writer", temperature=0.5, max_new_tokens=77)
-    found = reflect(world, lm.chat, expert, config, 2, seed=0)
-    assert [(r.episode, r.step) for r in found] == [(e.id, n) for e in expert for n in range(len(e.steps))]
+    reflections = reflect(world, lm.chat, expert, config, 2, seed=0)
+    assert [(r.episode, r.step) for r in reflections] == [(e.id, n) for e in expert for n in range(len(e.steps))]
     assert {(a["model"], a["temperature"], a["max_tokens"]) for a in chat_server.asked} == {("a-writer", 0.5, 77)}
     asked = {request["messages"][0]["content"] for request in chat_server.asked}
     tried = 0
@@ -66,8 +66,8 @@ def test_other_actions_are_shown_with_what_they_really_lead_to(
                 assert action != step.action
                 assert result.split("\n\nWrite")[0].strip() == env.step(action).observation.strip()
                 tried += 1
-    assert tried == 2 * len(found)
-    assert {r.alternatives for r in found} == {2}
+    assert tried == 2 * len(reflections)
+    assert {r.alternatives for r in reflections} == {2}
 
 
 def test_what_becomes_of_each_answer(
@@ -91,27 +91,27 @@ def test_what_becomes_of_each_answer(
     assert len(long.steps) >= len(answers), "every sort comes up"
     chat_server.answer = lambda messages: answers.get(messages[0]["content"].count("[seen]"), answers[0])[0]
     config = JudgeConfig(base_url=chat_server.url, model="w", max_new_tokens=5)
-    found = reflect(world, lm.chat, [long], config, 0, seed=0)
+    reflections = reflect(world, lm.chat, [long], config, 0, seed=0)
     expected = [answers.get(number, answers[0]) for number in range(len(long.steps))]
-    assert [(r.thought, r.failure) for r in found] == [(thought, failure) for _, thought, failure in expected]
-    assert found[2].error.startswith('HTTP 400: {"error": "refused"}')
+    assert [(r.thought, r.failure) for r in reflections] == [(thought, failure) for _, thought, failure in expected]
+    assert reflections[2].error.startswith('HTTP 400: {"error": "refused"}')
     words = {
         request["messages"][0]["content"]: len(request["messages"][0]["content"].split())
         for request in chat_server.asked
     }
-    assert found[1].prompt_tokens == words[question(long, 1, [])]
-    assert [r.completion_tokens for r in found[:3]] == [3, 4, 0]
+    assert reflections[1].prompt_tokens == words[question(long, 1, [])]
+    assert [r.completion_tokens for r in reflections[:3]] == [3, 4, 0]
 
-    [told, other] = reflected(lm.chat, prompts, [long, replace(long, id="other")], found)
+    [with_thoughts, other] = reflected(lm.chat, prompts, [long, replace(long, id="other")], reflections)
     assert other.steps == long.steps
-    assert [step.text for step in told.steps] == [
+    assert [step.text for step in with_thoughts.steps] == [
         f"<think>{thought}</think><action>{step.action}</action>"
         for (_, thought, _), step in zip(expected, long.steps, strict=True)
     ]
 
 
 def test_nothing_is_asked_about_nothing(lm: LanguageModel, world: World) -> None:
-    """No episode, no request: no server is there to answer one."""
+    """No episode, no request: no server runs."""
     config = JudgeConfig(base_url="http://127.0.0.1:9/v1", model="w")
     assert reflect(world, lm.chat, [], config, 3, seed=0) == []
     assert Reflection("e", 0, "", "ReadTimeout: slow", 0, 0, 0).failure == "ReadTimeout"

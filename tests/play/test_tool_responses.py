@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from rwml.rewards.rewards import RougeReward
 from rwml.rewards.rouge import rouge_l
+from rwml.rewards.text_rewards import RougeReward
 from rwml.worlds.schema import mask_response
 
 B, INT, N, S, NULL = ({"type": name} for name in ("boolean", "integer", "number", "string", "null"))

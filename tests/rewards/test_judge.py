@@ -13,7 +13,7 @@ from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Transition
 from rwml.models import server as api
 from rwml.models.embedding.embedder import Embedder
-from rwml.rewards.judge import Judge, JudgeReward, judge_messages, read_score
+from rwml.rewards.judge import GradedJudgeReward, Judge, JudgeReward, judge_messages, read_score
 from rwml.rewards.rewards import KindReward
 
 # How the judge of these tests judges: by the prediction, which it finds in the question.
@@ -48,7 +48,7 @@ def config(chat_server) -> JudgeConfig:  # type: ignore[no-untyped-def]
 def test_judgements_become_distances_and_rewards(chat_server, config: JudgeConfig, rows: list[Transition]) -> None:  # type: ignore[no-untyped-def]
     row = rows[0]
     answers = [row.next_state, row.next_state + "\n", "right", "wrong", "half", None, "right"]
-    graded = JudgeReward(Judge(config), graded=True)
+    graded = GradedJudgeReward(Judge(config))
     distances, rewards = graded.score_rows(answers, [row] * 7)
     assert rewards.tolist() == [1, 1, 1, 0, 0.5, 0, 1]
     assert distances.tolist() == [0, 0, 0, 1, 0.5, 2, 0]
@@ -68,7 +68,7 @@ def test_a_binary_judge_may_say_nothing_between(config: JudgeConfig, rows: list[
     assert reward.failed_judgements(answers, rows[:1] * 4, distances) == 1, "the half; no answer is no failure"
 
 
-def test_failures_earn_nothing_and_are_told_and_kept(
+def test_failures_earn_nothing_and_are_noted_and_kept(
     chat_server,  # type: ignore[no-untyped-def]
     config: JudgeConfig,
     rows: list[Transition],
@@ -106,14 +106,14 @@ def test_judgements_are_remembered_by_what_was_asked(
     rows: list[Transition],
     tmp_path: Path,
 ) -> None:
-    def ask(config: JudgeConfig, row: Transition, graded: bool = True) -> int:
+    def ask(config: JudgeConfig, row: Transition, reward: type[JudgeReward] = GradedJudgeReward) -> int:
         before = len(chat_server.asked)
-        assert JudgeReward(Judge(config, tmp_path), graded).score_rows(["right"], [row])[1].tolist() == [1]
+        assert reward(Judge(config, tmp_path)).score_rows(["right"], [row])[1].tolist() == [1]
         return len(chat_server.asked) - before
 
     assert [ask(config, rows[0]), ask(config, rows[0])] == [1, 0]
     assert ask(config, rows[1]) == 1
-    assert ask(config, rows[0], graded=False) == 1
+    assert ask(config, rows[0], JudgeReward) == 1
     assert ask(config.model_copy(update={"model": "another"}), rows[0]) == 1
     assert ask(config.model_copy(update={"timeout_s": 5.0, "max_concurrency": 1}), rows[0]) == 0
     # A kill in the middle of a line costs that line.
@@ -133,9 +133,9 @@ def test_what_the_judge_reads(rows: list[Transition]) -> None:
     system, user = judge_messages(row, "You see a {mug} 1.", graded=False)
     assert "1.0 where the prediction is right in all that matters, and otherwise 0.0" in system["content"]
     history = row.history
-    told = "\n".join(f"> {history[i]}\n{history[i + 1]}" for i in range(0, 8, 2))
+    shown = "\n".join(f"> {history[i]}\n{history[i + 1]}" for i in range(0, 8, 2))
     assert user["content"] == (
-        f"<situation>\n{row.opening}\n{told}\n</situation>\n<action>\n{row.action}\n</action>\n"
+        f"<situation>\n{row.opening}\n{shown}\n</situation>\n<action>\n{row.action}\n</action>\n"
         f"<prediction>\nYou see a {{mug}} 1.\n</prediction>\n<real_answer>\n{row.next_state}\n</real_answer>"
     )
     system, user = judge_messages(long, "x", graded=True)
@@ -174,10 +174,10 @@ def test_scores_are_read_strictly(text: str, binary: float | None, graded: float
 def test_a_judge_that_never_answers_stops_the_run(chat_server, config: JudgeConfig, rows: list[Transition]) -> None:  # type: ignore[no-untyped-def]
     chat_server.answer = lambda messages: 404
     with pytest.raises(RwmlError, match="has answered none of the last 2 requests: HTTP 404") as caught:
-        JudgeReward(Judge(config), graded=False).score_rows(["a", "b"], rows[:2])
+        JudgeReward(Judge(config)).score_rows(["a", "b"], rows[:2])
     assert "judge.base_url" in caught.value.fix
     chat_server.answer = lambda messages: "no JSON, but an answer"
-    judge = JudgeReward(Judge(config.model_copy(update={"max_concurrency": 4})), graded=False)
+    judge = JudgeReward(Judge(config.model_copy(update={"max_concurrency": 4})))
     assert judge.score_rows(["a"], rows[:1])[0].tolist() == [2]
     # One that has answered may fail now and then, but not 32 times in a row.
     chat_server.answer = lambda messages: 404
@@ -192,5 +192,5 @@ def test_the_judge_is_made_when_a_transition_needs_it(rows: list[Transition]) ->
     assert reward.score([rows[0].next_state], rows[:1])[1].tolist() == [1]
     with pytest.raises(RwmlError, match="'RWML_NO_SUCH_KEY' is not set"):
         reward.of("tool")
-    with pytest.raises(RwmlError, match="there is no judge"):
+    with pytest.raises(RwmlError, match="the reward 'judge' needs judge, which"):
         KindReward("judge", no_embedder, 0.2).of("tool")

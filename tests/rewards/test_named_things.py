@@ -36,7 +36,7 @@ from rwml.rewards.named_things import named_things
     ],
 )
 def test_named_things_by_hand(text: str, names: str) -> None:
-    # "4g/5g" stands for two names, since a slash parts them in the text as it does here.
+    # "4g/5g" is two names: a slash separates them here as in the text.
     assert named_things(text) == frozenset(filter(None, names.split("/")))
 
 

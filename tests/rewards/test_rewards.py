@@ -1,104 +1,36 @@
-"""Rewards by hand and on real embeddings, and each kind of next state with its own."""
+"""Each kind of next state with its own reward; rewards by name, as objects, and from elsewhere with one decorator."""
 
 from __future__ import annotations
 
-import numpy as np
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+
 import pytest
 
+import rwml.rewards
+from made import write_package
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.reward_names import REWARD_NAMES
+from rwml.core.recipe.recipe import parse_recipe
+from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARDS, asks_judge
 from rwml.core.recipe.sections import JudgeConfig
-from rwml.core.text import same_text
 from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder
+from rwml.rewards.embedding_rewards import EmbeddingReward
 from rwml.rewards.judge import Judge
-from rwml.rewards.rewards import REWARDS, EmbeddingReward, ExactReward, KindReward, RougeReward
+from rwml.rewards.rewards import KindReward, make_reward
+from rwml.rewards.text_rewards import ExactReward, RougeReward
 
+BUILT_IN = {"embedding", "continuous", "named", "exact", "rouge", "f1", "judge", "judge_graded"}
 REAL = "You arrive at desk 1. On the desk 1, you see a book 2, and a pen 1."
-ANSWERS = [
-    REAL,
-    "You arrive at desk 1.\n On the desk 1, you see a book 2, and a pen 1. ",
-    "You arrive at desk 1. On the desk 1, you see a book 1.",
-    "The observation will describe the contents of desk 1.",
-    "Nothing happens.",
-    None,
-]
+NEAR = "You arrive at desk 1. On the desk 1, you see a book 1."
+GENERIC = "The observation will describe the contents of desk 1."
 
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
     return Embedder(device="cpu")
-
-
-def test_embedding_reward_on_game_texts(embedder: Embedder) -> None:
-    before = embedder.stats.embedded
-    distances, rewards = EmbeddingReward(embedder, 0.1).score(ANSWERS, [REAL] * 6)
-    assert distances == pytest.approx([0.0, 0.0, 0.0747, 0.3508, 0.9170, 2.0], abs=2e-4)
-    assert distances[:2].tolist() == [0.0, 0.0]
-    assert rewards.tolist() == [1, 1, 1, 0, 0, 0]
-    assert (distances.dtype, rewards.dtype) == (np.float32, np.float32)
-    # The truth and three different answers; both exact ones and the unreadable one cost nothing.
-    assert embedder.stats.embedded - before == 4
-    assert EmbeddingReward(embedder, 0.4).score(ANSWERS, [REAL] * 6)[1].tolist() == [1, 1, 1, 1, 0, 0]
-
-
-def test_the_threshold_is_strict_and_even_the_largest_fails_an_unread_answer(embedder: Embedder) -> None:
-    distance = float(embedder.distances([(ANSWERS[2] or "", REAL)])[0])
-    assert EmbeddingReward(embedder, distance).score([ANSWERS[2]], [REAL])[1].tolist() == [0]
-    assert EmbeddingReward(embedder, float(np.nextafter(np.float32(distance), np.float32(1)))).score(
-        [ANSWERS[2]], [REAL]
-    )[1].tolist() == [1]
-    assert EmbeddingReward(embedder, 2.0).score([None, "Nothing happens."], [REAL] * 2)[1].tolist() == [0, 1]
-
-
-def test_nothing_to_score(embedder: Embedder) -> None:
-    distances, rewards = EmbeddingReward(embedder, 0.1).score([], [])
-    assert distances.shape == rewards.shape == (0,)
-    distances, rewards = EmbeddingReward(embedder, 0.1).score([None], [REAL])
-    assert (distances.tolist(), rewards.tolist()) == ([2.0], [0.0])
-
-
-def test_exact_reward_by_hand() -> None:
-    distances, rewards = ExactReward().score(["a b", " a\tb\n", "A b", "a  c", "", None], ["a b"] * 4 + ["", "a"])
-    assert rewards.tolist() == [1, 1, 0, 0, 1, 0]
-    assert distances.tolist() == [0, 0, 1, 1, 0, 2]
-    assert same_text("a  b", "a b")
-    assert not same_text("ab", "a b")
-    assert not same_text(None, "")
-
-
-def test_rouge_reward_by_hand() -> None:
-    real = "a b c d e"
-    answers = [
-        real,
-        "A b! c D e f",  # 5 common of 6 + 5: 10/11, above 0.9
-        "a b c d",  # 8/9 = 0.889: the nearest fifth is 0.8
-        "a b c x y z",  # 6/11 = 0.545
-        "a b x x x x x",  # 4/12 = 0.333
-        "a x x x x x x x x x x x x x x x",  # 2/21 = 0.095
-        "x",
-        "",
-        None,
-    ]
-    distances, rewards = RougeReward().score(answers, [real] * 9)
-    expected = [0, 1 / 11, 1 / 9, 5 / 11, 8 / 12, 19 / 21, 1, 1, 2]
-    assert distances == pytest.approx(expected, abs=1e-6)
-    assert rewards == pytest.approx([1, 1, 0.8, 0.6, 0.4, 0, 0, 0, 0], abs=1e-6)
-    assert (distances.dtype, rewards.dtype) == (np.float32, np.float32)
-
-
-@pytest.mark.parametrize(("common", "rounded"), [(1, 0.2), (3, 0.4), (5, 0.6), (7, 0.8), (9, 1.0)])
-def test_halves_between_two_fifths_go_up(common: int, rounded: float) -> None:
-    # Ten words each, so that F1 = common / 10 exactly in the middle.
-    real = " ".join(f"w{n}" for n in range(10))
-    answer = " ".join(f"w{n}" if n < common else f"x{n}" for n in range(10))
-    less = answer + " y"
-    assert RougeReward().score([answer, less], [real] * 2)[1] == pytest.approx([rounded, rounded - 0.2], abs=1e-6)
-
-
-def test_a_text_without_words_is_right_when_it_is_the_same() -> None:
-    distances, rewards = RougeReward().score(["🔋 📶", "🔋", ""], ["🔋  📶", "📶", ""])
-    assert (distances.tolist(), rewards.tolist()) == ([0, 1, 0], [1, 0, 1])
 
 
 def transition(kind: str, next_state: str) -> Transition:
@@ -116,48 +48,118 @@ ROWS = [
     transition("text", REAL),
     transition("user", REAL),
 ]
-GIVEN = ['{"type": "object"}', ANSWERS[2], "Transfer failed", ANSWERS[3], None]
+GIVEN = ['{"type": "object"}', NEAR, "Transfer failed", GENERIC, None]
 
 
 def test_each_kind_has_its_own_reward(embedder: Embedder) -> None:
     reward = KindReward({"tool": "rouge", "text": "exact"}, lambda: embedder, 0.1)
-    assert [reward.of(kind).name for kind in ("tool", "user", "text")] == ["rouge", "embedding", "exact"]
+    assert [type(reward.of(kind)) for kind in ("tool", "user", "text")] == [RougeReward, EmbeddingReward, ExactReward]
     before = embedder.stats.embedded
-    reward.expect(ROWS)
+    reward.prefetch(ROWS)
     distances, rewards = reward.score(GIVEN, ROWS)
     # One word ("type") of 2 + 3; one of 2 + 2; the user's message as in the test of the embedding reward above.
     assert distances == pytest.approx([0.6, 0.0747, 0.5, 1, 2], abs=2e-4)
     assert rewards == pytest.approx([0.4, 1, 0.6, 0, 0], abs=1e-6)
     assert embedder.stats.embedded - before <= 2
-    one = KindReward("embedding", lambda: embedder, 0.1)
-    assert {one.of(kind) for kind in ("tool", "user", "text")} == {one.of("text")}
-    assert one.score(GIVEN[3:], ROWS[3:])[0] == pytest.approx([0.3508, 2.0], abs=2e-4)
+    same = KindReward("embedding", lambda: embedder, 0.1)
+    assert {same.of(kind) for kind in ("tool", "user", "text")} == {same.of("text")}
+    assert same.score(GIVEN[3:], ROWS[3:])[0] == pytest.approx([0.3508, 2.0], abs=2e-4)
 
 
 def test_the_embedding_model_is_loaded_where_a_row_needs_it() -> None:
     reward = KindReward({"tool": "rouge"}, never, 0.1)
     tools = [row for row in ROWS if row.kind == "tool"]
-    reward.expect(tools)
+    reward.prefetch(tools)
     assert reward.score(["Transfer successful"] * 2, tools)[1].tolist() == [0, 1]
     with pytest.raises(AssertionError, match="no embedding model"):
-        reward.expect(ROWS)
+        reward.prefetch(ROWS)
     distances, rewards = reward.score([], [])
     assert distances.shape == rewards.shape == (0,)
+
+
+def test_rewards_are_objects_too(embedder: Embedder) -> None:
+    own = rwml.rewards.Embedding(embedder, tau_d=0.1)
+    reward = KindReward({"tool": rwml.rewards.Rouge(), "user": own, "text": "exact"})
+    assert (reward.of("user"), type(reward.of("text"))) == (own, ExactReward)
+    by_name = KindReward({"tool": "rouge", "text": "exact"}, lambda: embedder, 0.1).score(GIVEN, ROWS)
+    assert [values.tolist() for values in reward.score(GIVEN, ROWS)] == [values.tolist() for values in by_name]
+    assert KindReward(own).score(GIVEN[3:], ROWS[3:])[0] == pytest.approx([0.3508, 2.0], abs=2e-4)
 
 
 def test_rewards_by_name(embedder: Embedder) -> None:
     made = KindReward("embedding", lambda: embedder, 0.25).of("text")
     assert isinstance(made, EmbeddingReward)
-    assert made.tau_d == 0.25
-    assert set(REWARDS) == set(REWARD_NAMES)
+    assert (made.embedder, made.tau_d) == (embedder, 0.25)
+    assert set(REWARDS.names()) == BUILT_IN, "read from the sources by their decorators"
+    assert {name for name in BUILT_IN if "judge" in signature(REWARDS.get(name)).parameters} == set(JUDGE_REWARDS)
     judge = Judge(JudgeConfig(base_url="http://127.0.0.1:1/v1", model="m"))
-    made_by_name = {name: make(lambda: embedder, 0.1, lambda: judge).name for name, make in REWARDS.items()}
-    assert made_by_name == {name: name for name in REWARDS}
+    classes = {type(make_reward(name, lambda: embedder, 0.1, lambda: judge)) for name in BUILT_IN}
+    assert len(classes) == len(BUILT_IN)
     with pytest.raises(RwmlError, match="no reward 'embeding'") as error:
         KindReward("embeding", never, 0.1)
     assert "did you mean 'embedding'" in error.value.fix
+    with pytest.raises(RwmlError, match="no kind of next state 'texts'"):
+        KindReward({"texts": rwml.rewards.Rouge()})
 
 
-def test_a_pair_of_different_lengths_is_our_own_mistake(embedder: Embedder) -> None:
-    with pytest.raises(ValueError, match="longer"):
-        EmbeddingReward(embedder, 0.1).score(["a"], ["a", "b"])
+def test_the_names_of_the_package_are_all_there() -> None:
+    assert rwml.rewards.Embedding is EmbeddingReward
+    assert [name for name in rwml.rewards.__all__ if getattr(rwml.rewards, name) is None] == []
+    with pytest.raises(AttributeError, match="Embeding"):
+        _ = rwml.rewards.Embeding
+    code = "import sys, rwml.rewards as r; print(r.Rouge().score(['a b'], ['a c'])[1].item(), 'torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["0.6000000238418579", "False"], "words are compared without PyTorch"
+
+
+FOURTH = """
+import numpy as np
+from rwml.rewards import TextReward, register
+
+@register("same_length")
+class SameLength(TextReward):
+    def __init__(self, tau_d=0.5, judge=None):
+        self.tau_d, self.judge = tau_d, judge
+
+    def score(self, predicted, real):
+        pairs = zip(predicted, real, strict=True)
+        gaps = [2.0 if p is None else min(1.0, abs(len(p) - len(r)) / 10) for p, r in pairs]
+        return np.array(gaps, np.float32), np.array([gap < self.tau_d for gap in gaps], np.float32)
+
+class NeedsMore(SameLength):
+    def __init__(self, colour):
+        pass
+"""
+"""A reward of someone else: one decorated class in one file."""
+
+
+@pytest.fixture
+def fourth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with `FOURTH` and an entry point for it."""
+    write_package(tmp_path, "fourth_reward", FOURTH, "[rwml.rewards]\nlength = fourth_reward:SameLength\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "fourth_reward", raising=False)
+    monkeypatch.delitem(REWARDS._entries, "same_length", raising=False)
+
+
+@pytest.mark.parametrize("name", ["fourth_reward:SameLength", "length"])
+def test_a_reward_from_elsewhere_is_one_decorated_class(fourth: None, name: str) -> None:
+    judge = {"base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    recipe = parse_recipe({"name": "x", "train_wm": {"reward": {"text": name}}, "judge": judge})
+    assert "judge.model" in recipe.judge_settings, "it may ask the judge; nobody has looked yet"
+    assert "fourth_reward" not in sys.modules, "a recipe is read without its reward"
+    reward = KindReward(recipe.train_wm.reward, never, 0.25)
+    distances, rewards = reward.score([REAL + "..", REAL + "...", None], [ROWS[3]] * 3)
+    assert distances == pytest.approx([0.2, 0.3, 2.0])
+    assert rewards.tolist() == [1, 0, 0]
+    assert asks_judge(name), "its constructor names `judge`"
+    assert reward.failed_judgements([REAL, None], [ROWS[3]] * 2, [2.0, 2.0]) == 1
+    assert "same_length" in REWARDS.names(), "imported, it is registered under its own name too"
+
+
+def test_a_constructor_that_asks_for_more_is_refused(fourth: None) -> None:
+    with pytest.raises(RwmlError, match="'fourth_reward:NeedsMore' needs colour"):
+        make_reward("fourth_reward:NeedsMore", never, 0.2)
+    with pytest.raises(RwmlError, match="no reward 'lenght'") as error:
+        parse_recipe({"name": "x", "train_wm": {"reward": "lenght"}})
+    assert "did you mean 'length'" in error.value.fix

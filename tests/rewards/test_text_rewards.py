@@ -1,20 +1,13 @@
-"""Continuous, token F1 and named on real transitions, with numbers worked by hand."""
+"""Rewards of words alone, with numbers worked by hand."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rwml.core.types import Transition
-from rwml.exchange.importing import check_paths, import_files
-from rwml.models.embedding.embedder import Embedder
-from rwml.play.rollout import play_built_in, seats_for
-from rwml.rewards.rewards import ContinuousReward, EmbeddingReward, F1Reward, KindReward, NamedReward
+from rwml.core.text import same_text
 from rwml.rewards.rouge import rouge_l
-from rwml.worlds.registry import get_world
-from rwml.worlds.transitions import transitions_of
+from rwml.rewards.text_rewards import ExactReward, F1Reward, RougeReward
 
 DESK = "You arrive at desk 2. On the desk 2, you see a cellphone 1, and a pen 1."
 TURNED = "You arrive at desk 2. On the desk 2, you see a pen 1, and a cellphone 1."
@@ -24,71 +17,57 @@ GENERIC = "The observation will describe the contents of desk 2."
 ANSWERS = [DESK, TURNED, MISSING, OTHER_DESK, GENERIC, "Nothing happens.", None]
 
 
-@pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    return Embedder(device="cpu")
+def test_exact_reward_by_hand() -> None:
+    distances, rewards = ExactReward().score(["a b", " a\tb\n", "A b", "a  c", "", None], ["a b"] * 4 + ["", "a"])
+    assert rewards.tolist() == [1, 1, 0, 0, 1, 0]
+    assert distances.tolist() == [0, 0, 1, 1, 0, 2]
+    assert same_text("a  b", "a b")
+    assert not same_text("ab", "a b")
+    assert not same_text(None, "")
 
 
-@pytest.fixture(scope="module")
-def desk() -> Transition:
-    """The first step of the first episode of the expert in a small world."""
-    world = get_world("alfworld", source="scenes", size="tiny", num_train=4)
-    (episode,) = play_built_in(world, seats_for(world.tasks("train")[:1], 1, 0), "expert", 3)
-    row = next(transitions_of(episode, world, "train"))
-    assert (row.action, row.next_state) == ("go to desk 2", DESK)
-    return row
+def test_rouge_reward_by_hand() -> None:
+    real = "a b c d e"
+    answers = [
+        real,
+        "A b! c D e f",  # 5 common of 6 + 5: 10/11, above 0.9
+        "a b c d",  # 8/9 = 0.889: the nearest fifth is 0.8
+        "a b c x y z",  # 6/11 = 0.545
+        "a b x x x x x",  # 4/12 = 0.333
+        "a x x x x x x x x x x x x x x x",  # 2/21 = 0.095
+        "x",
+        "",
+        None,
+    ]
+    distances, rewards = RougeReward().score(answers, [real] * 9)
+    expected = [0, 1 / 11, 1 / 9, 5 / 11, 8 / 12, 19 / 21, 1, 1, 2]
+    assert distances == pytest.approx(expected, abs=1e-6)
+    assert rewards == pytest.approx([1, 1, 0.8, 0.6, 0.4, 0, 0, 0, 0], abs=1e-6)
+    assert (distances.dtype, rewards.dtype) == (np.float32, np.float32)
 
 
-def test_continuous_is_the_cosine_cut_at_zero(embedder: Embedder, desk: Transition) -> None:
-    distances, rewards = KindReward("continuous", lambda: embedder, 0.2).score(ANSWERS, [desk] * 7)
-    expected, _ = EmbeddingReward(embedder, 0.2).score(ANSWERS, [DESK] * 7)
-    assert distances.tolist() == expected.tolist()
-    assert rewards == pytest.approx([1 - d for d in expected[:6]] + [0], abs=1e-7)
-    assert (rewards[0], rewards[-1], rewards.dtype) == (1, 0, np.float32)
-    # What makes it cheap to cheat: the generic answer earns more than half of the truth.
-    assert rewards[4] == pytest.approx(0.5978, abs=2e-4)
-    # The threshold has no part in it, and a distance above 1 earns nothing.
-    assert ContinuousReward(embedder, 1.9).score(ANSWERS, [DESK] * 7)[1].tolist() == rewards.tolist()
-    far, nothing = ContinuousReward(embedder, 0.2).score(["Error: order not found"], ["Thank you!"])
-    assert far[0] > 1
-    assert nothing.tolist() == [0]
+@pytest.mark.parametrize(("common", "rounded"), [(1, 0.2), (3, 0.4), (5, 0.6), (7, 0.8), (9, 1.0)])
+def test_halves_between_two_fifths_go_up(common: int, rounded: float) -> None:
+    # Ten words each, so that F1 = common / 10 exactly in the middle.
+    real = " ".join(f"w{n}" for n in range(10))
+    answer = " ".join(f"w{n}" if n < common else f"x{n}" for n in range(10))
+    less = answer + " y"
+    assert RougeReward().score([answer, less], [real] * 2)[1] == pytest.approx([rounded, rounded - 0.2], abs=1e-6)
 
 
-def test_token_f1_by_hand(desk: Transition) -> None:
-    distances, rewards = KindReward("f1", lambda: pytest.fail("no embedding"), 0.2).score(ANSWERS, [desk] * 7)
+def test_a_text_without_words_is_right_when_it_is_the_same() -> None:
+    distances, rewards = RougeReward().score(["🔋 📶", "🔋", ""], ["🔋  📶", "📶", ""])
+    assert (distances.tolist(), rewards.tolist()) == ([0, 1, 0], [1, 0, 1])
+
+
+def test_token_f1_by_hand() -> None:
+    distances, rewards = F1Reward().score(ANSWERS, [DESK] * 7)
     # The truth has 18 words: you arrive at desk 2 / on the desk 2 / you see a cellphone 1 / and a pen 1.
     # Missing: all of its 14. The other desk: all but two of 18, for the truth has two ones and it has four.
     # Generic: the, desk and 2 of nine. `Nothing happens.`: none of two.
     assert rewards == pytest.approx([1, 1, 28 / 32, 32 / 36, 6 / 27, 0, 0], abs=1e-6)
     assert distances == pytest.approx([0, 0, 4 / 32, 4 / 36, 21 / 27, 1, 2], abs=1e-6)
-    # Other than ROUGE-L, it does not see the order: there, the eleven words up to "a", and five more (1 and a ... 1).
+    # It does not see the order. ROUGE-L does, and counts the eleven words up to "a", and five more (1 and a ... 1).
     assert rouge_l(TURNED, DESK) == pytest.approx(2 * 16 / 36)
     same, all_of_it = F1Reward().score(["\U0001f50b", ""], ["\U0001f50b", ""])
     assert (same.tolist(), all_of_it.tolist()) == ([0, 0], [1, 1])
-
-
-def test_named_rejects_what_the_embedding_lets_pass(embedder: Embedder, desk: Transition) -> None:
-    plain, passed = EmbeddingReward(embedder, 0.2).score(ANSWERS, [DESK] * 7)
-    assert passed.tolist() == [1, 1, 1, 1, 0, 0, 0]
-    assert plain[1:4] == pytest.approx([0.0030, 0.1059, 0.0314], abs=2e-4)
-    distances, rewards = KindReward("named", lambda: embedder, 0.2).score(ANSWERS, [desk] * 7)
-    assert rewards.tolist() == [1, 1, 0, 0, 0, 0, 0]
-    # Where the named things differ, the distance is 1 at least; generic and `Nothing happens.` name other things too.
-    assert distances == pytest.approx([0, plain[1], 1, 1, 1, 1, 2], abs=1e-6)
-    assert distances.dtype == np.float32
-    # So a distance below any sensible threshold is a reward, for the filter and `within` as well.
-    assert ((distances < 0.2) == (rewards == 1)).all()
-    # Agreement alone is not enough: the same things, too far off.
-    assert NamedReward(embedder, float(plain[1]) / 2).score([TURNED], [DESK])[1].tolist() == [0]
-    assert NamedReward(embedder, 1.9).score([OTHER_DESK], [DESK])[1].tolist() == [0]
-
-
-def test_named_on_user_messages(embedder: Embedder, tau2_simulations: Path) -> None:
-    imported = import_files(check_paths([tau2_simulations / "retail_default_gpt-4.1.json"]))
-    said = [step.observation for one in imported.episodes for step in one.steps if step.kind == "user"]
-    (real,) = {text for text in said if "cancel order #W5481803" in text}
-    reworded = "Please cancel the order #W5481803, both of the items. I no longer need them."
-    answers = [reworded, reworded.replace("W5481803", "W5481830"), real.replace(" #W5481803", "")]
-    _, embedded = EmbeddingReward(embedder, 0.4).score(answers, [real] * 3)
-    _, named = NamedReward(embedder, 0.4).score(answers, [real] * 3)
-    assert (embedded.tolist(), named.tolist()) == ([1, 1, 1], [1, 0, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from made import write_package
 from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.reward_names import REWARDS
 from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
 from rwml.core.types import PredictedState, Transition
-from rwml.rewards.rewards import RougeReward
+from rwml.rewards.text_rewards import RougeReward
 from rwml.stages import evaluate
 from rwml.stages.pipeline import run_all
 
@@ -123,3 +126,41 @@ def test_a_judge_from_the_filter_to_the_evaluation(
     assert chat_server.asked == []
     other = Run.open(mini(tmp_path, train_wm={"reward": "judge_graded"}, judge={**judge, "model": "another"}))
     assert other.state("filter") == "stale"
+
+
+@pytest.mark.parametrize("name", ["fourth_reward:SameFirstWord", "first_word"])
+def test_a_reward_from_elsewhere_trains(
+    mini: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One decorated class in one file, by its path and by an installed package's entry point: nothing else changes."""
+    source = (
+        "import numpy as np\n"
+        "from rwml.rewards import TextReward, register\n"
+        "@register('same_first_word')\n"
+        "class SameFirstWord(TextReward):\n"
+        "    def score(self, predicted, real):\n"
+        "        first = [None if p is None else p.split()[:1] == r.split()[:1] for p, r in zip(predicted, real)]\n"
+        "        gaps = np.array([2.0 if same is None else 1.0 - same for same in first], np.float32)\n"
+        "        return gaps, np.maximum(0, 1 - gaps)\n"
+    )
+    entry_points = "[rwml.rewards]\nfirst_word = fourth_reward:SameFirstWord\n"
+    write_package(tmp_path, "fourth_reward", source, entry_points)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "fourth_reward", raising=False)
+    monkeypatch.setattr(REWARDS, "_entries", dict(REWARDS._entries))
+    run = Run.open(mini(tmp_path / "run", train_wm={"reward": name, "max_steps": 2}))
+    run_all(run, until="train_wm")
+    lines = [line for line in run.metrics.read() if line["stage"] == "train_wm"]
+    assert len(lines) == 2
+    assert "judge_failed_share" not in lines[0]
+    # Every distance is 0, 1 or 2, and a reward is 1 exactly where the distance is 0.
+    for line in lines:
+        wrong_share = 1 - line["reward"] - line["unparsed_share"]
+        assert line["mean_distance"] == pytest.approx(wrong_share + 2 * line["unparsed_share"], abs=1e-6)
+        assert line["within_tau"] == pytest.approx(line["reward"], abs=1e-6)
+    assert any(line["reward"] > line["exact"] for line in lines)
+    rows = {row.id: row for row in read_records(run.folder / "filtered.parquet", Transition)}
+    for guess in Parts(run.folder / "predictor" / "predictions").read(PredictedState, 1):
+        if guess.answer is not None:
+            same = guess.answer.split()[:1] == rows[guess.transition].next_state.split()[:1]
+            assert guess.distance == 1 - same

@@ -16,7 +16,6 @@ from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
 from rwml.core.types import Transition
 from rwml.loading import load_world
-from rwml.play import branches
 from rwml.play.branches import branched_transitions, is_branch
 from rwml.stages import train_wm
 from rwml.stages.pipeline import run_all
@@ -118,7 +117,7 @@ def test_spin_may_begin_with_sft(copied: Callable[..., Run]) -> None:
 
 
 def test_branches_are_trained_on_and_counted(copied: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(branches, "TASKS_IN_FLIGHT", 2)
+    monkeypatch.setattr(train_wm, "TASKS_IN_FLIGHT", 2)
     run = copied("iwm", method="sft", branches=2, branch_tasks=3, max_steps=2)
     (run.folder / "filtered.parquet").unlink()  # the arm needs no play of the model's
     train_wm.run(run)

@@ -7,18 +7,22 @@ other packages come from entry points of the registry's group (`rwml.worlds`, `r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rwml.core.errors import RwmlError, nearest
 
 T = TypeVar("T")
+_DECORATED = re.compile(r'^@register\("(\w+)"\)$', re.MULTILINE)
 
 
 class Registry(Generic[T]):
-    """Names and what they stand for. kind: the noun in messages ("reward"); group: of the entry points.
+    """Names and the entries that they name. kind: the noun in messages ("reward"); group: of the entry points.
 
     built_in: {name: module} of entries that are registered when that module is imported.
     """
@@ -47,6 +51,14 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """All names: those registered so far, those built in, and those of installed packages."""
         return tuple(dict.fromkeys([*self._modules, *self._entries, *(point.name for point in self._points())]))
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether a module of this package defines it."""
+        return name in self._modules
+
+    def knows(self, name: str) -> bool:
+        """Whether it is one of `names` or has the form `module:Name`; nothing is imported."""
+        return ":" in name or name in self._modules or name in self._entries or name in self.names()
 
     def get(self, name: str) -> T:
         """The entry of that name, or of `module:Name`; RwmlError names the nearest one."""
@@ -79,6 +91,20 @@ class Registry(Generic[T]):
                 "write module:Name, and put the module's folder on PYTHONPATH",
             ) from None
         return entry
+
+
+def declared(package: str) -> dict[str, str]:
+    """{name: module} of what the modules of a package decorate with `@register("name")`, for `Registry.built_in`.
+
+    The names are read from the sources, so that nothing is imported and no list of them is kept by hand.
+    """
+    spec = find_spec(package)
+    return {
+        name: f"{package}.{path.stem}"
+        for folder in (spec and spec.submodule_search_locations) or ()
+        for path in sorted(Path(folder).glob("*.py"))
+        for name in _DECORATED.findall(path.read_text(encoding="utf-8"))
+    }
 
 
 def _origin(entry: object) -> str:

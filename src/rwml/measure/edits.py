@@ -1,7 +1,7 @@
 """Documented edits of a real next state: harmless rewordings, and one wrong fact each (docs/reward-lab.md).
 
 They work on any text that names things with numbers ("a mug 1"), on numbers as such, and on JSON objects (schemas of
-tool responses). An edit that finds nothing to change in a text answers None. All choices follow from the text itself,
+tool responses). An edit without anything to change in a text returns None. All choices follow from the text itself,
 so that the same text is always edited the same way.
 """
 
@@ -39,7 +39,7 @@ class Vocabulary:
         things: set[str] = set()
         fields: set[str] = set()
         for text in texts:
-            things |= {found.split()[0] for found in _NAMED.findall(text)}
+            things |= {name.split()[0] for name in _NAMED.findall(text)}
             for record in _records(_json(text)):
                 fields |= record.keys()
         return cls(tuple(sorted(things)), tuple(sorted(fields)))
@@ -56,10 +56,10 @@ def order(text: str, vocabulary: Vocabulary) -> str | None:
     if data is not None:
         turned = json.dumps(_reversed(data))
         return turned if turned != text and json.loads(turned) == data else None
-    found = [match for match in _LIST.finditer(text) if len(_ITEM.findall(match[0])) > 1]
-    if not found:
+    lists = [match for match in _LIST.finditer(text) if len(_ITEM.findall(match[0])) > 1]
+    if not lists:
         return None
-    match = _pick(found, text)
+    match = _pick(lists, text)
     items = _ITEM.findall(match[0])[::-1]
     replacement = iter(items)
     return _splice(text, match, _ITEM.sub(lambda _: next(replacement), match[0]))
@@ -72,7 +72,7 @@ def articles(text: str, vocabulary: Vocabulary) -> str | None:
 
 
 def number(text: str, vocabulary: Vocabulary) -> str | None:
-    """One thing gets the next number, wherever it is named; where no thing has one, the first number that there is."""
+    """One thing gets the next number, wherever it is named; in a text without such a thing, the first number does."""
     names = list(dict.fromkeys(_NAMED.findall(text)))
     if names:
         name = _pick(names, text)
@@ -82,7 +82,7 @@ def number(text: str, vocabulary: Vocabulary) -> str | None:
 
 
 def thing(text: str, vocabulary: Vocabulary) -> str | None:
-    """One thing becomes another one of the data, wherever it is named; one field of a JSON object likewise."""
+    """One thing becomes another thing of the data, wherever it is named; one field of a JSON object likewise."""
     if _json(text) is not None:
         return _in_record(text, vocabulary, _rename)
     names = list(dict.fromkeys(_NAMED.findall(text)))
@@ -98,24 +98,24 @@ def missing(text: str, vocabulary: Vocabulary) -> str | None:
     """One thing is left out of a list of two or more; one field of a JSON object of two or more likewise."""
     if _json(text) is not None:
         return _in_record(text, vocabulary, _drop)
-    found = [match for match in _LIST.finditer(text) if len(_ITEM.findall(match[0])) > 1]
-    if not found:
+    lists = [match for match in _LIST.finditer(text) if len(_ITEM.findall(match[0])) > 1]
+    if not lists:
         return None
-    match = _pick(found, text)
+    match = _pick(lists, text)
     items = _ITEM.findall(match[0])
     left_out = seed_of("edit", text) % len(items)
     return _splice(text, match, _listing(items[:left_out] + items[left_out + 1 :]))
 
 
 def added(text: str, vocabulary: Vocabulary) -> str | None:
-    """One thing more stands at the end of a list; one field more in a JSON object."""
+    """One thing more at the end of a list; one field more in a JSON object."""
     if _json(text) is not None:
         return _in_record(text, vocabulary, _add)
-    found = list(_LIST.finditer(text))
+    lists = list(_LIST.finditer(text))
     others = [word for word in vocabulary.things if f" {word} " not in text]
-    if not found or not others:
+    if not lists or not others:
         return None
-    match = _pick(found, text)
+    match = _pick(lists, text)
     return _splice(text, match, _listing([*_ITEM.findall(match[0]), f"a {_pick(others, text)} 1"]))
 
 
@@ -123,10 +123,10 @@ def state(text: str, vocabulary: Vocabulary) -> str | None:
     """Open for closed, off for on, and the other way round; one field of a JSON schema gets another type."""
     if _json(text) is not None:
         return _in_record(text, vocabulary, _retype)
-    found = list(_STATE.finditer(text))
-    if not found:
+    states = list(_STATE.finditer(text))
+    if not states:
         return None
-    match = _pick(found, text)
+    match = _pick(states, text)
     return _splice(text, match, f"{match[1]} {_OPPOSITE[match[2]]}")
 
 
@@ -165,19 +165,19 @@ def _json(text: str) -> Any:
 
 def _records(data: Any) -> list[dict[str, Any]]:
     """The objects whose keys are field names: a schema's `properties`, or the objects themselves in other JSON."""
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     if isinstance(data, dict):
         inside = data.get("properties")
         if isinstance(inside, dict):
-            found.append(inside)
+            records.append(inside)
         elif "type" not in data and data:
-            found.append(data)
+            records.append(data)
         for value in data.values():
-            found += [record for record in _records(value) if all(record is not known for known in found)]
+            records += [record for record in _records(value) if all(record is not known for known in records)]
     elif isinstance(data, list):
         for value in data:
-            found += _records(value)
-    return found
+            records += _records(value)
+    return records
 
 
 def _reversed(data: Any) -> Any:
@@ -189,7 +189,7 @@ def _reversed(data: Any) -> Any:
 def _in_record(
     text: str, vocabulary: Vocabulary, change: Callable[[dict[str, Any], str, Vocabulary], bool]
 ) -> str | None:
-    """The text with `change` made to one of its records, None where it holds no record that allows it."""
+    """The text with `change` made to one of its records, None if it holds no record that allows it."""
     data = _json(text)
     records = _records(data)
     if not records:

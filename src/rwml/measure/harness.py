@@ -11,7 +11,7 @@ from rwml.models.language_model import LanguageModel
 
 
 def check_harness() -> None:
-    """RwmlError where lm-evaluation-harness is not installed."""
+    """RwmlError if lm-evaluation-harness is not installed."""
     if find_spec("lm_eval") is None:
         raise RwmlError(
             "measure.lm_eval names tasks, but lm-evaluation-harness is not installed",
@@ -25,9 +25,9 @@ def measure_lm_eval(
 ) -> dict[str, Any]:
     """Figures of lm-evaluation-harness for a model: {task: {"n", metric: value}}, as the harness names them.
 
-    limit: examples of each task, None = all. include: a folder with task files of one's own. Prompts are the
-    harness's, as plain text without chat turns. The harness fetches its data;
-    RwmlError for unknown tasks and for what it cannot fetch.
+    limit: examples of each task, None = all. include: a folder with task files of your own. Prompts are the harness's,
+    as plain text without chat turns. The harness fetches its data; RwmlError for unknown tasks and for what it cannot
+    fetch.
     """
     check_harness()
     from lm_eval import simple_evaluate
@@ -44,25 +44,26 @@ def measure_lm_eval(
             )
     model = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size)
     try:
-        found = simple_evaluate(model=model, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False)
+        results = simple_evaluate(model=model, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False)
     except Exception as error:  # whatever reaching for foreign data raises
         raise RwmlError(
             f"lm-evaluation-harness cannot run {', '.join(tasks)}: {type(error).__name__}: {error}",
             "their figures would be missing",
             "see that this machine reaches the tasks' data, or take them out of measure.lm_eval",
         ) from error
-    assert found is not None, "only a process that is not the first of several gets nothing"
-    return {task: _plain(figures, found.get("n-samples", {}).get(task)) for task, figures in found["results"].items()}
+    assert results is not None, "only a process that is not the first of several gets nothing"
+    samples = results.get("n-samples", {})
+    return {task: _plain(figures, samples.get(task)) for task, figures in results["results"].items()}
 
 
 def _hint(task: str, known: Sequence[str]) -> str:
-    # There are thousands; only a close one helps.
+    # The harness has thousands of tasks; only a close name helps.
     close, _, _ = nearest(task, known).rpartition("(known:")
     return f"{close}`lm-eval ls tasks` lists them all"
 
 
 def _plain(figures: dict[str, Any], samples: dict[str, int] | None) -> dict[str, Any]:
-    """Numbers only: "acc,none" is given as "acc" where the filter is none."""
+    """Numbers only: "acc,none" (a metric without a filter) is given as "acc"."""
     kept = {
         key.removesuffix(",none"): float(value)
         for key, value in figures.items()

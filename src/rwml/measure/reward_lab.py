@@ -6,14 +6,16 @@ facts, other outcomes of the same action and unrelated states, which ought to be
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rwml.core.progress import progress
+from rwml.core.recipe.recipe import FilterConfig
 from rwml.core.seeds import random_for
 from rwml.core.text import same_text
 from rwml.core.types import Transition
@@ -24,7 +26,7 @@ from rwml.rewards.thresholds import calibrate, paper_tau_d
 SAME_ACTION, UNRELATED = "same action elsewhere", "unrelated"
 RIGHT_KINDS = tuple(HARMLESS)
 REWORDED = RIGHT_KINDS[1:]
-"""What counts as right in AUC and ROC: with other white space the distance is 0 by definition, which tells nothing."""
+"""What counts as right in AUC and ROC; with other white space the distance is 0 by definition."""
 
 WRONG_KINDS = (*WRONG, SAME_ACTION, UNRELATED)
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
@@ -37,7 +39,7 @@ Floats = NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A prediction for a row (what really came: `row.next_state`), of one of `RIGHT_KINDS` and `WRONG_KINDS`."""
+    """A prediction for a row whose real next state is `row.next_state`; kind: of `RIGHT_KINDS` or `WRONG_KINDS`."""
 
     kind: str
     predicted: str
@@ -79,7 +81,7 @@ def make_pairs(rows: Sequence[Transition], num_states: int, seed: int) -> list[P
 
 
 def by_kind(pairs: Sequence[Pair], values_N: Floats) -> dict[str, Floats]:
-    """The values of each kind of pair that there is, in the order of `RIGHT_KINDS` and `WRONG_KINDS`."""
+    """The values of each kind among the pairs, in the order of `RIGHT_KINDS` and `WRONG_KINDS`."""
     kinds = np.array([pair.kind for pair in pairs])
     return {kind: values_N[kinds == kind] for kind in (*RIGHT_KINDS, *WRONG_KINDS) if (kinds == kind).any()}
 
@@ -96,9 +98,9 @@ def spread(distances_N: Floats) -> dict[str, Any]:
 
 
 def auc(right_N: Floats, wrong_M: Floats) -> float | None:
-    """Probability that a right pair is nearer than a wrong one, ties counted half; None where one kind is not there.
+    """Probability that a right pair is nearer than a wrong one, ties counted half; None without pairs of both kinds.
 
-    0.5: the distance tells nothing; 1.0: some threshold parts them without an error.
+    0.5: the distance does not separate them; 1.0: some threshold separates them without an error.
     """
     if not len(right_N) or not len(wrong_M):
         return None
@@ -109,7 +111,7 @@ def auc(right_N: Floats, wrong_M: Floats) -> float | None:
 
 
 def largest_tau(wrong_N: Floats, share: float) -> float:
-    """The largest tau_d at which at most `share` of the distances are hits (d < tau_d); 2.0 where any will do."""
+    """The largest tau_d at which at most `share` of the distances are hits (d < tau_d); 2.0 if every tau_d will do."""
     allowed = int(share * len(wrong_N) + 1e-9)
     return float(np.sort(wrong_N)[allowed]) if allowed < len(wrong_N) else 2.0
 
@@ -169,8 +171,8 @@ def roc_curve(right_N: Floats, wrong_M: Floats) -> tuple[list[float], list[float
 def cheat_figures(reward: KindReward, answers: Sequence[str | None], rows: Sequence[Transition]) -> dict[str, Any]:
     """What a reward pays one cheat: mean over all rows, and over those whose real next state it does not happen to be.
 
-    tau_d: the threshold from which on its wrong answers are hits (d < tau_d) in more than `PAID` of the cases, which
-    means something for rewards that have one; None where it is never wrong.
+    tau_d: the threshold above which more than `PAID` of its wrong answers are hits (d < tau_d); it has a meaning for
+    rewards with a threshold. None if the cheat is never wrong.
     """
     distances_N, rewards_N = reward.score(answers, rows)
     wrong_N = np.array([not same_text(answer, row.next_state) for answer, row in zip(answers, rows, strict=True)])
@@ -184,9 +186,9 @@ def cheat_figures(reward: KindReward, answers: Sequence[str | None], rows: Seque
     }
 
 
-def rule_figures(distances_N: Floats, target: float, tau_d: float | None, tau_easy: float | None) -> dict[str, Any]:
+def rule_figures(distances_N: Floats, config: FilterConfig) -> dict[str, Any]:
     """The paper's rule with one guess per transition for a predictor: the data-stage threshold, and training's."""
-    chosen = calibrate(distances_N[:, None], target, tau_d, tau_easy)
+    chosen = calibrate(distances_N[:, None], config.target_share, config.tau_d, config.tau_easy)
     return {
         "data_tau_d": chosen.tau_d,
         "easy_share": chosen.easy_share,
@@ -195,9 +197,71 @@ def rule_figures(distances_N: Floats, target: float, tau_d: float | None, tau_ea
     }
 
 
+@dataclass(frozen=True, slots=True)
+class AuditedReward:
+    """A reward that is audited, under the name that the figures have for it.
+
+    at: the reward under a threshold tau_d. num_judged: how many pairs of each kind and how many questions it is asked,
+    None for all.
+    """
+
+    name: str
+    at: Callable[[float], KindReward]
+    num_judged: int | None = None
+
+
+def audit(
+    audited: Sequence[AuditedReward],
+    taus: Sequence[float],
+    tau_d: float,
+    pairs: Sequence[Pair],
+    asked: Sequence[Transition],
+    cheats: Mapping[str, Sequence[str | None]],
+) -> dict[str, Any]:
+    """What every reward makes of the pairs (at `tau_d`) and pays each cheat (at each of `taus`, if it has a threshold).
+
+    cheats: {name: its answers to `asked`}. Returns {"rewards": {name: `pair_figures` and has_tau}, "cheats":
+    {cheat: {"example", "rewards": [`cheat_figures` with the reward's name and the tau_d, None without one]}}}.
+    """
+    of_pairs: dict[str, Any] = {}
+    of_cheats: dict[str, Any] = {
+        name: {"example": next((a for a in answers if a), ""), "rewards": []} for name, answers in cheats.items()
+    }
+    with progress("reward: audit", total=len(audited), unit="reward") as bar:
+        for reward in audited:
+            most = reward.num_judged
+            few = pairs if most is None else _first_of_each_kind(pairs, most)
+            at = {tau: reward.at(tau) for tau in (*taus, tau_d)}
+            has_tau = most is None and _depends_on_tau(reward, few)
+            of_pairs[reward.name] = pair_figures(at[tau_d], few) | {"has_tau": has_tau}
+            for tau in taus if has_tau else [tau_d]:
+                for cheat, answers in cheats.items():
+                    paid = cheat_figures(at[tau], answers[:most], asked[:most])
+                    of_cheats[cheat]["rewards"].append({"name": reward.name, "at": tau if has_tau else None} | paid)
+            bar.advance(1)
+    return {"rewards": of_pairs, "cheats": of_cheats}
+
+
 def together(distances: Mapping[str, Floats], kinds: Sequence[str]) -> Floats:
-    """The distances of several kinds in one array; those that are not there are left out."""
+    """The distances of several kinds in one array, in the order of `kinds`; a kind without pairs adds nothing."""
     return np.concatenate([np.zeros(0, dtype=np.float32), *(distances[kind] for kind in kinds if kind in distances)])
+
+
+def _depends_on_tau(reward: AuditedReward, pairs: Sequence[Pair]) -> bool:
+    """Whether a threshold has a part in the reward: whether the strictest one and the loosest one differ."""
+    predicted, rows = [pair.predicted for pair in pairs], [pair.row for pair in pairs]
+    strict, loose = (reward.at(tau).score(predicted, rows)[1] for tau in (1e-9, 2.0))
+    return not np.array_equal(strict, loose)
+
+
+def _first_of_each_kind(pairs: Sequence[Pair], number: int) -> list[Pair]:
+    seen: Counter[str] = Counter()
+    chosen = []
+    for pair in pairs:
+        seen[pair.kind] += 1
+        if seen[pair.kind] <= number:
+            chosen.append(pair)
+    return chosen
 
 
 def _below(values_N: Floats, tau_d: float) -> float | None:

@@ -82,13 +82,13 @@ class _Checkpoint:
     tensors: dict[str, Any] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        found = self.tensors[name]
-        return tuple(found.shape if isinstance(found, Tensor) else found.get_shape())
+        tensor = self.tensors[name]
+        return tuple(tensor.shape if isinstance(tensor, Tensor) else tensor.get_shape())
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows [start, stop) of the first dimension, flat, on the CPU, as they are stored."""
-        found = self.tensors[name]
-        part = found[start:stop] if self.shape(name) else found if isinstance(found, Tensor) else found[...]
+        tensor = self.tensors[name]
+        part = tensor[start:stop] if self.shape(name) else tensor if isinstance(tensor, Tensor) else tensor[...]
         return part.detach().cpu().reshape(-1)
 
 
@@ -96,11 +96,11 @@ def measure_weight_change(before: Weights, after: Weights, threshold: float = TH
     """Share of the weights that differ, overall, by layer and by module (docs/measures.md defines every figure).
 
     before, after: a checkpoint folder (safetensors, sharded or not), "tiny", a hub name whose weights are cached here,
-    or a state dict of floating-point tensors. Compared in float32, whatever they are stored in; the share after
-    rounding both to bfloat16 stands beside it.
+    or a state dict of floating-point tensors. Weights are compared in float32, whatever dtype they are stored in;
+    `share_bfloat16` is the share after rounding both sides to bfloat16.
     Returns `threshold`, the figures over all weights, `by_module` {module: figures}, `by_layer` {layer: figures},
     `by_layer_and_module` {layer: {module: share}}, and the names that only one side has (not compared).
-    Raises RwmlError where a side has no weights, or the two are not the same model.
+    Raises RwmlError if a side has no weights, or the two are not the same model.
     """
     cells: dict[tuple[str, str], _Counts] = defaultdict(_Counts)
     with ExitStack() as stack:
@@ -143,9 +143,9 @@ def module_of(name: str) -> str:
 
 
 def layer_of(name: str) -> str:
-    """The layer's number in a parameter's name, `OUTSIDE` where it has none."""
-    found = _LAYER.search(name)
-    return found.group(1) if found else OUTSIDE
+    """The layer's number in a parameter's name, `OUTSIDE` for a name without a layer."""
+    layer = _LAYER.search(name)
+    return layer.group(1) if layer else OUTSIDE
 
 
 def _total(cells: Any) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def _count(old: Tensor, new: Tensor, threshold: float) -> _Counts:
     rounded = old.dtype == new.dtype == torch.bfloat16
     old, new, left_out = old.float(), new.float(), 0
     size = torch.maximum(old.abs(), new.abs())
-    if not torch.isfinite(size.sum()):  # one pass for all; which ones, only where there are any
+    if not torch.isfinite(size.sum()):  # one pass for all; which they are is asked only if any is not finite
         finite = torch.isfinite(size)
         left_out = int((~finite).sum())
         old, new, size = old[finite], new[finite], size[finite]
@@ -253,14 +253,14 @@ def _cached(name: str) -> Path:
 
     for file in ("model.safetensors.index.json", "model.safetensors"):
         try:
-            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-            if found is None:
+            cached = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+            if cached is None:
                 continue
-            for shard in sorted(set(read_json(found)["weight_map"].values())) if file.endswith(".json") else ():
+            for shard in sorted(set(read_json(cached)["weight_map"].values())) if file.endswith(".json") else ():
                 cached_file(name, shard)
         except Exception:  # whatever a library that reaches for foreign files raises
             continue
-        return Path(found).parent
+        return Path(cached).parent
     raise RwmlError(
         f"there are no weights at '{name}'",
         "a trained model is compared with the one that it started from",

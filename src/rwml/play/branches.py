@@ -5,25 +5,16 @@ Early experience: Zhang et al. 2025, arXiv 2510.08558, implicit world modelling;
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from rwml.core.errors import RwmlError
-from rwml.core.progress import progress
-from rwml.core.records import Parts
-from rwml.core.run import Stage
 from rwml.core.seeds import random_for, seed_of
 from rwml.core.types import Episode, Step, Task, Transition
-from rwml.loading import load_world
-from rwml.models.language_model import load_chat
 from rwml.play.rollout import play_built_in, seats_for
-from rwml.world_models.questions import TOO_LONG, too_long
 from rwml.worlds.base import BuiltInPolicy, Env, World
 from rwml.worlds.transitions import transitions_of
 
-SECTIONS = ("collect.split", "collect.num_tasks", "transitions.history_steps")
-TASKS_IN_FLIGHT = 16
 _MARK = "/branch"  # in the id of a branched transition, before its number
 _TRIES = 4
 
@@ -31,14 +22,14 @@ _TRIES = 4
 def branched_transitions(
     world: World, tasks: Sequence[Task], count: int, seed: int, max_steps: int, history_steps: int | None = None
 ) -> list[Transition]:
-    """Expert episodes (one for each task), and at each of their steps up to `count` other actions that were tried.
+    """The transitions of one expert episode per task, and at each step those of up to `count` other actions.
 
     An expert's transition is followed by those of the other actions from the same state: same history, episode and
-    step. Other actions are drawn uniformly from those that the world admits; where it cannot list them, the world's
-    "random" policies propose them. All are distinct. Fewer are tried if no more exist, and one that the world does not
+    step. Other actions are distinct. They are drawn uniformly from those that the world admits; if it cannot list them,
+    the world's "random" actors propose them. If fewer are possible, fewer are tried. An action that the world does not
     answer gives no transition. The same arguments give the same rows, task by task.
 
-    Raises RwmlError for a world without an expert, or one whose answers a replay does not repeat.
+    Raises RwmlError for a world without an expert, and for one whose answers a replay does not repeat.
     """
     if "expert" not in world.policies():
         raise RwmlError(
@@ -53,15 +44,15 @@ def branched_transitions(
 
 
 def is_branch(row: Transition) -> bool:
-    """Whether a transition is one of another action than the expert's."""
+    """Whether a transition came of another action than the expert's."""
     return _MARK in row.id.rpartition("@")[2]
 
 
 def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[list[Step]]:
-    """At each step of an expert's episode, what up to `count` other actions led to when they were tried there instead.
+    """At each step of an expert's episode, what up to `count` other actions led to when they were tried instead.
 
-    Which actions they are, and what raises: see `branched_transitions`. An observation is "" where none came.
-    With count 0 nothing is played, so that no world is refused.
+    Returns one list per step. `branched_transitions` says which actions they are and what raises. An action without an
+    observation has "". With count 0 nothing is played, so that no world is refused.
     """
     if not count:
         return [[] for _ in episode.steps]
@@ -97,16 +88,16 @@ def _random_policies(world: World, task: Task, count: int, seed: int) -> list[Bu
 
 
 def _proposed(policies: Sequence[BuiltInPolicy], seen: str, taken: str) -> list[str]:
-    """One action of each policy, none of them the expert's or another's; a policy that finds none is passed over."""
-    found: list[str] = []
+    """One action of each policy, distinct and not the expert's; a policy without such an action is passed over."""
+    proposed: list[str] = []
     for policy in policies:
-        proposals = (policy.act(seen, ()) for _ in range(_TRIES))
-        found += next(([action] for action in proposals if action not in (taken, *found)), [])
-    return found
+        tries = (policy.act(seen, ()) for _ in range(_TRIES))
+        proposed += next(([action] for action in tries if action not in (taken, *proposed)), [])
+    return proposed
 
 
 def _try(env: Env, episode: Episode, number: int, action: str) -> Step:
-    """What the world answers to another action at step `number`; "" where it fails, as it may at nonsense."""
+    """What the world answers to another action at step `number`; "" if it fails, as it may at nonsense."""
     env.reset(episode.task, episode.seed)
     for earlier in range(number):
         _replay(env, episode, earlier)
@@ -118,7 +109,7 @@ def _try(env: Env, episode: Episode, number: int, action: str) -> Step:
 
 
 def _replay(env: Env, episode: Episode, number: int) -> str:
-    """Play an episode's step once more; the observation that came of it before, or an RwmlError."""
+    """Plays an episode's step again; returns its observation, RwmlError if that is not the one it had."""
     step = episode.steps[number]
     again = env.step(step.action).observation
     if again != step.observation:
@@ -130,47 +121,3 @@ def _replay(env: Env, episode: Episode, number: int) -> str:
             "(for reflections: train_policy.alternatives = 0)",
         )
     return again
-
-
-def branched_rows(stage: Stage) -> list[Transition]:
-    """The rows that a recipe with `train_wm.branches` trains on, with their counts noted in the stage.
-
-    They are written to `world_model/branches/`, those longer than the model can read with kept=False; what is there is
-    not played again. Raises RwmlError where the split has no tasks.
-    """
-    rows = _play(stage, Parts(stage.folder / "world_model" / "branches"))
-    steps = {(row.episode, row.step) for row in rows}
-    branched = sum(map(is_branch, rows))
-    stage.counts |= {
-        "expert episodes": len({row.episode for row in rows}),
-        "expert transitions": len(rows) - branched,
-        "branched transitions": branched,
-        "branches that could not be tried": stage.recipe.train_wm.branches * len(steps) - branched,
-    }
-    stage.counts |= Counter(row.reason for row in rows if not row.kept)
-    return [row for row in rows if row.kept]
-
-
-def _play(stage: Stage, parts: Parts) -> list[Transition]:
-    recipe, config = stage.recipe, stage.recipe.train_wm
-    world, chat = load_world(recipe), load_chat(recipe.model.path, recipe.model.trust_remote_code)
-    tasks = world.tasks(recipe.collect.split)
-    tasks = tasks[: config.branch_tasks or recipe.collect.num_tasks or len(tasks)]
-    if not tasks:
-        raise RwmlError(
-            f"the world {world.name} has no tasks in the split '{recipe.collect.split}'",
-            "expert episodes come from playing tasks",
-            "name another collect.split or world",
-        )
-    chunks = [tasks[i : i + TASKS_IN_FLIGHT] for i in range(0, len(tasks), TASKS_IN_FLIGHT)]
-    prompts, context = world.prompts(recipe.model.prompts), recipe.model.max_context_tokens
-    steps, history = recipe.world.max_steps, recipe.transitions.history_steps
-    with progress("train-wm: branches", total=len(tasks), unit="episode") as bar:
-        for index, chunk in enumerate(chunks):
-            if not parts.done(index):
-                rows = branched_transitions(world, chunk, config.branches, recipe.seed, steps, history)
-                long = too_long(chat, prompts, rows, 0, context)
-                marked = [replace(row, kept=False, reason=TOO_LONG) if row.id in long else row for row in rows]
-                parts.write(index, marked, Transition)
-            bar.advance(len(chunk))
-    return parts.read(Transition, len(chunks))

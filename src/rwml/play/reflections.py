@@ -24,7 +24,7 @@ MARKED = "holds tags or special tokens"
 _TAGS = ("<think>", "<action>", "<tool_call>")
 
 _ASK = """\
-Someone skilled works at a task, one action at a time. Below stand what they were told at the start, all that they did
+Someone skilled works at a task, one action at a time. Below are what they were given at the start, all that they did
 and saw since, the action that they take now, and what it leads to{others_too}.
 
 [start]
@@ -42,8 +42,11 @@ will show, unless it could be known beforehand. No headings, lists or tags."""
 
 @dataclass(frozen=True, slots=True)
 class Reflection:
-    """What a model wrote on one step of an episode. thought: "" where there is none to learn, for the reason in
-    `error`. alternatives: other actions that it was shown. Tokens are the server's counts."""
+    """What a model wrote on one step of an episode.
+
+    thought: "" if it gives nothing to learn, for the reason in `error`. alternatives: number of other actions that it
+    was shown. Tokens are the server's counts.
+    """
 
     episode: str
     step: int
@@ -55,7 +58,7 @@ class Reflection:
 
     @property
     def failure(self) -> str:
-        """The kind of error, as it is counted: without what the server said in particular."""
+        """The kind of error, as it is counted: without the server's own words."""
         return self.error.partition(":")[0]
 
 
@@ -89,15 +92,15 @@ def reflect(
 
 
 def question(episode: Episode, number: int, others: Sequence[Step]) -> str:
-    """What the model is asked about step `number` of an episode."""
+    """What the model is asked about step `number` of an episode. others: other actions that were tried at this step."""
     step = episode.steps[number]
-    told = "".join(f"[action]\n{past.action}\n[seen]\n{past.observation}\n" for past in episode.steps[:number])
+    history = "".join(f"[action]\n{past.action}\n[seen]\n{past.observation}\n" for past in episode.steps[:number])
     tried = "".join(
         f"[another possible action]\n{other.action}\n[what it would lead to]\n{other.observation}\n" for other in others
     )
     return _ASK.format(
         opening=episode.opening,
-        history=told,
+        history=history,
         action=step.action,
         observation=step.observation or "(the end)",
         others=tried,
@@ -109,7 +112,7 @@ def question(episode: Episode, number: int, others: Sequence[Step]) -> str:
 def reflected(
     chat: ChatFormat, prompts: Prompts, episodes: Sequence[Episode], reflections: Sequence[Reflection]
 ) -> list[Episode]:
-    """Those episodes that were reflected on, with the thoughts in their messages; a step without one has none."""
+    """All episodes in order; those that were reflected on have the thoughts in their messages, where a step has one."""
     thoughts = {
         name: [reflection.thought or None for reflection in group]
         for name, group in groupby(reflections, key=lambda reflection: reflection.episode)
@@ -118,7 +121,7 @@ def reflected(
 
 
 def _reflection(chat: ChatFormat, episode: Episode, number: int, alternatives: int, answer: ApiAnswer) -> Reflection:
-    # A model that reasons writes its own thinking first; what it then says is the reflection.
+    # A model that reasons writes its own thinking first; the text after it is the reflection.
     thought = THINK.sub("", answer.text, count=1).rpartition("</think>")[2].strip()
     error = answer.error
     if not error and answer.truncated:

@@ -1,143 +1,123 @@
 """Rewards of predicted next states (RWML, step 4), and which kind of next state has which.
 
-Here are those of the embedding; those of words alone are in rewards/text_rewards.py, and the one that also reads what
-came before is in rewards/judge.py. To add one: write a class, a line in `REWARDS`, and its name in `REWARD_NAMES`
-(core/recipe/reward_names.py), so that recipes can ask for it. Stages hold a `KindReward`, which gives each transition
-the reward of its kind. An answer without a readable next state (None) has distance 2.0 and reward 0, whatever the
-reward.
+To add a reward, decorate one class in one file; nothing else has to change:
+
+    from rwml.rewards import TextReward, register
+
+    @register("same_length")
+    class SameLength(TextReward):
+        def score(self, predicted, real): ...   # distances [N], rewards [N]
+
+A recipe names a reward of this package or of an installed package's entry point (group `rwml.rewards`) by its
+registered name, and any other as `module:Name`. What the constructor names is what it gets: `embedder`, `tau_d` and
+`judge`; its other parameters have defaults (`make_reward`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Protocol
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.reward_names import JUDGE_REWARDS, check_reward, reward_name
-from rwml.core.text import UNPARSED_DISTANCE, same_text
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, check_reward
+from rwml.core.text import UNPARSED_DISTANCE
 from rwml.core.types import Transition
-from rwml.models.embedding.embedder import Embedder
-from rwml.rewards.judge import Judge, JudgeReward
-from rwml.rewards.named_things import named_things
-from rwml.rewards.text_rewards import ExactReward, F1Reward, Floats, RougeReward, TextReward
+from rwml.rewards.text_rewards import Floats
+
+if TYPE_CHECKING:
+    from rwml.models.embedding.embedder import Embedder
+    from rwml.rewards.judge import Judge
+
+
+TAU_D = 0.2
+"""The paper's training threshold on ALFWorld, if none is given."""
 
 
 class Reward(Protocol):
-    """How well predictions match what really came."""
+    """How well predictions match what really came. `TextReward` is a base class for rewards of two texts."""
 
-    name: str
-
-    def expect(self, real: Sequence[str]) -> None:
-        """Be told what will be compared with, before the answers are there."""
+    def prefetch(self, real: Sequence[str]) -> None:
+        """Receives the reference texts before predictions exist, so that they can be embedded in time."""
 
     def score_rows(self, predicted: Sequence[str | None], rows: Sequence[Transition]) -> tuple[Floats, Floats]:
-        """Distances [N] within [0, 2] and rewards [N]; None = no readable answer: distance 2.0, reward 0."""
+        """Distances [N] within [0, 2] and rewards [N] of one prediction for each of N transitions, as float32.
+
+        A prediction without a readable next state is None: its distance is 2.0 and its reward 0. A reward that asks a
+        judge gives a failed judgement the same distance and reward.
+        """
 
 
-class EmbeddingReward(TextReward):
-    """1 if d < tau_d else 0, with d = 1 - cos(E(predicted), E(real)) (RWML, step 4).
+def make_reward(
+    name: str,
+    embedder: Callable[[], Embedder] | None = None,
+    tau_d: float | None = None,
+    judge: Callable[[], Judge] | None = None,
+) -> Reward:
+    """The reward of a registered name or of `module:Name`.
 
-    Exact predictions (up to white space) have distance 0.0 and are not embedded.
+    Its constructor receives those of `embedder`, `tau_d` and `judge` that it names and that are given here; the
+    embedder and the judge are made only if it names them. RwmlError for an unknown name, and for a parameter without a
+    default that it is not given here.
     """
-
-    name = "embedding"
-
-    def __init__(self, embedder: Embedder, tau_d: float) -> None:
-        self.embedder, self.tau_d = embedder, tau_d
-
-    def expect(self, real: Sequence[str]) -> None:
-        """Embed the real next states in the background, beside the sampling; each text once per data set."""
-        self.embedder.embed_async(real)
-
-    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
-        """See `TextReward.score`."""
-        distances_N = np.full(len(real), UNPARSED_DISTANCE, dtype=np.float32)
-        rows, pairs = [], []
-        for row, (answer, truth) in enumerate(zip(predicted, real, strict=True)):
-            if answer is not None:
-                rows.append(row)
-                pairs.append((truth if same_text(answer, truth) else answer, truth))
-        distances_N[rows] = self.embedder.distances(pairs)
-        return distances_N, (distances_N < self.tau_d).astype(np.float32)
-
-
-class ContinuousReward(EmbeddingReward):
-    """max(0, 1 - d): whatever is nearer to the truth earns more, and a generic answer earns something, too."""
-
-    name = "continuous"
-
-    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
-        """See `TextReward.score`."""
-        distances_N, _ = super().score(predicted, real)
-        return distances_N, np.maximum(0, 1 - distances_N)
-
-
-class NamedReward(EmbeddingReward):
-    """1 if d < tau_d and both texts name the same things (rewards/named_things.py), else 0. Ours, not the paper's.
-
-    Where the named things differ, the distance is max(d, 1): far from right under every threshold that makes sense, so
-    that the filter and `within` agree with the reward.
-    """
-
-    name = "named"
-
-    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
-        """See `TextReward.score`."""
-        distances_N, rewards_N = super().score(predicted, real)
-        for row, (answer, truth) in enumerate(zip(predicted, real, strict=True)):
-            if answer is not None and not same_text(answer, truth) and named_things(answer) != named_things(truth):
-                distances_N[row], rewards_N[row] = max(distances_N[row], 1), 0
-        return distances_N, rewards_N
-
-
-def no_judge() -> Judge:
-    """Where a judge is needed and none was given."""
-    raise RwmlError("there is no judge", "a reward asks it", "set judge.base_url and judge.model")
-
-
-REWARDS: dict[str, Callable[[Callable[[], Embedder], float, Callable[[], Judge]], Reward]] = {
-    "embedding": lambda embedder, tau_d, judge: EmbeddingReward(embedder(), tau_d),
-    "continuous": lambda embedder, tau_d, judge: ContinuousReward(embedder(), tau_d),
-    "named": lambda embedder, tau_d, judge: NamedReward(embedder(), tau_d),
-    "exact": lambda embedder, tau_d, judge: ExactReward(),
-    "rouge": lambda embedder, tau_d, judge: RougeReward(),
-    "f1": lambda embedder, tau_d, judge: F1Reward(),
-    "judge": lambda embedder, tau_d, judge: JudgeReward(judge(), graded=False),
-    "judge_graded": lambda embedder, tau_d, judge: JudgeReward(judge(), graded=True),
-}
+    constructor = REWARDS.get(name)
+    offered: dict[str, Callable[[], Any]] = {} if tau_d is None else {"tau_d": lambda: tau_d}
+    offered |= {key: make for key, make in {"embedder": embedder, "judge": judge}.items() if make is not None}
+    parameters = _parameters(constructor)
+    missing = [key for key, value in parameters.items() if value.default is Parameter.empty and key not in offered]
+    if missing:
+        raise RwmlError(
+            f"the reward '{name}' needs {' and '.join(missing)}, which it is not given",
+            "a reward receives those of embedder, tau_d and judge that its constructor names",
+            "set judge.base_url and judge.model for a judge; give every parameter of your own a default",
+        )
+    reward: Reward = constructor(**{key: make() for key, make in offered.items() if key in parameters})
+    return reward
 
 
 class KindReward:
-    """The reward of each transition's kind. choice: as in `train_wm.reward`, one name for all kinds or a table."""
+    """The reward of each transition's kind of next state.
+
+    choice: one reward for all kinds or a table {kind: reward}; a kind that the table leaves out has the embedding
+    reward. A reward is a name, as in `train_wm.reward`, or an object.
+    """
 
     def __init__(
         self,
-        choice: str | Mapping[str, str],
-        embedder: Callable[[], Embedder],
-        tau_d: float,
-        judge: Callable[[], Judge] = no_judge,
+        choice: str | Reward | Mapping[str, str | Reward],
+        embedder: Callable[[], Embedder] | None = None,
+        tau_d: float | None = None,
+        judge: Callable[[], Judge] | None = None,
     ) -> None:
-        """embedder, judge: called once, when a transition first needs it. RwmlError for unknown names and kinds."""
-        check_reward(choice)
-        self.choice, self.tau_d = choice, tau_d
-        means = cache(embedder), tau_d, cache(judge)
-        self._of_name = cache(lambda name: REWARDS[name](*means))
+        """embedder, judge: called once, when a transition first needs it. What is not given has the reward's default.
+
+        RwmlError for unknown names and kinds.
+        """
+        self.choice, self.tau_d = choice, TAU_D if tau_d is None else tau_d
+        self._table: Mapping[str, str | Reward] = choice if isinstance(choice, Mapping) else {}
+        self._default: str | Reward = DEFAULT_REWARD if isinstance(choice, Mapping) else choice
+        for reward in (self._default, *self._table.values()):
+            check_reward(reward if isinstance(reward, str) else DEFAULT_REWARD)
+        check_reward(dict.fromkeys(self._table, DEFAULT_REWARD))
+        means = embedder and cache(embedder), tau_d, judge and cache(judge)
+        self._make = cache(lambda name: make_reward(name, *means))
 
     def of(self, kind: str) -> Reward:
         """The reward of a kind of next state."""
-        return self._of_name(reward_name(self.choice, kind))
+        reward = self._table.get(kind, self._default)
+        return self._make(reward) if isinstance(reward, str) else reward
 
-    def expect(self, rows: Sequence[Transition]) -> None:
-        """Tell the rewards which next states will be compared with, before the answers are there."""
+    def prefetch(self, rows: Sequence[Transition]) -> None:
+        """Receives the transitions before predictions exist, so that their next states can be embedded in time."""
         for reward, numbers in self._shares(rows):
-            reward.expect([rows[number].next_state for number in numbers])
+            reward.prefetch([rows[number].next_state for number in numbers])
 
     def score(self, predicted: Sequence[str | None], rows: Sequence[Transition]) -> tuple[Floats, Floats]:
-        """Distances [N] and rewards [N] of one answer to each of N transitions; see `Reward.score_rows`."""
-        assert len(predicted) == len(rows), "one answer to each transition"
+        """Distances [N] and rewards [N] of one prediction for each of N transitions; see `Reward.score_rows`."""
+        assert len(predicted) == len(rows), "one prediction for each transition"
         distances_N, rewards_N = np.empty((2, len(rows)), dtype=np.float32)
         for reward, numbers in self._shares(rows):
             distances_N[numbers], rewards_N[numbers] = reward.score_rows(
@@ -148,15 +128,26 @@ class KindReward:
     def failed_judgements(
         self, predicted: Sequence[str | None], rows: Sequence[Transition], distances_N: Sequence[float] | Floats
     ) -> int:
-        """How many readable answers have no score because their judgement failed; distances_N: as from `score`."""
+        """How many readable predictions have no score because their judgement failed; distances_N: as from `score`."""
         return sum(
-            answer is not None and distance == UNPARSED_DISTANCE and reward_name(self.choice, row.kind) in JUDGE_REWARDS
+            answer is not None and distance == UNPARSED_DISTANCE and _asks_judge(self.of(row.kind))
             for answer, row, distance in zip(predicted, rows, distances_N, strict=True)
         )
 
     def _shares(self, rows: Sequence[Transition]) -> list[tuple[Reward, list[int]]]:
         """The rewards at work, each with the numbers of its rows."""
-        numbers: dict[str, list[int]] = {}
+        shares: dict[int, tuple[Reward, list[int]]] = {}
         for number, row in enumerate(rows):
-            numbers.setdefault(reward_name(self.choice, row.kind), []).append(number)
-        return [(self._of_name(name), own) for name, own in numbers.items()]
+            reward = self.of(row.kind)
+            shares.setdefault(id(reward), (reward, []))[1].append(number)
+        return list(shares.values())
+
+
+def _asks_judge(reward: Reward) -> bool:
+    return "judge" in _parameters(type(reward))
+
+
+def _parameters(constructor: Callable[..., Any]) -> dict[str, Parameter]:
+    """Its parameters by name, without *args and **kwargs."""
+    variable = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return {name: value for name, value in signature(constructor).parameters.items() if value.kind not in variable}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rwml.core.recipe.reward_names import register
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
 from rwml.rewards.rouge import rouge_l, token_f1
@@ -18,22 +19,24 @@ Floats = NDArray[np.float32]
 class TextReward:
     """A reward that compares the predicted text with the real one and needs nothing else."""
 
-    def expect(self, real: Sequence[str]) -> None:
+    def prefetch(self, real: Sequence[str]) -> None:
         """Nothing to prepare."""
 
     def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
-        """Distances [N] within [0, 2] and rewards [N]; None = no readable answer: distance 2.0, reward 0."""
+        """Distances [N] within [0, 2] and rewards [N], as float32; None = no readable answer: distance 2.0, reward 0.
+
+        Distances above 1 are for answers that no threshold should pass. Same words (`same_text`) have distance 0.
+        """
         raise NotImplementedError
 
     def score_rows(self, predicted: Sequence[str | None], rows: Sequence[Transition]) -> tuple[Floats, Floats]:
-        """The same of transitions, as `engine.rewards.Reward` has it."""
+        """See `rewards.Reward.score_rows`."""
         return self.score(predicted, [row.next_state for row in rows])
 
 
+@register("exact")
 class ExactReward(TextReward):
     """1 for the same words, else 0; the distance is 0 or 1. What RWML tends to as tau_d goes to 0."""
-
-    name = "exact"
 
     def likeness(self, predicted: str, real: str) -> float:
         """Of texts that are not the same words, within [0, 1]; the distance is 1 - likeness."""
@@ -54,23 +57,12 @@ class ExactReward(TextReward):
         return distances_N, rewards_N
 
 
-class F1Reward(ExactReward):
-    """F1 of the words that both have, in any order; the distance is 1 - F1. Exact predictions have F1 1."""
-
-    name = "f1"
-
-    def likeness(self, predicted: str, real: str) -> float:
-        """See `rouge.token_f1`."""
-        return token_f1(predicted, real)
-
-
+@register("rouge")
 class RougeReward(ExactReward):
     """ROUGE-L F1 rounded to the nearest 0.2 (RWML on tau2-bench, tool responses); the distance is 1 - F1, unrounded.
 
     Exact predictions have F1 1, texts without a word (emoji, say) too. No threshold has a part in the reward.
     """
-
-    name = "rouge"
 
     def likeness(self, predicted: str, real: str) -> float:
         """See `rouge.rouge_l`."""
@@ -79,3 +71,12 @@ class RougeReward(ExactReward):
     def earned(self, likeness: float) -> float:
         """Rounded to the nearest 0.2; halves (0.1, 0.3, ...) go up, whatever their last binary digit."""
         return math.floor(5 * likeness + 0.5 + 1e-9) / 5
+
+
+@register("f1")
+class F1Reward(ExactReward):
+    """F1 of the words that both have, in any order; the distance is 1 - F1. Exact predictions have F1 1."""
+
+    def likeness(self, predicted: str, real: str) -> float:
+        """See `rouge.token_f1`."""
+        return token_f1(predicted, real)

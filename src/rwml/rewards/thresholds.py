@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The easy filter's thresholds, and what speaks for them.
+    """The easy filter's thresholds, and the evidence for them.
 
     num_predictions: K. hits_histogram: number of transitions with 0, 1, ... K predictions within `tau_d` (K + 1 counts;
     pass rate = hits / K). on_target: `easy_share` is within `SHARE_TOLERANCE` of `target_share`.
@@ -65,11 +65,11 @@ def calibrate(
 
     A transition is easy when the share of its predictions with d < tau_d reaches tau_easy; tau_easy = 0.0 means "at
     least one hit in K" (with `>=` alone it would make everything easy). tau_d is the first knob, as in the paper, with
-    tau_easy 0.0; where no tau_d of the grid brings the easy share within `SHARE_TOLERANCE` of the target, tau_easy is
+    tau_easy 0.0; if no tau_d of the grid brings the easy share within `SHARE_TOLERANCE` of the target, tau_easy is
     raised through 2/K, 3/K, ... 1 until one does. Failing that too, the nearest share wins. Ties: the lower tau_easy,
     then the tau_d nearest to the paper's 0.1. A threshold that is given stays fixed.
 
-    Raises RwmlError where there is nothing to calibrate on.
+    Raises RwmlError without predictions.
     """
     if distances_NK.ndim != 2 or not distances_NK.size:
         raise RwmlError(

@@ -1,7 +1,7 @@
 """`rwml reward`: what the rewards can tell apart and what they pay for nothing, before any training.
 
-Writes reward_lab.json, reward_lab.md and reward_lab.png into the recipe's folder. It is no link of the chain: nothing
-reads its files, and it leaves the stages as they are.
+Writes reward_lab.json, reward_lab.md and reward_lab.png into the recipe's folder. No stage reads these files, and the
+stages stay as they are.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file, read_json, write_json
-from rwml.core.progress import note, progress
+from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARD_NAMES, asks_judge
+from rwml.core.recipe.reward_names import REWARDS, asks_judge, unset_judge_keys
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, random_for, seed_of
 from rwml.core.types import Transition
 from rwml.exchange.imported import imported_episodes
 from rwml.loading import load_embedder, load_world
+from rwml.measure.cheats import cheat_answers
 from rwml.measure.reward_lab import (
     REWORDED,
     RIGHT_KINDS,
     WRONG_KINDS,
+    AuditedReward,
     Pair,
+    audit,
     by_kind,
-    cheat_figures,
     make_pairs,
-    pair_figures,
     roc_curve,
     rule_figures,
     threshold_figures,
@@ -45,7 +44,6 @@ from rwml.reports.plots import write_reward_png
 from rwml.reports.reward_page import page
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
-from rwml.train.drift import cheat_answers
 from rwml.world_models.base import Materials, first_of_each, make_world_model
 from rwml.world_models.baselines import BASELINES
 from rwml.worlds.base import World
@@ -53,7 +51,7 @@ from rwml.worlds.transitions import transitions_of
 
 SCHEMA_VERSION = 1
 OWN = "this recipe"
-"""The column of `train_wm.reward` where it is a table by kind of next state."""
+"""The column of a `train_wm.reward` that is a table by kind of next state."""
 
 FALSE_POSITIVE_SHARES = (0.0, 0.01, 0.05, 0.1)
 
@@ -73,6 +71,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     rule = _rule(recipe, world, rows, asked, embedder)
     tau_d, tau_source = _tau_in_force(recipe, rule)
     taus = sorted({*config.tau_d, tau_d})
+    rewards, skipped = _audited(recipe, embedder)
     figures: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "name": recipe.name,
@@ -88,7 +87,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "tau_source": tau_source,
         "rule": rule,
         "thresholds": threshold_figures(distances, taus, FALSE_POSITIVE_SHARES),
-        **_of_rewards(recipe, embedder, taus, tau_d, pairs, asked, cheat_answers(asked, rows)),
+        **audit(rewards, taus, tau_d, pairs, asked, cheat_answers(asked, rows)),
+        "skipped": skipped,
         "truncated": embedder().stats.truncated,
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -97,18 +97,19 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 
 def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
-    """The transitions to look at, and where they are from: the run's own where they were made under the settings that
-    the recipe has now, imported episodes, or episodes that a built-in policy plays now.
+    """The transitions to look at, and where they are from.
 
-    RwmlError where the world has no policy to play with, or the episodes give no transition.
+    They are the run's own if those were made under the recipe's present settings; else those of imported episodes; else
+    those of episodes that a built-in policy plays now. RwmlError if the world has no policy to play with, or the
+    episodes give no transition.
     """
     config = recipe.reward_lab
     if Run.peek(recipe).is_done("transitions"):
         rows, source = read_records(recipe.folder / "transitions.parquet", Transition), "of the run"
     else:
         if recipe.collect.episodes:
-            found = imported_episodes(recipe.collect.episodes, recipe.collect.split)
-            episodes = [episode for episode in found if episode.task.world == world.name]
+            imported = imported_episodes(recipe.collect.episodes, recipe.collect.split)
+            episodes = [episode for episode in imported if episode.task.world == world.name]
             source = "of imported episodes"
         else:
             policy = _policy(recipe, world)
@@ -147,24 +148,23 @@ def _rule(
     asked: Sequence[Transition],
     embedder: Callable[[], Embedder],
 ) -> dict[str, Any]:
-    """The paper's rule: by the run's filter where it has run under the settings that the recipe has now, and by each
-    baseline in the place of its predictor."""
+    """The paper's rule by predictor: the run's filter, if it ran under the present settings, and each baseline."""
     config = recipe.filter
     rule: dict[str, Any] = {"target_share": config.target_share}
-    found = read_json(recipe.folder / "filter.json") if Run.peek(recipe).is_done("filter") else {}
-    if "training_tau_d" in found:
+    calibration = read_json(recipe.folder / "filter.json") if Run.peek(recipe).is_done("filter") else {}
+    if "training_tau_d" in calibration:
         rule["filter"] = {
-            "data_tau_d": found["tau_d"],
-            "easy_share": found["easy_share"],
-            "on_target": found["on_target"],
-            "training_tau_d": found["training_tau_d"],
+            "data_tau_d": calibration["tau_d"],
+            "easy_share": calibration["easy_share"],
+            "on_target": calibration["on_target"],
+            "training_tau_d": calibration["training_tau_d"],
         }
     reward = KindReward("embedding", embedder, 1.0)
     queries, materials = [row.query for row in asked], Materials(world, rows)
     for name in BASELINES:
         states = first_of_each(make_world_model(name, materials).predict(queries, 1, generator_for("baselines")))
         distances_N, _ = reward.score([state.next_state for state in states], asked)
-        rule[name] = rule_figures(distances_N, config.target_share, config.tau_d, config.tau_easy)
+        rule[name] = rule_figures(distances_N, config)
     return rule
 
 
@@ -177,56 +177,23 @@ def _tau_in_force(recipe: Recipe, rule: Mapping[str, Any]) -> tuple[float, str]:
     raise AssertionError("the baselines are always there")
 
 
-def _of_rewards(
-    recipe: Recipe,
-    embedder: Callable[[], Embedder],
-    taus: Sequence[float],
-    tau_d: float,
-    pairs: Sequence[Pair],
-    asked: Sequence[Transition],
-    cheats: Mapping[str, Sequence[str | None]],
-) -> dict[str, Any]:
-    """What every reward makes of the pairs (at `tau_d`) and pays each cheat (at each of `taus`, where it has one)."""
-    of_pairs: dict[str, Any] = {}
-    of_cheats: dict[str, Any] = {
-        name: {"example": next((a for a in answers if a), ""), "rewards": []} for name, answers in cheats.items()
-    }
-    skipped = [name for name in JUDGE_REWARDS if not (recipe.judge.base_url and recipe.judge.model)]
-    choices: dict[str, str | dict[str, str]] = {name: name for name in REWARD_NAMES if name not in skipped}
-    if not isinstance(recipe.train_wm.reward, str):
-        choices[OWN] = recipe.train_wm.reward
+def _audited(recipe: Recipe, embedder: Callable[[], Embedder]) -> tuple[list[AuditedReward], list[str]]:
+    """The rewards to audit, the recipe's own among them, and the names of those that no judge can be asked for."""
+    names = sorted(REWARDS.names(), key=asks_judge)
+    skipped = list(filter(asks_judge, names)) if unset_judge_keys(recipe.judge.base_url, recipe.judge.model) else []
+    choices: dict[str, str | dict[str, str]] = {name: name for name in names if name not in skipped}
+    own = recipe.train_wm.reward
+    if not isinstance(own, str):
+        choices[OWN] = own
+    elif own not in names:  # module:Name
+        choices[own] = own
     judge = cache(lambda: Judge(recipe.judge, recipe.folder / "cache"))
-    with progress("reward: audit", total=len(choices), unit="reward") as bar:
-        for name, choice in choices.items():
-            judged = asks_judge(choice)
-            most = recipe.reward_lab.num_judged if judged else len(asked)
-            few = _first_of_each_kind(pairs, most) if judged else pairs
-            at = {tau: KindReward(choice, embedder, tau, judge) for tau in (*taus, tau_d)}
-            has_tau = not judged and _depends_on_tau(choice, embedder, few)
-            of_pairs[name] = pair_figures(at[tau_d], few) | {"has_tau": has_tau}
-            for tau in taus if has_tau else [tau_d]:
-                for cheat, answers in cheats.items():
-                    paid = cheat_figures(at[tau], answers[:most], asked[:most])
-                    of_cheats[cheat]["rewards"].append({"name": name, "at": tau if has_tau else None} | paid)
-            bar.advance(1)
-    return {"rewards": of_pairs, "cheats": of_cheats, "skipped": skipped}
 
+    def audited(name: str, choice: str | dict[str, str]) -> AuditedReward:
+        judged = recipe.reward_lab.num_judged if asks_judge(choice) else None
+        return AuditedReward(name, lambda tau_d: KindReward(choice, embedder, tau_d, judge), judged)
 
-def _depends_on_tau(choice: str | Mapping[str, str], embedder: Callable[[], Embedder], pairs: Sequence[Pair]) -> bool:
-    """Whether a threshold has a part in the reward: whether the strictest one and the loosest one differ."""
-    predicted, rows = [pair.predicted for pair in pairs], [pair.row for pair in pairs]
-    strict, loose = (KindReward(choice, embedder, tau).score(predicted, rows)[1] for tau in (1e-9, 2.0))
-    return not np.array_equal(strict, loose)
-
-
-def _first_of_each_kind(pairs: Sequence[Pair], number: int) -> list[Pair]:
-    seen: Counter[str] = Counter()
-    chosen = []
-    for pair in pairs:
-        seen[pair.kind] += 1
-        if seen[pair.kind] <= number:
-            chosen.append(pair)
-    return chosen
+    return [audited(name, choice) for name, choice in choices.items()], skipped
 
 
 def _write(recipe: Recipe, figures: dict[str, Any], pairs: Sequence[Pair], distances_N: Any) -> None:

@@ -1,7 +1,6 @@
-"""Answers that earn a reward without predicting anything, and an alarm for training that drifts towards them.
+"""An alarm for training that drifts towards answers that earn a reward without predicting anything.
 
-The paper saw its LLM judge hacked by "the observation will describe the contents of countertop 1 ...". The audit of
-`rwml reward` scores such answers before any training; here is also what recognises them in a batch of training.
+measure/cheats.py makes such answers, for the audit of `rwml reward` before any training.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from rwml.core.progress import note
 from rwml.core.records import MetricsLog
 from rwml.core.text import same_text
 from rwml.core.types import Transition
-from rwml.world_models.baselines import MostFrequent
 
 GENERIC = re.compile(
     r"\b(?:the (?:next )?(?:observation|state)|next observation|will (?:describe|show|list|contain)|"
@@ -24,10 +22,10 @@ GENERIC = re.compile(
     re.IGNORECASE,
 )
 COLLAPSE_SHARE = 0.25
-"""A text is a collapse when it answers more than this share of the questions whose answer is another one, ..."""
+"""A text has collapsed if it is given for more than this share of the questions whose true answer is another, ..."""
 
 COLLAPSE_STATES = 3
-"""... and stands for at least so many different real next states: a few samples of one question are none."""
+"""... and was given for at least this many different true next states: samples of a single question do not count."""
 
 WINDOW = 5
 """Steps that the alarm takes the mean of: the first ones, and the last ones."""
@@ -35,7 +33,6 @@ WINDOW = 5
 GROWTH = 0.1
 """How much the last steps' share has to be above the first ones'."""
 
-_THING = re.compile(r"\b[a-z]+ \d+\b")
 _KINDS = {
     "copied": "repeat what was last observed, or the action",
     "generic": "talk about an observation instead of giving it",
@@ -43,35 +40,18 @@ _KINDS = {
 }
 
 
-def cheat_answers(rows: Sequence[Transition], data: Sequence[Transition]) -> dict[str, list[str | None]]:
-    """For each cheat its answer to each row, in order; None = an answer without a readable next state.
-
-    data: where the most frequent and the longest next states come from, the rows themselves as a rule among them.
-    """
-    frequent = MostFrequent(data)
-    longest = max((row.next_state for row in data), key=len)
-    common = Counter(row.next_state for row in data).most_common(6)
-    return {
-        "empty": [None] * len(rows),
-        "full stop": ["."] * len(rows),
-        "generic": ["You see several things."] * len(rows),
-        "will describe": [_will_describe(row) for row in rows],
-        "copied observation": [_last_observation(row) for row in rows],
-        "echoed action": [row.action for row in rows],
-        "longest": [longest] * len(rows),
-        "the six most frequent": [" ".join(text for text, _ in common)] * len(rows),
-        "most frequent": [common[0][0]] * len(rows),
-        "most frequent of the verb": [frequent.next_state(row.query) for row in rows],
-    }
+def last_observation(row: Transition) -> str:
+    """What the agent saw last before the action: the newest observation of the history, or the opening."""
+    return row.history[-1] if row.history else row.opening
 
 
 def find_cheats(answers: Sequence[str | None], rows: Sequence[Transition]) -> list[str]:
-    """For each answer to a row: "copied", "generic" or "collapsed" (in this order), "" where it is none of them.
+    """For each answer to a row: "copied", "generic" or "collapsed", the first of these that holds, else "".
 
     An answer that has the words of the real next state is never a cheat. copied: the words of the last observation or
-    of the action. generic: `GENERIC` finds something in it and nothing in the real next state. collapsed: this same
-    text is more than `COLLAPSE_SHARE` of the answers to those rows of the batch whose real next state is another, of
-    which there are `COLLAPSE_STATES` different ones or more that it was given for.
+    of the action. generic: `GENERIC` matches it and not the real next state. collapsed: over the rows of the batch
+    whose real next state is another, this same text is the answer to more than `COLLAPSE_SHARE`, and it was given for
+    `COLLAPSE_STATES` or more different real next states.
     """
     wrong = [None if a is None or same_text(a, row.next_state) else a for a, row in zip(answers, rows, strict=True)]
     real = Counter(" ".join(row.next_state.split()) for row in rows)
@@ -84,36 +64,37 @@ def find_cheats(answers: Sequence[str | None], rows: Sequence[Transition]) -> li
         for text, states in given.items()
         if len(states) >= COLLAPSE_STATES and states.total() > COLLAPSE_SHARE * (len(rows) - real[text])
     }
-    found = []
+    kinds = []
     for answer, row in zip(wrong, rows, strict=True):
         if answer is None:
-            found.append("")
-        elif same_text(answer, _last_observation(row)) or same_text(answer, row.action):
-            found.append("copied")
+            kinds.append("")
+        elif same_text(answer, last_observation(row)) or same_text(answer, row.action):
+            kinds.append("copied")
         elif GENERIC.search(answer) and not GENERIC.search(row.next_state):
-            found.append("generic")
+            kinds.append("generic")
         else:
-            found.append("collapsed" if " ".join(answer.split()) in collapsed else "")
-    return found
+            kinds.append("collapsed" if " ".join(answer.split()) in collapsed else "")
+    return kinds
 
 
 def cheat_share(answers: Sequence[str | None], rows: Sequence[Transition]) -> float:
     """Share of a batch's answers that are wrong and match a cheat (`find_cheats`), 0.0 for none."""
-    found = find_cheats(answers, rows)
-    return sum(map(bool, found)) / max(1, len(found))
+    kinds = find_cheats(answers, rows)
+    return sum(map(bool, kinds)) / max(1, len(kinds))
 
 
 class DriftWatch:
-    """Measures the share of cheats of each step, and says so once when training drifts towards them.
+    """Measures the share of cheats of each step, and warns once when training drifts towards them.
 
-    It speaks when the mean of the last `WINDOW` steps is above `threshold`, and above that of the first ones by more
-    than `GROWTH`: a model that answered so from the start has not drifted. log: where steps before a resume stand.
+    It warns when the mean of the last `WINDOW` steps is above `threshold`, and above that of the first `WINDOW` steps
+    by more than `GROWTH`: a model that answered so from the start has not drifted. log: holds the shares of the steps
+    before a resume, under `stage`.
     """
 
     def __init__(self, threshold: float, log: MetricsLog, stage: str = "train_wm") -> None:
         self.threshold, self.log, self.stage = threshold, log, stage
         self._shares: list[float] | None = None
-        self._told = False
+        self._has_warned = False
 
     def share(self, answers: Sequence[str | None], rows: Sequence[Transition]) -> float:
         """`cheat_share` of one step's answers, and the alarm if it is due."""
@@ -122,8 +103,8 @@ class DriftWatch:
             self._shares = [line["cheat_share"] for line in lines if "cheat_share" in line]
         self._shares.append(cheat_share(answers, rows))
         first, last = np.mean(self._shares[:WINDOW]), np.mean(self._shares[-WINDOW:])
-        if not self._told and len(self._shares) > WINDOW and last > self.threshold and last > first + GROWTH:
-            self._told = True
+        if not self._has_warned and len(self._shares) > WINDOW and last > self.threshold and last > first + GROWTH:
+            self._has_warned = True
             note(_warning(answers, rows, float(first), float(last), len(self._shares)))
         return self._shares[-1]
 
@@ -144,13 +125,3 @@ def _warning(answers: Sequence[str | None], rows: Sequence[Transition], first: f
         "evaluation; then lower train_wm.tau_d, filter the text's rows more (filter.keep_probability), raise "
         "train_wm.kl_weight, or begin with SFT (train_wm.sft_steps)"
     )
-
-
-def _last_observation(row: Transition) -> str:
-    return row.history[-1] if row.history else row.opening
-
-
-def _will_describe(row: Transition) -> str:
-    """The answer that hacked the paper's judge, about the last thing that the action names."""
-    named = _THING.findall(row.action)
-    return f"The observation will describe the contents of {named[-1] if named else 'the place'} in detail."

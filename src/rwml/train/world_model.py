@@ -48,7 +48,7 @@ class RwmlSteps:
         rows, config, lm, prompts = self.batches[step], self.config, self.model.lm, self.model.prompts
         if step < config.sft_steps:
             return Batch(label_trees(lm, prompts, rows))
-        self.reward.expect(rows)
+        self.reward.prefetch(rows)
         groups = self.model.predict([row.query for row in rows], config.group_size, generator)
         states = [state for group in groups for state in group]
         asked = [row for row, group in zip(rows, groups, strict=True) for _ in group]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.recipe.compare import ArmConfig, CompareConfig
 from rwml.core.recipe.older import MOVED, in_todays_words
-from rwml.core.recipe.reward_names import asks_judge, check_judge
+from rwml.core.recipe.reward_names import check_judge, may_ask_judge, unset_judge_keys
 from rwml.core.recipe.sections import (
     CollectConfig,
     EmbeddingConfig,
@@ -81,8 +81,8 @@ class Recipe(Section):
 
     @property
     def judge_settings(self) -> tuple[str, ...]:
-        """The section of the judge, as `Run.stage` takes it, if the training reward asks one."""
-        return ("judge",) if asks_judge(self.train_wm.reward) else ()
+        """The section of the judge, as `Run.stage` takes it, if the training reward may ask one."""
+        return ("judge",) if may_ask_judge(self.train_wm.reward) else ()
 
     @model_validator(mode="after")
     def _the_judge_is_known(self) -> Recipe:
@@ -91,7 +91,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _the_writer_of_reflections_is_known(self) -> Recipe:
-        if self.train_policy.asks_judge and not (self.judge.base_url and self.judge.model):
+        if self.train_policy.asks_judge and unset_judge_keys(self.judge.base_url, self.judge.model):
             raise RwmlError(
                 "train_policy.episodes is 'reflections', and judge.base_url or judge.model is not set",
                 "reflections are written by a language model behind an OpenAI-compatible server; nothing says which",
