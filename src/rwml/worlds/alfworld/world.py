@@ -17,10 +17,10 @@ from rwml.core.seeds import lot
 from rwml.core.types import Task
 from rwml.worlds.alfworld import policies
 from rwml.worlds.alfworld.beliefs import NOTHING, knowable, read_action
-from rwml.worlds.alfworld.cache import Games, load_games
-from rwml.worlds.alfworld.game import Game
+from rwml.worlds.alfworld.engine.cache import Games, load_games
+from rwml.worlds.alfworld.engine.game import Game
+from rwml.worlds.alfworld.engine.parse import GAME_FILE, GameSpec, parse_game
 from rwml.worlds.alfworld.outcome import granted, told_win
-from rwml.worlds.alfworld.parse import GAME_FILE, GameSpec, parse_game
 from rwml.worlds.alfworld.pddl import generate, write_game
 from rwml.worlds.alfworld.scenes import SPLITS, GamePlan, SceneConfig, split_plans
 from rwml.worlds.alfworld.wording import STYLES
