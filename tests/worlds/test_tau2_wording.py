@@ -53,8 +53,8 @@ def test_an_opening_in_its_order() -> None:
 
 
 def test_names_of_tasks_keep_the_modes_apart() -> None:
-    assert task_name("telecom", True, "7") == "telecom-solo/7"
-    assert task_name("telecom", False, "7") == "telecom/7"
+    assert task_name("telecom", "7", solo=True) == "telecom-solo/7"
+    assert task_name("telecom", "7", solo=False) == "telecom/7"
 
 
 @pytest.mark.parametrize(("told", "who"), TOLD.items())

@@ -13,7 +13,7 @@ from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, Prediction, Task, Transition
-from rwml.exchange.imported import imported_episodes
+from rwml.exchange.episode_folder import imported_episodes
 from rwml.loading import load_model, load_player, load_world, player_of
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 from rwml.models.language_model import load_chat

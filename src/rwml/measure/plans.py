@@ -29,11 +29,11 @@ LEFT_OUT = "one step left out"
 class ReadsWins(Protocol):
     """A world that can tell from words alone whether a task was done."""
 
-    def told_win(self, opening: str, told: Sequence[str]) -> bool | None:
-        """Whether told (action, observation, ...) says that the goal of `opening` was met; None: it cannot be read."""
+    def reads_win(self, opening: str, exchanges: Sequence[str]) -> bool | None:
+        """Whether (action, observation, ...) says that the goal of `opening` was met; None: it cannot be read."""
 
     def granted(self, action: str) -> str:
-        """The answer of a world that admits every action and shows nothing: the baseline of `told_win`."""
+        """The answer of a world that admits every action and shows nothing: the baseline of `reads_win`."""
 
 
 def leave_one_out(world: World, episode: Episode, generator: torch.Generator) -> Episode:
@@ -117,10 +117,10 @@ class _Plan:
         if isinstance(world, ReadsWins):
             real = [text for step in episode.steps for text in (step.action, step.observation)]
             dreamt = [text for step in course if step.answer is not None for text in (step.row.action, step.answer)]
-            self.told_real = world.told_win(episode.opening, real)
-            self.told_imagined = world.told_win(episode.opening, dreamt)
+            self.told_real = world.reads_win(episode.opening, real)
+            self.told_imagined = world.reads_win(episode.opening, dreamt)
             easy = [text for step in course for text in (step.row.action, world.granted(step.row.action))]
-            self.told_granted = world.told_win(episode.opening, easy)
+            self.told_granted = world.reads_win(episode.opening, easy)
 
     @property
     def complete(self) -> bool:
