@@ -256,6 +256,7 @@ def check_command(
 
 def main() -> None:
     """Entry point of the `rwml` command."""
+    sys.path.append(str(Path.cwd()))  # module:Class names things of your own, which often lie in the folder at hand
     app()
 
 

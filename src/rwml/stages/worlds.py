@@ -133,8 +133,6 @@ def check(
     if len(result.violations) > SHOWN_VIOLATIONS:
         show(f"... and {len(result.violations) - SHOWN_VIOLATIONS} more violations")
     played = f"played by {result.policy}" if result.policy else "not played: the world has no built-in policy"
-    show(
-        f"{name}: {len(result.violations) or 'no'} violations in {result.num_tasks} tasks and {result.num_states} states "
-        f"({played})"
-    )
+    seen = f"{result.num_tasks} tasks and {result.num_states} states"
+    show(f"{name}: {len(result.violations) or 'no'} violations in {seen} ({played})")
     return not result.violations

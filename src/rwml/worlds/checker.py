@@ -20,7 +20,13 @@ NO_SPLIT = "no such split"
 EXPERT = "expert"
 _SEED = 7
 _SAMPLED = 6  # states per task in which every admissible action is tried
-_STEP_TYPES = {"observation": str, "reward": (int, float), "terminated": bool, "valid": bool, "kind": str}
+_STEP_TYPES: dict[str, type | tuple[type, ...]] = {
+    "observation": str,
+    "reward": (int, float),
+    "terminated": bool,
+    "valid": bool,
+    "kind": str,
+}
 
 
 def check_world(
@@ -134,9 +140,11 @@ class WorldCheck:
 
     def _tasks(self, split: str) -> list[Task]:
         tasks = self._call("the world", self.world, "tasks", list, split)
-        odd = next((task for task in tasks if not isinstance(task, Task)), None)
-        if odd is not None:
-            raise self._fail(f"tasks({split!r}) lists {_short(odd)}, which is no Task.")
+        for task in tasks:
+            if not isinstance(task, Task):
+                raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, which is no Task.")
+            if not all(isinstance(getattr(task, field.name), str) for field in fields(task)):
+                raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, whose fields are not all texts.")
         return list(tasks)
 
     def _reset(self, env: Env, task: Task) -> str:
@@ -180,10 +188,12 @@ class WorldCheck:
         except RwmlError:
             return
         except Exception as error:  # whatever a world raises
-            self._note(f"tasks({NO_SPLIT!r}) raises {type(error).__name__}; it must list none or raise RwmlError.")
+            self._note(
+                f"the world: tasks({NO_SPLIT!r}) raises {type(error).__name__}; it must list none or raise RwmlError."
+            )
             return
         if surplus:
-            self._note(f"tasks({NO_SPLIT!r}) lists {surplus} tasks; it must list none or raise RwmlError.")
+            self._note(f"the world: tasks({NO_SPLIT!r}) lists {surplus} tasks; it must list none or raise RwmlError.")
 
     def _check_prompts(self, style: str) -> None:
         where = f"prompts({style!r})"
