@@ -17,13 +17,13 @@ BOXES = [f"open box {number}" for number in range(1, 4)]
 
 
 class BoxesEnv:
-    """Three boxes, one of which hides a ball."""
+    """Three boxes, one of which hides a ball. listed, solved: `admissible` and `success` at the start."""
 
-    success: Any = False
-    admissible: Any = ()
+    listed: Any = tuple(BOXES)
+    solved: Any = False
 
     def reset(self, task: Task, seed: int = 0) -> Any:
-        self.success, self.admissible, self.ball = False, list(BOXES), random.Random(task.id).choice(BOXES)
+        self.success, self.admissible, self.ball = self.solved, self.listed, random.Random(task.id).choice(BOXES)
         return "Boxes 1 to 3 are closed. Your task is to: find the ball."
 
     def step(self, action: str) -> Any:
@@ -57,13 +57,7 @@ def test_a_sound_world_has_no_violation_and_is_counted() -> None:
 
 
 def test_a_world_that_lists_no_actions_is_checked_at_its_first_states() -> None:
-    class Silent(BoxesEnv):
-        def reset(self, task: Task, seed: int = 0) -> str:
-            opening = super().reset(task, seed)
-            self.admissible = ()
-            return str(opening)
-
-    check = WorldCheck(Boxes(Silent))
+    check = WorldCheck(Boxes(env_with(listed=())))
     check.tasks_of("train", 3)
     assert (check.policy, check.num_tasks, check.num_states, check.violations) == ("", 3, 3, [])
 
@@ -113,22 +107,10 @@ class Unshowable:
         (env_with(step=results()), "'open box 1' is listed as admissible, and is not valid."),
         (env_with(step=results(observation=" ")), "the observation is empty."),
         (env_with(success=property(fail)), "train/0: success raises ValueError: no luck"),
-        (
-            env_with(reset=lambda self, *_: setattr(self, "admissible", BOXES * 2) or "Boxes."),
-            "an action is listed twice as admissible.",
-        ),
-        (
-            env_with(reset=lambda self, *_: setattr(self, "admissible", "open box 1") or "Boxes."),
-            "admissible gives 'open box 1', which is no list of texts.",
-        ),
-        (
-            env_with(reset=lambda self, *_: setattr(self, "admissible", [1, 2]) or "Boxes."),
-            "admissible gives [1, 2], which is no list of texts.",
-        ),
-        (
-            env_with(reset=lambda self, *_: setattr(self, "success", lambda: True) or "Boxes."),
-            "which is of another type than bool.",
-        ),
+        (env_with(listed=BOXES * 2), "an action is listed twice as admissible."),
+        (env_with(listed="open box 1"), "admissible gives 'open box 1', which is no list of texts."),
+        (env_with(listed=[1, 2]), "admissible gives [1, 2], which is no list of texts."),
+        (env_with(solved=lambda: True), "which is of another type than bool."),
     ],
 )
 def test_a_broken_environment_is_a_sentence(make_env: Callable[[], Any], sentence: str) -> None:
