@@ -106,7 +106,10 @@ class Unshowable:
         (env_with(step=results(terminated=True)), "nonsense ('sing a song to the moon 7') terminates the episode."),
         (env_with(step=results()), "'open box 1' is listed as admissible, and is not valid."),
         (env_with(step=results(observation=" ")), "the observation is empty."),
-        (env_with(success=property(fail, lambda *_: None)), "train/0: success raises ValueError: no luck"),
+        (
+            env_with(success=property(fail, lambda *_: None), step=results()),
+            "train/0: success raises ValueError: no luck",
+        ),
         (env_with(listed=BOXES * 2), "an action is listed twice as admissible."),
         (env_with(listed="open box 1"), "admissible gives 'open box 1', which is no list of texts."),
         (env_with(listed=[1, 2]), "admissible gives [1, 2], which is no list of texts."),
