@@ -153,7 +153,7 @@ def test_recorded_rewards_of_real_agents_are_given_again(tau2_official: Path, ta
                 if message["role"] == "assistant":
                     said.append(message["content"] or "")
             reason = simulation["termination_reason"]
-            ours = score(session, calls, said, reason in ENDED, reason)
+            ours = score(session, calls, said, ended_properly=reason in ENDED, reason=reason)
             theirs = simulation["reward_info"]
             parts = theirs["reward_breakdown"] or {}
             key, answers = keys[session.task.id], session.task.answers or {}
