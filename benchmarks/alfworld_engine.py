@@ -26,7 +26,7 @@ from typing import Any
 
 from alfworld_lockstep import commands_of, find_games, official_env
 from rwml.worlds.alfworld import Game, load_game, load_games
-from rwml.worlds.alfworld.parse import read_game
+from rwml.worlds.alfworld.engine.parse import read_game
 
 Times = dict[str, float]
 

@@ -112,7 +112,7 @@ def variants(
 def play(domain_name: str, solo: bool, record: TaskRecord, actions: Sequence[Action], told: bool) -> Play:
     """Replay `actions` in our world. told: the agent says what the task wants to be said."""
     start = time.perf_counter()
-    session = get_domain(domain_name, solo).start(record.id)
+    session = get_domain(domain_name, solo=solo).start(record.id)
     calls: list[tuple[str, ToolCall, str, bool]] = []
     for action in actions:
         requestor = "assistant" if solo else action.get("requestor") or "assistant"
@@ -228,7 +228,7 @@ def replay(domain: str, solo: bool, split: str, limit: int, spoils: int, officia
     """All replays of one domain and mode; rows by variant."""
     records = tasks(domain, split)
     others = [action for record in records for action in (record.answers or {}).get("actions") or ()]
-    writes = {**get_domain(domain, solo).user_writes, **get_domain(domain, solo).agent_writes}
+    writes = {**get_domain(domain, solo=solo).user_writes, **get_domain(domain, solo=solo).agent_writes}
     rows: dict[str, Row] = {}
     start = time.perf_counter()
     for number, record in enumerate(records[:limit]):

@@ -52,7 +52,7 @@ OURS = f"""
 import time; start = time.time()
 from rwml.worlds.tau2.domain import get_domain
 from rwml.worlds.tau2.tasks import task_ids
-get_domain("NAME", NAME_SOLO).start(task_ids("NAME", "base")[0])
+get_domain("NAME", solo=NAME_SOLO).start(task_ids("NAME", "base")[0])
 {MEMORY}"""
 THEIRS = f"""
 import time; start = time.time()
@@ -80,7 +80,7 @@ def play_ours(world: Tau2World, record: TaskRecord, texts: list[str]) -> tuple[f
     """Seconds of the reset, seconds of the steps, observations, reward."""
     env = world.env()
     start = time.perf_counter()
-    env.reset(Task(task_name("telecom", True, record.id), world.name, "test", "telecom-solo"))
+    env.reset(Task(task_name("telecom", record.id, solo=True), world.name, "test", "telecom-solo"))
     reset = time.perf_counter() - start
     seen = [env.step(text).observation for text in texts]
     reward = env.step(DONE).reward

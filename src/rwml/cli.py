@@ -29,7 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-worlds_app = typer.Typer(help="List worlds, their splits and tasks; or play one by hand.", no_args_is_help=False)
+worlds_app = typer.Typer(
+    help="List worlds, their splits and tasks; play one by hand; or check one.", no_args_is_help=False
+)
 app.add_typer(worlds_app, name="worlds", invoke_without_command=True)
 
 RecipeName = Annotated[str, typer.Argument(help="A TOML file, or the name of a recipe that ships with rwml.")]
@@ -141,7 +143,7 @@ def import_command(
         from rwml.stages.import_logs import outcome
         from rwml.stages.import_logs import run as import_logs
 
-        typer.echo(outcome(import_logs(files, out, briefing, hold_out), out))
+        typer.echo(outcome(import_logs(files, out, hold_out, briefing=briefing), out))
 
 
 @app.command("reward")
@@ -205,7 +207,7 @@ def list_worlds(
     option: Options = None,
     debug: Debug = False,
 ) -> None:
-    """List worlds, their splits and tasks; or play one by hand."""
+    """List worlds, their splits and tasks; play one by hand; or check one."""
     if context.invoked_subcommand is not None:
         return
     with _errors(debug):
@@ -235,8 +237,26 @@ def play_world(
         play(made, find_task(made, split, task), input, typer.echo)
 
 
+@worlds_app.command("check")
+def check_command(
+    world: Annotated[str, typer.Argument(help="Name of the world, or module:Class for one of your own.")],
+    split: Annotated[list[str] | None, typer.Option(help="Split to play; all of them by default.")] = None,
+    policy: Annotated[str, typer.Option(help="Built-in policy that plays; the expert or the first by default.")] = "",
+    tasks: Annotated[int, typer.Option(help="Tasks to play of each split.")] = 5,
+    option: Options = None,
+    debug: Debug = False,
+) -> None:
+    """Check a world against the contract of worlds, and say what is wrong with it (exit code 1)."""
+    with _errors(debug):
+        from rwml.stages.worlds import check, parse_options
+
+        if not check(world, parse_options(option or []), split or [], policy, tasks, typer.echo):
+            raise typer.Exit(1)
+
+
 def main() -> None:
     """Entry point of the `rwml` command."""
+    sys.path.append(str(Path.cwd()))  # module:Class names things of your own, which often lie in the folder at hand
     app()
 
 

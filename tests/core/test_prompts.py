@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rwml.core.prompts import action_text, next_state_text, parse_action, parse_next_state
+from rwml.core.prompts import (
+    action_text,
+    next_state_text,
+    parse_action,
+    parse_next_state,
+    split_tools,
+    tools_block,
+)
 
 # An answer with TAG for the tag, and what it says, finished or cut off.
 READ: dict[str, str | None] = {
@@ -55,3 +62,12 @@ def test_a_draft_in_a_thought_that_was_cut_off_is_no_answer(answer: str) -> None
 def test_what_is_written_is_read_back(thought: str) -> None:
     assert parse_action(action_text("go", thought)) == parse_action(action_text("go")) == "go"
     assert parse_next_state(next_state_text("A desk.", thought)) == "A desk."
+
+
+def test_a_block_of_tools_is_cut_off_an_opening_again() -> None:
+    block = tools_block([{"name": "größe"}, {"name": "b"}])
+    lines = '{"name": "größe"}\n{"name": "b"}'
+    assert block == f"<tools>\n{lines}\n</tools>"
+    assert split_tools(f"{block}\n\nBe kind.\n\nUser: Hi") == (lines, "Be kind.\n\nUser: Hi")
+    for opening in ("", "Be kind.", block, f"First.\n{block}\n\nBe kind.", "<tools>\n{}\nBe kind."):
+        assert split_tools(opening) == ("", opening)

@@ -48,7 +48,7 @@ def test_a_dialogue_with_a_call() -> None:
         says("Good bye."),
     )
     assert found.rules == "Be kind.\n\nBe brief."
-    assert found.first == (("user", "My line is dead."),)
+    assert found.before == (("user", "My line is dead."),)
     assert found.steps == (
         Step(A, A, '{"y": 2}', "tool"),
         Step("Is it on?", "Is it on?", "No.\nNow it is.", "user"),
@@ -58,11 +58,11 @@ def test_a_dialogue_with_a_call() -> None:
 
 def test_a_greeting_belongs_to_the_opening_and_an_agent_that_begins_to_work_does_not() -> None:
     found, counts = conversation(says("Hi!"), user("Help."), says("How?"), user("Fast."))
-    assert found.first == (("assistant", "Hi!"), ("user", "Help."))
+    assert found.before == (("assistant", "Hi!"), ("user", "Help."))
     assert [step.action for step in found.steps] == ["How?"]
     assert counts == {}
     found, counts = conversation(says("I begin."), says(None, calls("b", "")), tool("done"))
-    assert found.first == ()
+    assert found.before == ()
     assert found.steps == (Step(B, f"I begin.\n{B}", "done", "tool"),)
     assert counts == {"words beside tool calls": 1}
 
@@ -141,7 +141,7 @@ def test_words_in_a_row_are_one_message_and_thoughts_are_kept_in_the_text_alone(
 def test_contents_in_parts() -> None:
     parts = [{"type": "text", "text": "One"}, {"type": "image_url", "image_url": {}}, "two"]
     found, counts = conversation(user(parts), says([{"type": "text", "text": "Hm?"}]), user([]), user("Yes."))
-    assert found.first == (("user", "One\n[image_url]\ntwo"),)
+    assert found.before == (("user", "One\n[image_url]\ntwo"),)
     assert found.steps == (Step("Hm?", "Hm?", "Yes.", "user"),)
     assert counts == {"parts that are no text": 1, "empty messages": 1}
 

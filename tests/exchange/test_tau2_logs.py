@@ -11,7 +11,7 @@ import pytest
 
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Episode, StopReason
-from rwml.exchange.importing import Imported, check_paths, import_files
+from rwml.exchange.importer import Imported, check_paths, import_files
 from rwml.exchange.tau2_logs import official_split
 
 # Counted in the raw JSON by a script of its own: tool messages that answer the agent, those of them with an error,

@@ -16,7 +16,7 @@ from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import read_episodes, read_json, read_records
 from rwml.core.run import Run
 from rwml.core.types import Transition
-from rwml.exchange.imported import imported_episodes
+from rwml.exchange.episode_folder import imported_episodes
 from rwml.stages import collect
 from rwml.stages import import_logs as import_
 from rwml.stages.pipeline import run_all

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rwml.worlds.alfworld import Game
-from rwml.worlds.alfworld.parse import GAME_FILE
-from rwml.worlds.alfworld.rules import TEMPLATES
+from rwml.worlds.alfworld.engine.parse import GAME_FILE
+from rwml.worlds.alfworld.engine.rules import TEMPLATES
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "alfworld" / "games.tar.xz"
 NAMED = {  # games with a golden trace in test_alfworld_engine.py

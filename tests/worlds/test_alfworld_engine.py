@@ -228,6 +228,8 @@ def test_help_and_tools_are_read_from_the_file(write_kitchen: WriteKitchen) -> N
 
 
 def test_the_engine_imports_nothing_heavy() -> None:
-    code = "import sys, rwml.worlds.alfworld.cache; print(sorted({'torch', 'numpy', 'pyarrow'} & set(sys.modules)))"
+    code = (
+        "import sys, rwml.worlds.alfworld.engine.cache; print(sorted({'torch', 'numpy', 'pyarrow'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

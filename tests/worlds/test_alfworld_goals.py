@@ -11,8 +11,8 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.worlds.alfworld import Game, load_game
-from rwml.worlds.alfworld.facts import GameFacts
-from rwml.worlds.alfworld.goal import PREDICATES, compile_goal, read_tree, write_tree
+from rwml.worlds.alfworld.engine.facts import GameFacts
+from rwml.worlds.alfworld.engine.goal import PREDICATES, compile_goal, read_tree, write_tree
 
 WriteKitchen = Callable[..., Path]
 Wander = Callable[[Game, int, int], Iterator[str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rwml.play.rollout import play_built_in, seats_for
-from rwml.worlds.alfworld.outcome import granted, told_win
+from rwml.worlds.alfworld.outcome import granted, reads_win
 from rwml.worlds.registry import get_world
 
 ROOM = "You are in a room. Looking quickly around you, you see a desk 1, a drawer 1, a fridge 1, and a shelf 1.\n\n"
@@ -26,7 +26,8 @@ def test_the_words_of_real_games_say_what_the_goal_checker_says(size: str) -> No
     seats = seats_for(world.tasks("train"), 1, 3)
     episodes = play_built_in(world, seats, "noisy:0.7", 40) + play_built_in(world, seats, "expert", 9)
     outcomes = [
-        (e.success, told_win(e.opening, told(*((step.action, step.observation) for step in e.steps)))) for e in episodes
+        (e.success, reads_win(e.opening, told(*((step.action, step.observation) for step in e.steps))))
+        for e in episodes
     ]
     assert all(real == read for real, read in outcomes)
     assert 10 < sum(real for real, _ in outcomes) < 70
@@ -34,43 +35,43 @@ def test_the_words_of_real_games_say_what_the_goal_checker_says(size: str) -> No
 
 
 def test_goals_by_hand() -> None:
-    assert told_win(SIMPLE, told(TAKE, GO, PUT)) is True
-    assert told_win(SIMPLE, told(TAKE, GO)) is False
-    assert told_win(COLD, told(TAKE, GO, PUT)) is False
-    assert told_win(COLD, told(TAKE, COOL, GO, PUT)) is True
+    assert reads_win(SIMPLE, told(TAKE, GO, PUT)) is True
+    assert reads_win(SIMPLE, told(TAKE, GO)) is False
+    assert reads_win(COLD, told(TAKE, GO, PUT)) is False
+    assert reads_win(COLD, told(TAKE, COOL, GO, PUT)) is True
     assert (
-        told_win(
+        reads_win(
             COLD, told(TAKE, COOL, ("heat mug 1 with fridge 1", "You heat the mug 1 using the fridge 1."), GO, PUT)
         )
         is False
     )
-    assert told_win(TWO, told(TAKE, GO, PUT)) is False
+    assert reads_win(TWO, told(TAKE, GO, PUT)) is False
     one_there = ("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see a mug 2.")
-    assert told_win(TWO, told(TAKE, one_there, PUT)) is True
-    assert told_win("You are lost.", told(TAKE)) is None
+    assert reads_win(TWO, told(TAKE, one_there, PUT)) is True
+    assert reads_win("You are lost.", told(TAKE)) is None
 
 
 def test_a_win_is_no_matter_of_seeing_things() -> None:
     """A made-up sighting of the thing in its place is no win, nor is an answer about another thing or place."""
     seen = ("go to shelf 1", "You arrive at shelf 1. On the shelf 1, you see a mug 1.")
-    assert told_win(SIMPLE, told(seen)) is False
-    assert told_win(SIMPLE, told(TAKE, GO, (PUT[0], "You move the mug 2 to the shelf 1."))) is False
-    assert told_win(SIMPLE, told(TAKE, GO, (PUT[0], "Nothing happens."))) is False
-    assert told_win(SIMPLE, told(TAKE, GO, (PUT[0], PUT[1] + " Well done!"))) is False
+    assert reads_win(SIMPLE, told(seen)) is False
+    assert reads_win(SIMPLE, told(TAKE, GO, (PUT[0], "You move the mug 2 to the shelf 1."))) is False
+    assert reads_win(SIMPLE, told(TAKE, GO, (PUT[0], "Nothing happens."))) is False
+    assert reads_win(SIMPLE, told(TAKE, GO, (PUT[0], PUT[1] + " Well done!"))) is False
 
 
 def test_a_lamp_counts_where_it_stands() -> None:
     opening = f"{ROOM}Your task is to: look at mug under the desklamp."
     light = ("use desklamp 1", "You turn on the desklamp 1.")
     desk = ("go to desk 1", "You arrive at desk 1. On the desk 1, you see a desklamp 1, and a mug 1.")
-    assert told_win(opening, told(desk, light)) is False
-    assert told_win(opening, told(desk, light, TAKE)) is True
-    assert told_win(opening, told(desk, TAKE, light)) is True
-    assert told_win(opening, told(desk, TAKE, GO)) is False
+    assert reads_win(opening, told(desk, light)) is False
+    assert reads_win(opening, told(desk, light, TAKE)) is True
+    assert reads_win(opening, told(desk, TAKE, light)) is True
+    assert reads_win(opening, told(desk, TAKE, GO)) is False
 
 
 def test_a_world_that_admits_everything() -> None:
     assert [granted(action) for action, _ in (TAKE, PUT, COOL)] == [TAKE[1], PUT[1], COOL[1]]
     assert granted("go to shelf 1") == "You arrive at shelf 1."
     assert granted("sing") == "You see nothing."
-    assert told_win(SIMPLE, told(*((action, granted(action)) for action, _ in (TAKE, GO, PUT)))) is True
+    assert reads_win(SIMPLE, told(*((action, granted(action)) for action, _ in (TAKE, GO, PUT)))) is True

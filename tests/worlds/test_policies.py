@@ -12,8 +12,8 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.worlds.alfworld.beliefs import Beliefs, knowable, read_action, read_list, write_list
-from rwml.worlds.alfworld.game import Game
-from rwml.worlds.alfworld.parse import GameSpec, parse_game, read_game
+from rwml.worlds.alfworld.engine.game import Game
+from rwml.worlds.alfworld.engine.parse import GameSpec, parse_game, read_game
 from rwml.worlds.alfworld.pddl import write_game
 from rwml.worlds.alfworld.policies import Goal, make_policy, read_goal
 from rwml.worlds.alfworld.scenes import KINDS, SceneConfig, plan_game

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.worlds.alfworld.game import Game
-from rwml.worlds.alfworld.parse import parse_game, read_game
+from rwml.worlds.alfworld.engine.game import Game
+from rwml.worlds.alfworld.engine.parse import parse_game, read_game
 from rwml.worlds.alfworld.pddl import generate, make_game, write_game
 from rwml.worlds.alfworld.scenes import (
     KINDS,

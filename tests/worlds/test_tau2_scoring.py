@@ -83,7 +83,7 @@ def spoil(calls: Sequence[Call]) -> list[Call]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_rewards_are_the_official_ones(name: str, tau2_official: Path) -> None:
-    domain, messages = get_domain(name, False), load("data_model.message")
+    domain, messages = get_domain(name, solo=False), load("data_model.message")
     rewards = []
     for task_id, variant in CASES[name]:
         record = task(name, task_id)
@@ -100,7 +100,7 @@ def test_rewards_are_the_official_ones(name: str, tau2_official: Path) -> None:
 
 @pytest.mark.parametrize("solo", [False, True])
 def test_rewards_of_telecom_are_the_official_ones(solo: bool, tau2_official: Path) -> None:
-    domain = get_domain("telecom", solo)
+    domain = get_domain("telecom", solo=solo)
     rewards = Counter[float]()
     some = random.Random(3).sample(tasks("telecom", "full"), 8)
     with_action = [record for record in tasks("telecom", "base") if "ACTION" in (record.answers or {})["reward_basis"]]
@@ -118,7 +118,7 @@ def test_every_reference_scores_one_and_no_telecom_task_scores_for_nothing(tau2_
     judged = Counter[str]()
     idle = Counter[str]()
     for name, solo in (("airline", False), ("retail", False), ("telecom", True)):
-        domain = get_domain(name, solo)
+        domain = get_domain(name, solo=solo)
         for record in tasks(name, "base"):
             session = domain.start(record.id)
             for requestor, tool, arguments in reference(record, solo):
@@ -141,7 +141,7 @@ def test_recorded_rewards_of_real_agents_are_given_again(tau2_official: Path, ta
     counts = Counter[str]()
     for path in sorted(tau2_simulations.glob("*.json")):
         recorded = json.loads(path.read_text(encoding="utf-8"))
-        domain = get_domain(path.name.split("_")[0], "_solo_" in path.name)
+        domain = get_domain(path.name.split("_")[0], solo="_solo_" in path.name)
         keys = {record["id"]: record["evaluation_criteria"] for record in recorded["tasks"]}
         for simulation in recorded["simulations"]:
             session = domain.start(simulation["task_id"])
@@ -153,7 +153,7 @@ def test_recorded_rewards_of_real_agents_are_given_again(tau2_official: Path, ta
                 if message["role"] == "assistant":
                     said.append(message["content"] or "")
             reason = simulation["termination_reason"]
-            ours = score(session, calls, said, reason in ENDED, reason)
+            ours = score(session, calls, said, ended_properly=reason in ENDED, reason=reason)
             theirs = simulation["reward_info"]
             parts = theirs["reward_breakdown"] or {}
             key, answers = keys[session.task.id], session.task.answers or {}
@@ -183,7 +183,7 @@ def with_answers(session: Session, **answers: Any) -> Session:
 
 
 def test_parts_worked_by_hand(tau2_official: Path) -> None:
-    domain = get_domain("retail", False)
+    domain = get_domain("retail", solo=False)
 
     def parts(calls: Sequence[ToolCall] = (), said: Sequence[str] = (), **answers: Any) -> Score:
         session = with_answers(domain.start("0"), **answers)
@@ -219,7 +219,7 @@ def test_parts_worked_by_hand(tau2_official: Path) -> None:
 
 
 def test_an_episode_that_did_not_end_is_worth_nothing_and_says_why(tau2_official: Path) -> None:
-    session = get_domain("airline", False).start("0")
+    session = get_domain("airline", solo=False).start("0")
     assert score(session, [], [], ended_properly=True).reward == 1.0
     assert score(session, [], [], ended_properly=False) == Score(0.0, note="not ended by agent or user")
     late = score(session, [], [], ended_properly=False, reason="step_limit")

@@ -95,7 +95,7 @@ def hashes(environment: Any) -> tuple[str, str | None]:
 
 @pytest.fixture(params=MODES, ids=["airline", "retail", "telecom", "telecom-solo"])
 def domain(request: pytest.FixtureRequest, tau2_official: Path) -> Domain:
-    return get_domain(*request.param)
+    return get_domain(request.param[0], solo=request.param[1])
 
 
 def test_policy_and_tools_are_the_official_ones(domain: Domain) -> None:
@@ -186,7 +186,7 @@ def test_sessions_and_the_shared_database_keep_apart(domain: Domain) -> None:
 
 
 def test_only_touched_records_differ_from_the_shared_ones(tau2_official: Path) -> None:
-    domain = get_domain("retail", False)
+    domain = get_domain("retail", solo=False)
     for record in sample(domain):
         session = domain.start(record.id)
         for action in (record.answers or {})["actions"]:
@@ -199,7 +199,7 @@ def test_only_touched_records_differ_from_the_shared_ones(tau2_official: Path) -
 
 
 def test_equal_calls_get_equal_words_in_every_session(tau2_official: Path) -> None:
-    domain = get_domain("telecom", True)
+    domain = get_domain("telecom", solo=True)
     refuel = {"customer_id": "C1003", "line_id": "L1009", "gb_amount": 2.0}
     answers = []
     for _ in range(2):
@@ -214,7 +214,7 @@ def test_equal_calls_get_equal_words_in_every_session(tau2_official: Path) -> No
 
 def test_a_broken_vpn_stays_in_its_session(tau2_official: Path) -> None:
     # The official toolkit keeps the default VPN on its class, where breaking it breaks that of later environments.
-    domain = get_domain("telecom", True)
+    domain = get_domain("telecom", solo=True)
     broken = domain.start(sample(domain)[0].id)
     broken.environment.user_tools.break_vpn()
     assert "'server_performance': <PerformanceLevel.POOR" in broken.call("check_vpn_status", {})[0]
@@ -226,7 +226,7 @@ def test_a_broken_vpn_stays_in_its_session(tau2_official: Path) -> None:
 def test_recorded_responses_of_real_agents_are_given_again(tau2_official: Path, tau2_simulations: Path) -> None:
     counts = Counter[bool]()
     for path in sorted(tau2_simulations.glob("*.json")):
-        domain = get_domain(path.name.split("_")[0], "_solo_" in path.name)
+        domain = get_domain(path.name.split("_")[0], solo="_solo_" in path.name)
         for simulation in json.loads(path.read_text(encoding="utf-8"))["simulations"]:
             session = domain.start(simulation["task_id"])
             calls = {}
@@ -246,7 +246,7 @@ SUMS = (
 
 
 def test_powers_are_calculated_as_officially_but_for_those_without_an_end(tau2_official: Path) -> None:
-    domain = get_domain("retail", False)
+    domain = get_domain("retail", solo=False)
     record = sample(domain)[0]
     ours, theirs = domain.start(record.id), official_environment(domain, record)
     for text in SUMS:
@@ -265,8 +265,8 @@ def test_powers_are_calculated_as_officially_but_for_those_without_an_end(tau2_o
 
 def test_no_solo_mode_and_no_such_domain(tau2_data: Path) -> None:
     with pytest.raises(RwmlError) as error:
-        get_domain("airline", True, tau2_data)
+        get_domain("airline", tau2_data, solo=True)
     assert error.value.what == "airline has no solo mode"
     with pytest.raises(RwmlError) as error:
-        get_domain("telekom", True, tau2_data)
+        get_domain("telekom", tau2_data, solo=True)
     assert "did you mean 'telecom'?" in error.value.fix

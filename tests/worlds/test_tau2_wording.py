@@ -1,4 +1,4 @@
-"""The opening that played and imported episodes share, and the user's identity over every official task."""
+"""Names of tasks, and the user's identity over every official task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rwml.worlds.tau2.wording import identity, opening, task_name, with_identity
+from rwml.worlds.tau2.wording import identity, task_name, with_identity
 
 VALUES = {
     "name": r"[A-Z][a-z]+( [A-Z][a-z]+)?",
@@ -19,7 +19,7 @@ VALUES = {
     "zip code": r"\d{5}",
 }
 # Names that only a first name is known of, or that a task tells otherwise than "You are NAME" and "Your name is NAME".
-TOLD = {
+IDENTITIES = {
     "You are an interesting guy called Noah Patel, living in the Big Apple in 10108.": (
         "name: Noah Patel, zip code: 10108"
     ),
@@ -40,24 +40,12 @@ TOLD = {
 }
 
 
-def test_an_opening_in_its_order() -> None:
-    tools = [{"type": "function", "function": {"name": "größe"}}, {"type": "function", "function": {"name": "b"}}]
-    text = opening(tools, "Be kind.\n", "Mend it.", [("assistant", "Hi!"), ("user", "Help\nme ")])
-    assert text == (
-        '<tools>\n{"type": "function", "function": {"name": "größe"}}\n'
-        '{"type": "function", "function": {"name": "b"}}\n</tools>\n\n'
-        "Be kind.\n\nTicket: Mend it.\n\nAgent: Hi!\n\nUser: Help\nme"
-    )
-    assert opening([], "Be kind.", "", []) == "Be kind."
-    assert opening([], "", "", []) == ""
-
-
 def test_names_of_tasks_keep_the_modes_apart() -> None:
-    assert task_name("telecom", True, "7") == "telecom-solo/7"
-    assert task_name("telecom", False, "7") == "telecom/7"
+    assert task_name("telecom", "7", solo=True) == "telecom-solo/7"
+    assert task_name("telecom", "7", solo=False) == "telecom/7"
 
 
-@pytest.mark.parametrize(("told", "who"), TOLD.items())
+@pytest.mark.parametrize(("told", "who"), IDENTITIES.items())
 def test_who_the_user_is(told: str, who: str) -> None:
     assert identity(told) == who
 

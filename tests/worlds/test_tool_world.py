@@ -23,6 +23,18 @@ ANSWER_1, ANSWER_2 = '{"id": "L1", "used": 3.2}', '{"id": "L2", "used": 8.7}'
 FORM = json.dumps({"type": "object", "properties": {"id": {"type": "string"}, "used": {"type": "number"}}})
 
 
+def test_an_opening_in_its_order() -> None:
+    tools = [{"type": "function", "function": {"name": "größe"}}, {"type": "function", "function": {"name": "b"}}]
+    text = tool_world.opening(tools, "Be kind.\n", [("assistant", "Hi!"), ("user", "Help\nme ")], "Mend it.")
+    assert text == (
+        '<tools>\n{"type": "function", "function": {"name": "größe"}}\n'
+        '{"type": "function", "function": {"name": "b"}}\n</tools>\n\n'
+        "Be kind.\n\nTicket: Mend it.\n\nAgent: Hi!\n\nUser: Help\nme"
+    )
+    assert tool_world.opening([], "Be kind.", []) == "Be kind."
+    assert tool_world.opening([], "", []) == ""
+
+
 def test_verbs() -> None:
     assert tool_world.verb(LINE_1) == "get_line"
     assert tool_world.verb(call(("pay", {}), ("get_line", {"id": "L1"}))) == "pay"

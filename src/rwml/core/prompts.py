@@ -1,14 +1,33 @@
-"""The tags that language models answer in, and how they are read back (as in RWML)."""
+"""The tags that language models read and answer in, and how they are read back (as in RWML)."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 NEXT_STATE = re.compile(r"<next_state>(.*?)</next_state>", re.DOTALL)
 # A thought that nothing closes lasts to the end: what it drafts is no answer.
 THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _CLOSED_THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+_TOOLS_OPEN, _TOOLS_CLOSE = "<tools>\n", "\n</tools>"
+
+
+def tools_block(tools: Sequence[Mapping[str, Any]]) -> str:
+    """The block of tools at the head of an opening: OpenAI function schemas, one line of JSON each."""
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return f"{_TOOLS_OPEN}{lines}{_TOOLS_CLOSE}"
+
+
+def split_tools(opening: str) -> tuple[str, str]:
+    """The lines of the tools block that an opening begins with ("" without one), and the text after it."""
+    lines, close, rest = opening.partition(f"{_TOOLS_CLOSE}\n\n")
+    if not close or not lines.startswith(_TOOLS_OPEN):
+        return "", opening
+    return lines[len(_TOOLS_OPEN) :], rest
 
 
 def action_text(action: str, thought: str | None = None) -> str:

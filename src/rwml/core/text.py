@@ -1,6 +1,11 @@
-"""When two texts count as the same, and the distance of a text that is not there."""
+"""When two texts count as the same, the distance of a text that is missing, and JSON arrays read element by element."""
 
 from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
 
 UNPARSED_DISTANCE = 2.0
 """The largest value of `1 - cos`, given to an answer that could not be read."""
@@ -9,3 +14,22 @@ UNPARSED_DISTANCE = 2.0
 def same_text(predicted: str | None, real: str) -> bool:
     """Whether two texts have the same words: equal up to white space. None (no readable answer) equals nothing."""
     return predicted is not None and predicted.split() == real.split()
+
+
+_SEPARATOR = re.compile(r"[\s,]*")
+
+
+def array_elements(text: str, start: int) -> Iterator[tuple[Any, int, int]]:
+    """The elements of the JSON array whose inside begins at `start`, each with the span of its text.
+
+    ValueError or RecursionError at an element that is broken or nested too deep; the elements before it have come.
+    """
+    decoder, end = json.JSONDecoder(), start
+    while True:
+        match = _SEPARATOR.match(text, end)
+        assert match is not None
+        begin = match.end()
+        if begin == len(text) or text[begin] == "]":
+            return
+        value, end = decoder.raw_decode(text, begin)
+        yield value, begin, end

@@ -9,14 +9,14 @@ from typing import Any
 from rwml.core.types import StopReason, Task
 from rwml.exchange.conversations import UnreadableError, cut, read_messages
 from rwml.exchange.log_files import Item, Log
-from rwml.worlds.tau2 import wording
+from rwml.worlds.tool_world import opening
 
 WORLD = "chat"
 
 
-def log_of(item: Item, counts: Counter[str], briefing: bool = True) -> Log:
-    """A record as a log; UnreadableError where there is nothing to learn from it. counts: see `cut`. briefing: tools
-    and system messages stand in the opening.
+def log_of(item: Item, counts: Counter[str], *, briefing: bool = True) -> Log:
+    """A record as a log; UnreadableError if nothing can be learned from it. counts: see `cut`. briefing: the opening
+    holds tools and system messages.
 
     Without `task`, logs with the same opening are plays of the same task, so that they stay in the same split.
     """
@@ -31,8 +31,8 @@ def log_of(item: Item, counts: Counter[str], briefing: bool = True) -> Log:
     if not isinstance(values, list) or not values:
         raise UnreadableError("a record without messages", f"its keys: {', '.join(record) or 'none'}")
     messages, broken = read_messages(values, counts)
-    said = cut(messages, counts)
-    whole = wording.opening(_tools(record), said.rules, "", said.first)
+    conversation = cut(messages, counts)
+    whole = opening(_tools(record), conversation.rules, conversation.before)
     stop, success = _outcome(record, counts)
     return Log(
         Task(_task(record, whole), WORLD, _word(record, "split", ""), WORLD),
@@ -40,8 +40,8 @@ def log_of(item: Item, counts: Counter[str], briefing: bool = True) -> Log:
         seed=0,
         name=_word(record, "id", ""),
         simulation="",
-        opening=whole if briefing else wording.opening([], "", "", said.first),
-        steps=said.steps,
+        opening=whole if briefing else opening([], "", conversation.before),
+        steps=conversation.steps,
         stop=stop,
         success=success,
         broken=item.problem or broken,

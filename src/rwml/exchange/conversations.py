@@ -51,10 +51,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """rules: the system messages before the agent's first action. first: (role, text) of what else was said before."""
+    """rules: the system messages before the agent's first action. before: (role, text) of the others before it."""
 
     rules: str
-    first: tuple[tuple[str, str], ...]
+    before: tuple[tuple[str, str], ...]
     steps: tuple[Step, ...]
 
 
@@ -63,7 +63,7 @@ def read_messages(
 ) -> tuple[list[Message], UnreadableError | None]:
     """Messages as OpenAI and tau2 write them, up to the first that cannot be read, and what is wrong with that one.
 
-    id_key: the key of a tool message under which its call's id stands. counts: what was left out is added. Left out
+    id_key: the key of a tool message that holds its call's id. counts: what was left out is added. Left out
     are empty messages, and a user's own tool calls with their responses (tau2), for the agent does not see them.
     """
     messages: list[Message] = []
@@ -167,17 +167,17 @@ def cut(messages: Sequence[Message], counts: Counter[str]) -> Conversation:
     """The steps of a conversation: one for each tool call with its response, one for each message that the user
     answers.
 
-    What the agent says beside calls, or before them without an answer, stands in the text of the step. A call whose
+    The text of a step holds what the agent says beside calls, or before them without an answer. A call whose
     arguments cannot be read is a step without an action (parsed = False), and so is what a user says without being
-    asked; no transition is cut from them, but they stand in the history of later ones. counts: such cases, and what
+    asked; no transition is cut from them, but the history of later ones holds them. counts: such cases, and what
     was left out, are added.
     """
     start = _first_action(messages)
-    before = [message for message in messages[:start] if message.role != "tool"]
-    counts["responses to no call"] += start - len(before)
-    rules = "\n\n".join(message.text for message in before if message.role == "system")
-    first = tuple((message.role, message.text) for message in before if message.role != "system")
-    return Conversation(rules, first, tuple(_Cutter(messages[start:], counts).steps()))
+    head = [message for message in messages[:start] if message.role != "tool"]
+    counts["responses to no call"] += start - len(head)
+    rules = "\n\n".join(message.text for message in head if message.role == "system")
+    before = tuple((message.role, message.text) for message in head if message.role != "system")
+    return Conversation(rules, before, tuple(_Cutter(messages[start:], counts).steps()))
 
 
 def _first_action(messages: Sequence[Message]) -> int:
@@ -193,11 +193,11 @@ def _first_action(messages: Sequence[Message]) -> int:
 
 
 class _Cutter:
-    """Walks through the messages; `said`: the agent's words that nothing has answered yet."""
+    """Walks through the messages. words: the agent's, which nothing has answered yet; thoughts: before them."""
 
     def __init__(self, messages: Sequence[Message], counts: Counter[str]) -> None:
         self.messages, self.counts = messages, counts
-        self.said: list[str] = []
+        self.words: list[str] = []
         self.thoughts: list[str] = []
 
     def steps(self) -> Iterator[Step]:
@@ -206,7 +206,7 @@ class _Cutter:
             message = self.messages[at]
             at += 1
             if message.role == "assistant":
-                self.said += [message.text] if message.text else []
+                self.words += [message.text] if message.text else []
                 self.thoughts += [message.thought] if message.thought else []
                 if message.calls:
                     end = self._run(at, "tool")
@@ -220,7 +220,7 @@ class _Cutter:
                 self.counts["responses to no call"] += 1
             else:
                 self.counts["system messages in mid-conversation"] += 1
-        self.counts["messages with no next state"] += bool(self.said)
+        self.counts["messages with no next state"] += bool(self.words)
 
     def _run(self, start: int, role: Role) -> int:
         """The end of the messages of that role from `start` on."""
@@ -230,19 +230,19 @@ class _Cutter:
 
     def _written(self, action: str) -> str:
         thought = "\n".join(self.thoughts)
-        parts = [f"<think>{thought}</think>" if thought else "", *self.said, action]
-        self.said, self.thoughts = [], []
+        parts = [f"<think>{thought}</think>" if thought else "", *self.words, action]
+        self.words, self.thoughts = [], []
         return "\n".join(part for part in parts if part)
 
     def _answered(self, observation: str) -> Step:
-        action = "\n".join(self.said)
-        self.said = []
+        action = "\n".join(self.words)
+        self.words = []
         if not action:
             self.counts["user messages that answer no message"] += 1
         return Step(action, self._written(action), observation, "user", parsed=bool(action), valid=bool(action))
 
     def _called(self, calls: Sequence[Call], responses: Sequence[Message]) -> Iterator[Step]:
-        self.counts["words beside tool calls"] += bool(self.said)
+        self.counts["words beside tool calls"] += bool(self.words)
         answers: dict[int, Message] = {}
         for response in responses:
             number = _asked(calls, answers.keys(), response.call_id)

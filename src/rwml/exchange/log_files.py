@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rwml.core.text import array_elements
 from rwml.core.types import Step, StopReason, Task
 from rwml.exchange.conversations import UnreadableError
 
@@ -30,8 +32,8 @@ class Item:
     """One conversation of a file, parsed.
 
     size: its share of the file's bytes, about. text: as in the file; "" where `value` as JSON says the same.
-    results: of a tau2 simulation. repaired: characters that are no Unicode were replaced. problem: why there is no
-    value; with a value: it breaks off, and `text` is what is left of it.
+    results: of a tau2 simulation. repaired: characters that are no Unicode were replaced. problem: why the value is
+    missing; with a value: it breaks off, and `text` is what is left of it.
     """
 
     file: str
@@ -54,8 +56,8 @@ class Item:
 class Log:
     """An item understood.
 
-    task: its split is "" where the log does not say it. name: what the log calls itself; simulation: the id of a
-    tau2 simulation, of which there is one ("": none of these).
+    task: its split is "" if the log does not say it. name: what the log calls itself; simulation: the id of a tau2
+    simulation ("": another log).
     broken: what cut the log short. notes: for the user.
     """
 
@@ -162,11 +164,11 @@ def _cut_off(path: Path, text: str, problem: UnreadableError) -> Iterator[Item]:
 
 
 def _inside(text: str) -> tuple[dict[str, Any] | None, int]:
-    """Where the inside of the array of a broken document begins (0: there is none), and what stands before tau2's."""
-    found = _SIMULATIONS.search(text)
-    if found:
+    """What comes before tau2's array in a broken document, and where the inside of an array begins (0: no array)."""
+    array = _SIMULATIONS.search(text)
+    if array:
         try:
-            return parse_json(text[: found.start()].rstrip(_BLANK + ",") + "}")[0], found.end()
+            return parse_json(text[: array.start()].rstrip(_BLANK + ",") + "}")[0], array.end()
         except UnreadableError:
             return None, 0
     start = len(text) - len(text.lstrip(_BLANK))
@@ -175,16 +177,11 @@ def _inside(text: str) -> tuple[dict[str, Any] | None, int]:
 
 def _elements(text: str, start: int) -> tuple[list[Any], int]:
     """The whole elements of a JSON array whose inside begins at `start`, and where the rest begins."""
-    decoder, comma = json.JSONDecoder(), re.compile(r"[\s,]*")
-    elements: list[Any] = []
-    end = start
-    while True:
-        at = comma.match(text, end).end()  # type: ignore[union-attr]
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            return elements, end
-        elements.append(value)
+    elements: list[tuple[Any, int, int]] = []
+    with suppress(ValueError, RecursionError):
+        for element in array_elements(text, start):
+            elements.append(element)
+    return [value for value, _, _ in elements], elements[-1][2] if elements else start
 
 
 def _is_message(value: Any) -> bool:
@@ -195,7 +192,7 @@ def _values(path: Path, name: str, parsed: tuple[Any, bool], text: str) -> Itera
     """The conversations in a JSON value: tau2 results, a list of conversations, or a single one."""
     value, repaired = parsed
     if isinstance(value, dict) and (isinstance(value.get("simulations"), list) or {"info", "tasks"} <= value.keys()):
-        yield from _simulations(path, value, repaired, text)
+        yield from _simulations(path, value, text, repaired=repaired)
     elif isinstance(value, list) and value and not _is_message(value[0]):
         size = _bytes(text) // len(value)
         for number, inner in enumerate(value):
@@ -204,18 +201,18 @@ def _values(path: Path, name: str, parsed: tuple[Any, bool], text: str) -> Itera
         yield Item(str(path), name, _bytes(text), value, text, repaired=repaired)
 
 
-def _simulations(path: Path, document: dict[str, Any], repaired: bool, text: str) -> Iterator[Item]:
+def _simulations(path: Path, document: dict[str, Any], text: str, *, repaired: bool) -> Iterator[Item]:
     size = _bytes(text)
     info, tasks = document.get("info"), document.get("tasks")
     results = Results(
         info if isinstance(info, dict) else {},
         {str(task.get("id")): task for task in tasks if isinstance(task, dict)} if isinstance(tasks, list) else {},
     )
-    found = document.get("simulations") or []
-    for number, value in enumerate(found):
+    listed = document.get("simulations") or []
+    for number, value in enumerate(listed):
         name = f"simulation {value.get('id', number) if isinstance(value, dict) else number}"
-        yield Item(str(path), name, size // len(found), value, "", results, repaired)
-    if found:
+        yield Item(str(path), name, size // len(listed), value, "", results, repaired)
+    if listed:
         return
     files = sorted((path.parent / "simulations").glob("*.json"))
     for file in files:
@@ -226,11 +223,11 @@ def _simulations(path: Path, document: dict[str, Any], repaired: bool, text: str
         except UnreadableError as problem:
             yield Item(str(file), f"simulation {file.stem}", 0, text=inner, problem=problem)
     index = document.get("simulation_index")
-    listed = [str(entry.get("id")) for entry in index if isinstance(entry, dict)] if isinstance(index, list) else []
-    for name in sorted(set(listed) - {file.stem for file in files}):
+    indexed = [str(entry.get("id")) for entry in index if isinstance(entry, dict)] if isinstance(index, list) else []
+    for name in sorted(set(indexed) - {file.stem for file in files}):
         missing = UnreadableError("a simulation file is missing", f"simulations/{name}.json")
         yield Item(str(path), f"simulation {name}", 0, text=name, problem=missing)
-    if not files and not listed:
+    if not files and not indexed:
         empty = UnreadableError("no simulations in the file")
         yield Item(str(path), "document", size, text=text, problem=empty)
 

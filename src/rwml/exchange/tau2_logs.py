@@ -13,6 +13,7 @@ from rwml.core.types import StopReason, Task
 from rwml.exchange.conversations import UnreadableError, cut, read_messages
 from rwml.exchange.log_files import Item, Log
 from rwml.worlds.tau2 import wording
+from rwml.worlds.tool_world import opening
 
 # Reasons that are neither an end by user or agent, nor a limit, are errors, with the reason as their text.
 _LIMITS = {"max_steps": StopReason.STEP_LIMIT, "context_window_exceeded": StopReason.CONTEXT_LIMIT}
@@ -20,9 +21,9 @@ _ENDS = ("user_stop", "agent_stop")
 _RULED_OUT = "too_many_errors"  # the benchmark's own rule ends the episode: a failure, as a player sees it
 
 
-def log_of(item: Item, counts: Counter[str], briefing: bool = True) -> Log:
-    """A simulation as a log; UnreadableError where there is nothing to learn from it. counts: see `cut`. briefing:
-    tools and policy stand in the opening."""
+def log_of(item: Item, counts: Counter[str], *, briefing: bool = True) -> Log:
+    """A simulation as a log; UnreadableError if nothing can be learned from it. counts: see `cut`. briefing: the
+    opening holds tools and policy."""
     simulation, results = item.value, item.results
     assert results is not None
     if not isinstance(simulation, dict):
@@ -32,10 +33,10 @@ def log_of(item: Item, counts: Counter[str], briefing: bool = True) -> Log:
     if not isinstance(domain, str) or simulation.get("task_id") is None:
         raise UnreadableError("a simulation without domain or task", f"domain {domain!r}")
     if not isinstance(simulation.get("messages"), list):
-        told = "it has ticks (voice)" if simulation.get("ticks") else "messages is no list"
-        raise UnreadableError("a simulation without messages", told)
+        detail = "it has ticks (voice)" if simulation.get("ticks") else "messages is no list"
+        raise UnreadableError("a simulation without messages", detail)
     messages, broken = read_messages(simulation["messages"], counts, id_key="id")
-    said = cut(messages, counts)
+    conversation = cut(messages, counts)
     agent, task_id = _dict(results.info.get("agent_info")), str(simulation["task_id"])
     solo = _is_solo(results.info)
     task = results.tasks.get(task_id, {})
@@ -43,21 +44,22 @@ def log_of(item: Item, counts: Counter[str], briefing: bool = True) -> Log:
     if solo and not ticket:
         raise UnreadableError("a solo simulation without its ticket", f"the file has no task '{task_id}' with one")
     policy = str(simulation.get("policy") or environment.get("policy") or "")
-    rules = "\n\n".join(part for part in (policy, said.rules) if part)
+    rules = "\n\n".join(part for part in (policy, conversation.rules) if part)
     tools = _tools(environment.get("tool_defs"))
-    opening = wording.opening(tools if briefing else [], rules if briefing else "", ticket, said.first)
+    text = opening(tools if briefing else [], rules if briefing else "", conversation.before, ticket)
     if not solo:
-        opening = wording.with_identity(opening, wording.identity(_known_info(task)))
+        text = wording.with_identity(text, wording.identity(_known_info(task)))
     split = official_split(domain, task_id)
     stop, success, error = _outcome(simulation, counts)
+    name, kind = wording.task_name(domain, task_id, solo=solo), wording.domain_name(domain, solo=solo)
     return Log(
-        Task(wording.task_name(domain, solo, task_id), "tau2", split or "", wording.domain_name(domain, solo)),
+        Task(name, "tau2", split or "", kind),
         policy=str(agent.get("llm") or agent.get("implementation") or "log"),
         seed=seed if isinstance(seed := simulation.get("seed"), int) and abs(seed) < 2**63 else 0,
         name="",
         simulation=str(simulation.get("id") or ""),
-        opening=opening,
-        steps=said.steps,
+        opening=text,
+        steps=conversation.steps,
         stop=stop,
         success=success,
         error=error,
@@ -84,8 +86,8 @@ def _tools(definitions: Any) -> list[dict[str, Any]]:
     """OpenAI schemas of the tools' signatures, which are kept by name."""
     tools = []
     for name, signature in _dict(definitions).items():
-        said = _dict(signature)
-        function = {"name": name, "description": said.get("doc") or "", "parameters": said.get("params") or {}}
+        fields = _dict(signature)
+        function = {"name": name, "description": fields.get("doc") or "", "parameters": fields.get("params") or {}}
         tools.append({"type": "function", "function": function})
     return tools
 
@@ -117,10 +119,10 @@ def _splits(data: str, domain: str) -> dict[str, frozenset[str]] | None:
     path = Path(data) / "tau2" / "domains" / domain / "split_tasks.json"
     if not data or not path.is_file():
         return None
-    found = read_json(path)
-    if not isinstance(found, dict) or not {"train", "test"} <= found.keys():
+    splits = read_json(path)
+    if not isinstance(splits, dict) or not {"train", "test"} <= splits.keys():
         return None
-    return {name: frozenset(map(str, ids)) for name, ids in found.items()}
+    return {name: frozenset(map(str, ids)) for name, ids in splits.items()}
 
 
 def _no_splits(domain: str) -> str:

@@ -16,7 +16,7 @@ from rwml.core.recipe.sections import EvaluateConfig
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, PredictedState, Task, Transition
-from rwml.exchange.imported import imported_episodes
+from rwml.exchange.episode_folder import imported_episodes
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.play.rollout import LanguageModelPolicy, Seat, seats_for
 from rwml.rewards.rewards import KindReward

@@ -110,10 +110,10 @@ class _Plan:
             imagined = [
                 text for step in course if step.next_state is not None for text in (step.row.action, step.next_state)
             ]
-            self.told_real = world.told_win(episode.opening, real)
-            self.told_imagined = world.told_win(episode.opening, imagined)
+            self.told_real = world.reads_win(episode.opening, real)
+            self.told_imagined = world.reads_win(episode.opening, imagined)
             easy = [text for step in course for text in (step.row.action, world.granted(step.row.action))]
-            self.told_granted = world.told_win(episode.opening, easy)
+            self.told_granted = world.reads_win(episode.opening, easy)
 
     @property
     def complete(self) -> bool:

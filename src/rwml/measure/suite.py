@@ -20,7 +20,7 @@ from rwml.core.recipe.sections import MEASURES, HeldOutWorld, MeasureConfig
 from rwml.core.records import read_records, write_records
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, Transition
-from rwml.exchange.imported import imported_episodes
+from rwml.exchange.episode_folder import imported_episodes
 from rwml.measure.harness import check_harness, measure_lm_eval
 from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus

@@ -11,10 +11,10 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from rwml.core.errors import RwmlError
+from rwml.core.prompts import split_tools
 from rwml.core.tool_calls import ToolCall
 from rwml.models.chat_tools import ToolFormat, Turns, read_tools
 
-_TOOLS_OPEN, _TOOLS_CLOSE = "<tools>\n", "\n</tools>\n\n"
 _MARKS = ("RwmlFirstUser", "RwmlAssistant", "RwmlSecondUser")
 
 
@@ -101,11 +101,10 @@ class ChatFormat:
         Tools that stand at the head of `opening` are handed to a template that renders tools.
         """
         head = self.user_open
-        if opening.startswith(_TOOLS_OPEN) and _TOOLS_CLOSE in opening:
-            tools, _, rest = opening[len(_TOOLS_OPEN) :].partition(_TOOLS_CLOSE)
-            with_tools = self._head(tools)
-            if with_tools is not None:
-                head, opening = with_tools, rest
+        tools, rest = split_tools(opening)
+        with_tools = self._head(tools) if tools else None
+        if with_tools is not None:
+            head, opening = with_tools, rest
         return head + self._opening(f"{instruction}\n\n{opening}" if instruction else opening)
 
     def turn_after(self, sampled: Sequence[int], observation: str, calls: Sequence[ToolCall] = ()) -> list[int]:

@@ -11,7 +11,7 @@ from rwml.core.records import Parts
 from rwml.core.run import Run, Stage
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode
-from rwml.exchange.imported import imported_episodes
+from rwml.exchange.episode_folder import imported_episodes
 from rwml.loading import load_policy, load_world
 from rwml.play.rollout import play_seats, seats_for
 

@@ -15,21 +15,23 @@ from rwml.core.files import atomic_file, atomic_folder, remove, sweep, write_jso
 from rwml.core.progress import note, progress
 from rwml.core.records import Parts, write_records
 from rwml.core.types import Episode, Transition
-from rwml.exchange.importing import Imported, check_paths, import_files
+from rwml.exchange.importer import Imported, check_paths, import_files
 from rwml.worlds.chat import ChatLogs
 from rwml.worlds.transitions import transitions_of
 
 PART = 1000
 
 
-def run(files: Sequence[str | Path], out: str | Path, briefing: bool = True, hold_out: float = 0.0) -> dict[str, Any]:
-    """Import `files` into the folder `out`, and return what stands in its `import.json` (docs/import.md).
+def run(
+    files: Sequence[str | Path], out: str | Path, hold_out: float = 0.0, *, briefing: bool = True
+) -> dict[str, Any]:
+    """Import `files` into the folder `out`, and return the content of its `import.json` (docs/import.md).
 
-    briefing: tools and policy stand in the openings; without them a small model can read the rest. hold_out: share of
-    the tasks without a split of their own that become `test`.
+    hold_out: share of the tasks without a split of their own that become `test`. briefing: the openings hold tools and
+    policy; without them a small model can read the rest.
 
     An earlier import in `out` is replaced, and nothing else in it is touched. `import.json` comes last: without it,
-    the import was cut off, and is simply given again. RwmlError where no file held a conversation to learn from.
+    the import was cut off, and is simply run again. RwmlError if no file holds a conversation to learn from.
     """
     paths, out = check_paths(files), Path(out)
     if not 0 <= hold_out < 1:
@@ -37,7 +39,7 @@ def run(files: Sequence[str | Path], out: str | Path, briefing: bool = True, hol
     if out.exists() and not out.is_dir():
         raise RwmlError(f"'{out}' is a file", "the import is a folder", "name a folder that is to be made")
     with progress("import", total=sum(p.stat().st_size for p in paths if p.is_file()), unit="bytes") as bar:
-        imported = import_files(paths, bar.advance, briefing, hold_out)
+        imported = import_files(paths, bar.advance, hold_out, briefing=briefing)
     for text in imported.notes:
         note(f"note: {text}")
     if out.is_dir():
@@ -54,7 +56,7 @@ def run(files: Sequence[str | Path], out: str | Path, briefing: bool = True, hol
         reasons = ", ".join(f"{reason} ({number})" for reason, number in summary["rejected"].items())
         raise RwmlError(
             f"none of the logs could be imported: {reasons}",
-            "there is nothing to train a world model on",
+            "a world model has nothing to learn from",
             f"see '{out / 'rejected.jsonl'}' for each of them, and docs/import.md for the forms that are read",
         )
     return summary
@@ -62,8 +64,7 @@ def run(files: Sequence[str | Path], out: str | Path, briefing: bool = True, hol
 
 def _write_records(imported: Imported, out: Path) -> list[Transition]:
     """Episodes in parts, and their transitions; an import without any leaves neither."""
-    # The rules of tools and users are the same in every world of that kind, so that none but this one is needed; who
-    # the user is already stands in the openings.
+    # Every world of tools and users cuts by the same rules, and the openings already say who the user is.
     world = ChatLogs()
     rows = [row for e in imported.episodes for row in transitions_of(e, world, e.task.split)]
     if not imported.episodes:
@@ -104,7 +105,7 @@ def _count(values: Any) -> dict[str, int]:
 
 
 def outcome(summary: dict[str, Any], out: str | Path) -> str:
-    """A summary in a few lines, and how to go on."""
+    """A summary in a few lines, and how to continue."""
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in summary["transitions by kind"].items())
     broken = sum(counts["broken"] for counts in summary["files"])
     rejected = sum(counts["rejected"] for counts in summary["files"])

@@ -21,7 +21,7 @@ from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, random_for, seed_of
 from rwml.core.types import Transition
-from rwml.exchange.imported import imported_episodes
+from rwml.exchange.episode_folder import imported_episodes
 from rwml.loading import load_embedder, load_world
 from rwml.measure.cheats import cheat_answers
 from rwml.measure.reward_lab import (

@@ -24,8 +24,8 @@ from rwml.trees.forward import LossFn, tree_backward
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.trees.tree import Tree, TreeBuilder, pack
 from rwml.worlds.alfworld.beliefs import knowable
-from rwml.worlds.alfworld.game import Game
-from rwml.worlds.alfworld.parse import parse_game
+from rwml.worlds.alfworld.engine.game import Game
+from rwml.worlds.alfworld.engine.parse import parse_game
 from rwml.worlds.alfworld.pddl import make_game
 from rwml.worlds.alfworld.policies import ExpertPolicy
 from rwml.worlds.alfworld.scenes import WARM_UP_OFFSET, SceneConfig

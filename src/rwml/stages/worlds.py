@@ -1,4 +1,4 @@
-"""`rwml worlds`: what worlds there are, and one task of one of them played by hand."""
+"""`rwml worlds`: the worlds that are known, one task of one of them played by hand, and a world checked."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from rwml.core.errors import RwmlError, nearest
 from rwml.core.recipe.recipe import key_and_value
 from rwml.core.types import Task
 from rwml.worlds.base import World
+from rwml.worlds.checker import WorldCheck
 from rwml.worlds.registry import WORLDS, get_world
 
+SHOWN_VIOLATIONS = 50
 _HELP = "Type an action; ? lists what is admissible, quit ends."
 
 
@@ -23,7 +25,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 def world_rows(only: str | None = None, options: dict[str, Any] | None = None) -> list[tuple[str, str, int, str]]:
     """World, split, number of tasks, and the numbers by kind, for one world made with `options`, or for all.
 
-    Where all are listed, one whose data are not at hand has one row, which says so.
+    In a list of all worlds, one whose data are missing has one row, which says so.
     """
     if only:
         return _rows_of(only, options or {})
@@ -34,7 +36,7 @@ def world_rows(only: str | None = None, options: dict[str, Any] | None = None) -
             "add --only WORLD",
         )
     rows = []
-    for name in sorted(WORLDS):
+    for name in sorted(WORLDS.names()):
         try:
             rows += _rows_of(name, {})
         except RwmlError as error:
@@ -63,7 +65,7 @@ def find_task(world: World, split: str, wanted: str) -> Task:
             return task
     raise RwmlError(
         f"{world.name}/{split} has no task '{wanted}' (it has {len(tasks)})",
-        "there would be nothing to play",
+        "a game is played from its task",
         nearest(wanted, [task.id for task in tasks][:1000]) if len(tasks) <= 20 else f"try 0 to {len(tasks) - 1}",
     )
 
@@ -93,3 +95,33 @@ def play(world: World, task: Task, read: Callable[[str], str], show: Callable[[s
             if result.terminated:
                 show(f"{'Solved' if env.success else 'Over'} after {steps} steps.")
                 return env.success
+
+
+def check(
+    name: str, options: dict[str, Any], splits: Sequence[str], policy: str, num_tasks: int, show: Callable[[str], None]
+) -> bool:
+    """Check a world and show each violation in a sentence; returns whether it is sound.
+
+    name: as in a recipe. splits: those to play (none: all of the world's). policy: see `check_world`. RwmlError: the
+    name or an option is unknown, or `num_tasks` is below 1.
+    """
+    if num_tasks < 1:
+        raise RwmlError(f"--tasks is {num_tasks}", "a check plays tasks", "give a number of 1 or more")
+    try:
+        world = get_world(name, **options)
+    except RwmlError:
+        raise
+    except Exception as error:  # whatever the constructor of a world raises
+        show(f"{name} cannot be made: {type(error).__name__}: {error}")
+        return False
+    result = WorldCheck(world, policy)
+    for split in splits or result.splits:
+        result.tasks_of(split, num_tasks)
+    for sentence in result.violations[:SHOWN_VIOLATIONS]:
+        show(sentence)
+    if len(result.violations) > SHOWN_VIOLATIONS:
+        show(f"... and {len(result.violations) - SHOWN_VIOLATIONS} more violations")
+    played = f"played by {result.policy}" if result.policy else "not played: the world has no built-in policy"
+    seen = f"{result.num_tasks} tasks and {result.num_states} states"
+    show(f"{name}: {len(result.violations) or 'no'} violations in {seen} ({played})")
+    return not result.violations

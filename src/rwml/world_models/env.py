@@ -75,7 +75,7 @@ class ImaginedEnv:
     @property
     def success(self) -> bool:
         """Whether the imagined words say that the task is solved."""
-        return isinstance(self._world, ReadsWins) and self._world.told_win(self._opening, self._history) is True
+        return isinstance(self._world, ReadsWins) and self._world.reads_win(self._opening, self._history) is True
 
 
 class ImaginedWorld:

@@ -1,13 +1,12 @@
-"""Imported chat logs as a `World`: what is asked of a world model is told of them; nothing can be played."""
+"""Imported chat logs as a `World`: a world model learns from them, and nothing can be played."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rwml.core.errors import RwmlError, nearest
+from rwml.core.errors import RwmlError
 from rwml.core.types import Task
-from rwml.worlds import tool_world
 from rwml.worlds.base import BuiltInPolicy, Env, Prompts
+from rwml.worlds.registry import register
+from rwml.worlds.tool_world import ToolWorld
 
 FULL = Prompts(
     agent="""\
@@ -24,22 +23,20 @@ state:
     actions="calls",
 )
 
-BRIEF = Prompts(agent="", world_model="", question="\nIf I do: {action}\nthen?", actions="calls")
 
-STYLES = {"full": FULL, "brief": BRIEF}
-
-
-class ChatLogs:
+@register("chat")
+class ChatLogs(ToolWorld):
     """Conversations with tools and a user that another program wrote down (`rwml import`)."""
 
     name = "chat"
+    texts = FULL
 
     def splits(self) -> tuple[str, ...]:
-        """None: what was played stands in the logs."""
+        """None: the logs hold what was played."""
         return ()
 
     def tasks(self, split: str) -> list[Task]:
-        """None: what was played stands in the logs."""
+        """None: the logs hold what was played."""
         return []
 
     def env(self) -> Env:
@@ -54,36 +51,10 @@ class ChatLogs:
         """RwmlError: there is nothing to play."""
         raise _not_played(f"a policy '{name}'")
 
-    def prompts(self, style: str) -> Prompts:
-        """Wording in the style "full" or "brief"."""
-        if style not in STYLES:
-            raise RwmlError(f"unknown style of prompts: '{style}'", "models are asked in it", nearest(style, STYLES))
-        return STYLES[style]
-
-    def verb(self, action: str) -> str:
-        """The name of the tool, "message", or "invalid"."""
-        return tool_world.verb(action)
-
-    def inefficient(self, action: str) -> bool:
-        """False: a log does not say which tools only look."""
-        return False
-
-    def world_model_opening(self, task: Task, opening: str) -> str:
-        """The opening itself; the importer has put into it what a world model may know."""
-        return opening
-
-    def target(self, kind: str, observation: str) -> str:
-        """A tool's response masked to its schema, a user's message as it is."""
-        return tool_world.target(kind, observation)
-
-    def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
-        """Whether an earlier call shows the next state, or its form."""
-        return tool_world.knowable(opening, history, action, next_state)
-
 
 def _not_played(what: str) -> RwmlError:
     return RwmlError(
         f"the world chat was asked for {what}",
-        "it stands for imported logs, which cannot be played; a world model can be trained and measured on them",
+        "it holds imported logs, which cannot be played; a world model can be trained and measured on them",
         "set collect.episodes to the imported folder and stop with --until train-wm, or name a world that is played",
     )

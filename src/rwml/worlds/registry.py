@@ -1,45 +1,37 @@
-"""All worlds by name. A world is imported when it is asked for."""
+"""All worlds by name: ours, those of installed packages (entry points `rwml.worlds`), your own as `module:Class`."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from inspect import Parameter, signature
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.registry import Registry
 from rwml.worlds.base import World
 
-# name: module and class. The class takes the recipe's `world.options` as keywords.
-WORLDS = {
-    "alfworld": ("rwml.worlds.alfworld.world", "AlfWorld"),
-    "tau2": ("rwml.worlds.tau2.world", "Tau2World"),
-    "chat": ("rwml.worlds.chat", "ChatLogs"),
-}
+WORLDS: Registry[Callable[..., World]] = Registry(
+    "world",
+    "rwml.worlds",
+    {"alfworld": "rwml.worlds.alfworld.world", "tau2": "rwml.worlds.tau2.world", "chat": "rwml.worlds.chat"},
+)
+register = WORLDS.register
+"""`@register("boxes")` above a class enters it; a recipe's `world.options` are the keywords that it is made with."""
 
 
 def get_world(name: str, **options: Any) -> World:
-    """Make a world: one of `WORLDS`, or your own class as "module:Class", which must be importable.
+    """Make a world by a name of `WORLDS`, or by "module:Class".
 
-    RwmlError names the nearest one if there is no such world, and what is wrong with an option.
+    RwmlError names the nearest world or option, and the methods that a class of your own lacks.
     """
-    module, _, kind = name.partition(":")
-    if not kind:
-        if name not in WORLDS:
+    make = WORLDS.get(name)
+    if inspect.isabstract(make):
+        missing = ", ".join(sorted(getattr(make, "__abstractmethods__", ())))
+        raise RwmlError(f"the world {name} has no {missing}", "a world lists tasks and makes environments", "write it")
+    parameters = inspect.signature(make).parameters
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for key in options.keys() - parameters.keys():
             raise RwmlError(
-                f"there is no world '{name}'", "a world says which tasks are played, and how", nearest(name, WORLDS)
+                f"the world {name} has no option '{key}'", "it would change nothing", nearest(key, parameters)
             )
-        module, kind = WORLDS[name]
-    try:
-        make = getattr(import_module(module), kind)
-    except (ImportError, AttributeError) as error:
-        raise RwmlError(
-            f"world '{name}' cannot be imported: {error}",
-            "a world of your own is a class in a module that Python finds",
-            "write module:Class, and put the module's folder on PYTHONPATH",
-        ) from None
-    taken = signature(make).parameters
-    if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values()):
-        for key in options.keys() - taken.keys():
-            raise RwmlError(f"the world {name} has no option '{key}'", "it would change nothing", nearest(key, taken))
-    world: World = make(**options)
-    return world
+    return make(**options)

@@ -18,11 +18,11 @@ def transitions_of(
     without a parsed action has no action to ask about, but stays in the history; a last step that nothing answered has
     no next state.
     """
-    told: list[str] = []
+    past: list[str] = []
     opening = world.world_model_opening(episode.task, episode.opening)
     for number, step in enumerate(episode.steps):
         if number >= first and step.parsed and step.observation:
-            kept = told[-2 * history_steps :] if history_steps else told
+            kept = past[-2 * history_steps :] if history_steps else past
             target = world.target(step.kind, step.observation)
             yield Transition(
                 id=f"{episode.id}@{number}",
@@ -37,6 +37,6 @@ def transitions_of(
                 kind=step.kind,
                 verb=world.verb(step.action),
                 valid=step.valid,
-                knowable=world.knowable(opening, told, step.action, target),
+                knowable=world.knowable(opening, past, step.action, target),
             )
-        told += [step.action, step.observation]
+        past += [step.action, step.observation]

@@ -23,14 +23,14 @@ _DONE = {
 _BEGINS = {"go to": "You arrive at {what}.", "open": "You open the {what}.", "close": "You close the {what}."}
 
 
-def told_win(opening: str, told: Sequence[str]) -> bool | None:
-    """Whether the goal of `opening` holds at some time in told (action, observation, ...); None: the goal's wording is
-    not known."""
+def reads_win(opening: str, exchanges: Sequence[str]) -> bool | None:
+    """Whether the goal of `opening` holds at some time in `exchanges` (action, observation, ...); None: the goal's
+    wording is not known."""
     goal = read_goal(opening)
     if goal is None:
         return None
     beliefs, moved = Beliefs(opening), set[str]()
-    for action, observation in zip(told[::2], told[1::2], strict=True):
+    for action, observation in zip(exchanges[::2], exchanges[1::2], strict=True):
         happened = _happened(action, observation)
         beliefs.read(action, observation if happened else NOTHING)
         verb, what, _ = read_action(action) or ("", "", "")
@@ -69,6 +69,6 @@ def _holds(goal: Goal, beliefs: Beliefs, moved: set[str]) -> bool:
             continue
         if goal.verb and (thing, STATE[goal.verb]) not in beliefs.states:
             continue
-        if sum(kind_of(other) == goal.target and there == home for other, there in beliefs.where.items()) >= goal.count:
+        if sum(kind_of(other) == goal.target and at == home for other, at in beliefs.where.items()) >= goal.count:
             return True
     return False

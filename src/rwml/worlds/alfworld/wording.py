@@ -1,8 +1,8 @@
-"""What language models are told about ALFWorld, in the style `full` (pretrained models) and `brief` (the tiny one)."""
+"""What language models read about ALFWorld, in the style `full` (pretrained models) and `brief` (the tiny one)."""
 
 from __future__ import annotations
 
-from rwml.worlds.base import Prompts
+from rwml.worlds.base import BRIEF_QUESTION, Prompts
 
 _COMMANDS = """\
 go to (receptacle) | open (receptacle) | close (receptacle)
@@ -34,6 +34,6 @@ is held, what is open, what was seen there. Then write the observation word for 
     question="\n\nPotential next action: {action}\nWhat will the next observation be?",
 )
 
-BRIEF = Prompts(agent="", world_model="", question="\nIf I do: {action}\nthen?")
+BRIEF = Prompts(agent="", world_model="", question=BRIEF_QUESTION)
 
 STYLES = {"full": FULL, "brief": BRIEF}

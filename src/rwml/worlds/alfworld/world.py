@@ -17,14 +17,15 @@ from rwml.core.seeds import lot
 from rwml.core.types import Task
 from rwml.worlds.alfworld import policies
 from rwml.worlds.alfworld.beliefs import NOTHING, knowable, read_action
-from rwml.worlds.alfworld.cache import Games, load_games
-from rwml.worlds.alfworld.game import Game
-from rwml.worlds.alfworld.outcome import granted, told_win
-from rwml.worlds.alfworld.parse import GAME_FILE, GameSpec, parse_game
+from rwml.worlds.alfworld.engine.cache import Games, load_games
+from rwml.worlds.alfworld.engine.game import Game
+from rwml.worlds.alfworld.engine.parse import GAME_FILE, GameSpec, parse_game
+from rwml.worlds.alfworld.outcome import granted, reads_win
 from rwml.worlds.alfworld.pddl import generate, write_game
 from rwml.worlds.alfworld.scenes import SPLITS, GamePlan, SceneConfig, split_plans
 from rwml.worlds.alfworld.wording import STYLES
-from rwml.worlds.base import BuiltInPolicy, Prompts, StepResult
+from rwml.worlds.base import BaseWorld, BuiltInPolicy, Prompts, StepResult
+from rwml.worlds.registry import register
 
 SOURCES = ("scenes", "official")
 RELEASE = "json_2.1.1"
@@ -96,9 +97,9 @@ class _FileGames:
 def _list_files(root: Path, split: str) -> Mapping[str, int]:
     """Folders of the split's games, sorted, with their places."""
     base = root / split
-    found = sorted(path.parent.relative_to(base).as_posix() for path in base.glob(f"*/*/{GAME_FILE}"))
+    folders = sorted(path.parent.relative_to(base).as_posix() for path in base.glob(f"*/*/{GAME_FILE}"))
     # The release has trials with movable receptacles and sliced objects; the official engine leaves them out.
-    kept = (folder for folder in found if "movable" not in folder and "Sliced" not in folder)
+    kept = (folder for folder in folders if "movable" not in folder and "Sliced" not in folder)
     return {folder: place for place, folder in enumerate(kept)}
 
 
@@ -136,7 +137,8 @@ def _official_root(data: str | os.PathLike[str] | None) -> Path:
     return Path(place).expanduser()
 
 
-class AlfWorld:
+@register("alfworld")
+class AlfWorld(BaseWorld):
     """The household world of ALFWorld.
 
     source "scenes": games of our own (`SceneConfig`), made in memory, or written to `data` and read from there.
@@ -183,7 +185,8 @@ class AlfWorld:
                     "tasks are drawn from it",
                     nearest(split, self.splits()),
                 )
-            tasks = [Task(f"{split}/{one}", self.name, split, one.split("-")[0]) for one in self._games.folders(split)]
+            folders = self._games.folders(split)
+            tasks = [Task(f"{split}/{folder}", self.name, split, folder.split("-")[0]) for folder in folders]
             self._tasks[split] = sorted(tasks, key=lambda task: lot(task.id))
         return list(self._tasks[split])
 
@@ -226,21 +229,13 @@ class AlfWorld:
         """Whether an action only looks: look or examine (as RWML counts)."""
         return self.verb(action) in ("look", "examine")
 
-    def world_model_opening(self, task: Task, opening: str) -> str:
-        """The opening itself: the world model knows what the player knows."""
-        return opening
-
-    def target(self, kind: str, observation: str) -> str:
-        """The observation itself."""
-        return observation
-
     def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
-        """Whether the next state could be told from what was seen; see `beliefs.knowable`."""
+        """Whether the next state follows from what was seen; see `beliefs.knowable`."""
         return knowable(opening, history, action, next_state)
 
-    def told_win(self, opening: str, told: Sequence[str]) -> bool | None:
-        """Whether told (action, observation, ...), real or imagined, says that the goal was met; see `outcome.py`."""
-        return told_win(opening, told)
+    def reads_win(self, opening: str, exchanges: Sequence[str]) -> bool | None:
+        """Whether (action, observation, ...), real or imagined, says that the goal was met; see `outcome.py`."""
+        return reads_win(opening, exchanges)
 
     def granted(self, action: str) -> str:
         """The answer of a world that admits every action and shows nothing; see `outcome.py`."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from rwml.core.errors import RwmlError, nearest
 from rwml.worlds.tau2.package import GET_DATA, data_folder, load
 from rwml.worlds.tau2.records import Records, Sharing, own_copy
-from rwml.worlds.tau2.session import Session
+from rwml.worlds.tau2.session import Access, Session
 from rwml.worlds.tau2.tasks import DOMAINS, task
 
 DONE: dict[str, Any] = {
@@ -70,13 +70,13 @@ _PARTS = {
 }
 
 
-def get_domain(name: str, solo: bool, folder: str | Path | None = None) -> Domain:
+def get_domain(name: str, folder: str | Path | None = None, *, solo: bool) -> Domain:
     """The domain `name`, with the agent alone (`solo`, telecom only) or with a user; one object per process.
 
     folder: what TAU2_DATA_DIR names by default. Loads nothing but the data folder's whereabouts; the official package
     is asked for when tools or sessions are. RwmlError: no such domain, no solo mode there, no data.
     """
-    return _domain(name, solo, data_folder(folder))
+    return _domain(name, data_folder(folder), solo=solo)
 
 
 class Domain:
@@ -85,7 +85,7 @@ class Domain:
     name, solo: as given. data: the folder that holds the domains' files.
     """
 
-    def __init__(self, name: str, solo: bool, data: Path) -> None:
+    def __init__(self, name: str, data: Path, *, solo: bool) -> None:
         self.name = name
         self.solo = solo
         self.data = data
@@ -120,6 +120,11 @@ class Domain:
         return [] if environment.user_tools is None else [tool.openai_schema for tool in environment.get_user_tools()]
 
     @cached_property
+    def access(self) -> Access:
+        """What its sessions' tools are allowed."""
+        return Access(self.agent_writes, self.user_writes, self.solo)
+
+    @cached_property
     def agent_writes(self) -> Mapping[str, bool]:
         """For each tool of the agent's toolkit whether it may write to the database."""
         kit = self._environment()[0].tools
@@ -148,7 +153,7 @@ class Domain:
         shared = environment.tools.db is not None and all(
             getattr(environment.tools.db, name) is table for name, table in tables.items()
         )
-        return Session(self, record, environment, tables if shared else {}, sharing)
+        return Session(record, self.data, self.access, environment, tables if shared else {}, sharing)
 
     def _environment(self) -> tuple[Any, dict[str, Records], Sharing]:
         """An official environment over the shared databases; its tables; their switch."""
@@ -159,7 +164,7 @@ class Domain:
         if user is not None:
             kits.append(user.kit(parts.user_tools, user.copy(sharing)[0]))
         environment = _class(parts.environment)(self.name, self.policy, *kits)
-        # Not by `set_solo_mode`, which builds all tool schemas anew to see that no name is in both toolkits.
+        # Not by `set_solo_mode`, which builds all tool schemas again to see that no name is in both toolkits.
         environment.solo_mode = self.solo
         return environment, tables, sharing
 
@@ -167,7 +172,7 @@ class Domain:
 @dataclass(frozen=True, slots=True)
 class _Database:
     """A database as it is before any session. kit_state: models that hang on the toolkit's class, as they are when the
-    domain is loaded; there, one play in the official environment changes them for every later one of the process."""
+    domain is loaded: one play in the official environment changes them for every later one of the process."""
 
     whole: Any
     kit_state: Mapping[str, Any]
@@ -190,7 +195,7 @@ class _Database:
 
 
 @lru_cache(maxsize=16)
-def _domain(name: str, solo: bool, data: Path) -> Domain:
+def _domain(name: str, data: Path, *, solo: bool) -> Domain:
     if name not in DOMAINS:
         raise RwmlError(
             f"tau2-bench has no domain '{name}' here", "tasks, tools and policies belong to one", nearest(name, DOMAINS)
@@ -201,7 +206,7 @@ def _domain(name: str, solo: bool, data: Path) -> Domain:
             "its tasks need a user who tells the agent what he wants",
             "play telecom in solo mode, or give a user model",
         )
-    return Domain(name, solo, data)
+    return Domain(name, data, solo=solo)
 
 
 @lru_cache(maxsize=8)

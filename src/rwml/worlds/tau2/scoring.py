@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from rwml.core.tool_calls import ToolCall
-from rwml.worlds.tau2.domain import Domain, get_domain
+from rwml.worlds.tau2.domain import get_domain
 from rwml.worlds.tau2.package import load
 from rwml.worlds.tau2.records import changes, same_records
 from rwml.worlds.tau2.session import Session
@@ -41,6 +42,7 @@ def score(
     session: Session,
     calls: Iterable[tuple[str, ToolCall]],
     messages: Iterable[str],
+    *,
     ended_properly: bool,
     reason: str = "",
 ) -> Score:
@@ -48,7 +50,7 @@ def score(
 
     calls: (requestor, call) of all calls made, in order, failed ones included. messages: what the agent said to the
     user, a greeting included. ended_properly: the agent or the user ended it; else the reward is 0 (step limits,
-    errors, aborts), as the official one is, and `reason` stands in the note.
+    errors, aborts), as the official one is, and the note gives `reason`.
     """
     answers = session.task.answers
     if not ended_properly:
@@ -69,16 +71,16 @@ def score(
         made = [*past_calls, *((call.name, call.arguments) for _, call in calls)]
         parts["ACTION"] = float(all(_was_made(action, made) for action in answers.get("actions") or ()))
     if "COMMUNICATE" in basis:
-        said = [text.lower().replace(",", "") for text in (*past_texts, *messages) if text.strip()]
+        texts = [text.lower().replace(",", "") for text in (*past_texts, *messages) if text.strip()]
         needed = answers.get("communicate_info") or ()
-        parts["COMMUNICATE"] = float(all(any(info.lower() in text for text in said) for info in needed))
+        parts["COMMUNICATE"] = float(all(any(info.lower() in text for text in texts) for info in needed))
     needs_judge = "NL_ASSERTION" in basis and bool(answers.get("nl_assertions"))
     return Score(math.prod(parts.values()), parts, needs_judge, "; ".join(notes))
 
 
 def _same_end_state(session: Session) -> bool:
     """Whether the databases are as the reference actions leave them (part DB)."""
-    records, hashes = _reference(session.domain, session.task.id)
+    records, hashes = _reference(session.task.domain, session.data, session.task.id)
     if session.tables:
         return same_records(session.tables, records) and session.environment.get_user_db_hash() == hashes[1]
     return (session.environment.get_db_hash(), session.environment.get_user_db_hash()) == hashes
@@ -86,16 +88,16 @@ def _same_end_state(session: Session) -> bool:
 
 @lru_cache(maxsize=4096)
 def _reference(
-    domain: Domain, task_id: str
+    name: str, data: Path, task_id: str
 ) -> tuple[Mapping[tuple[str, str], str | None], tuple[str | None, str | None]]:
     """The end state of the reference actions: touched records, and the hashes of agent's and user's database.
 
     The agent's hash is None where touched records say it all. Reference actions that fail are passed over, and nothing
     is synchronised after them, as in the official evaluator.
     """
-    session = get_domain(domain.name, False, domain.data.parents[1]).start(task_id)
+    session = get_domain(name, data.parents[1], solo=False).start(task_id)
     environment = session.environment
-    writes = {**domain.user_writes, **domain.agent_writes}
+    writes = {**session.access.user_writes, **session.access.agent_writes}
     for action in (session.task.answers or {}).get("actions") or ():
         if not writes.get(action["name"], True):
             continue
@@ -103,7 +105,7 @@ def _reference(
             environment.make_tool_call(
                 tool_name=action["name"], requestor=action.get("requestor") or "assistant", **action["arguments"]
             )
-        except Exception:  # the official evaluator goes on, too
+        except Exception:  # the official evaluator continues, too
             continue
     agent_hash = None if session.tables else environment.get_db_hash()
     return changes(session.tables), (agent_hash, environment.get_user_db_hash())
@@ -137,8 +139,8 @@ def _was_made(action: Mapping[str, Any], made: Iterable[tuple[str, Mapping[str, 
     for name, arguments in made:
         if name == action["name"]:
             names = arguments.keys() if compared is None else compared
-            here = {key: value for key, value in arguments.items() if key in names}
-            there = {key: value for key, value in action["arguments"].items() if key in names}
-            if here == there:
+            given = {key: value for key, value in arguments.items() if key in names}
+            wanted = {key: value for key, value in action["arguments"].items() if key in names}
+            if given == wanted:
                 return True
     return False

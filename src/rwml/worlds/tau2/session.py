@@ -6,13 +6,12 @@ import ast
 import math
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from rwml.worlds.tau2.records import Records, Sharing
 from rwml.worlds.tau2.tasks import TaskRecord
-
-if TYPE_CHECKING:
-    from rwml.worlds.tau2.domain import Domain
 
 Requestor = Literal["assistant", "user"]
 # Names of parameters on the official way to a tool: arguments of these names collide there, with an error of its own.
@@ -21,22 +20,43 @@ _ON_THE_WAY = frozenset({"self", "tool_name", "requestor"})
 _MAX_BITS = 1e7
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which tools a session has, and who reaches them.
+
+    agent_writes, user_writes: for each tool of the toolkit whether it may write to the databases. solo: the agent is
+    alone, and reaches the user's tools too.
+    """
+
+    agent_writes: Mapping[str, bool]
+    user_writes: Mapping[str, bool]
+    solo: bool
+
+
 class Session:
     """One play of one task. Made by `Domain.start`; not thread-safe.
 
     Equal calls get equal responses in every session of a task, as in a fresh process of the official package. One thing
-    is nailed down that is random there: the id of a bill that a call makes.
+    is fixed that is random in the official package: the id of a bill that a call makes.
 
-    task: its record. environment: the official `Environment`, with this session's data in it; `environment.tools` and
-    `environment.user_tools` are the official toolkits. What goes past `call` is safe, but may be slow.
-    tables: the tables of the agent's database with records shared; empty where the database is the session's own.
+    task: its record. data: the folder of the domains. access: what its tools are allowed. environment: the official
+    `Environment`, with this session's data in it; `environment.tools` and `environment.user_tools` are the official
+    toolkits. What does not use `call` is safe, but may be slow.
+    tables: the tables of the agent's database with records shared; empty if the database is the session's own.
     """
 
     def __init__(
-        self, domain: Domain, task: TaskRecord, environment: Any, tables: Mapping[str, Records], sharing: Sharing
+        self,
+        task: TaskRecord,
+        data: Path,
+        access: Access,
+        environment: Any,
+        tables: Mapping[str, Records],
+        sharing: Sharing,
     ) -> None:
-        self.domain = domain
         self.task = task
+        self.data = data
+        self.access = access
         self.environment = environment
         self.tables = tables
         self._sharing = sharing
@@ -72,12 +92,12 @@ class Session:
 
     def _kit(self, name: str, requestor: Requestor) -> tuple[Any, bool]:
         """The toolkit that the official environment would use, None where it would refuse; whether the tool writes."""
-        domain, environment = self.domain, self.environment
-        of_user = name in domain.user_writes and (domain.solo if requestor == "assistant" else not domain.solo)
+        access, environment = self.access, self.environment
+        of_user = name in access.user_writes and (access.solo if requestor == "assistant" else not access.solo)
         if of_user:
-            return environment.user_tools, domain.user_writes[name]
-        if requestor == "assistant" and name in domain.agent_writes:
-            return environment.tools, domain.agent_writes[name]
+            return environment.user_tools, access.user_writes[name]
+        if requestor == "assistant" and name in access.agent_writes:
+            return environment.tools, access.agent_writes[name]
         return None, True
 
     def _count_bills(self) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.text import array_elements
 from rwml.worlds.tau2.package import GET_DATA, data_folder
 
 DOMAINS = ("airline", "retail", "telecom")
@@ -23,7 +24,7 @@ class TaskRecord:
     ticket: the problem in words, for an agent without a user; "" where the domain has none.
     known_info: who the user is, and what the user may tell; no intent.
     splits: names of the splits that the task is in.
-    scenario: what the user simulator is told: persona, and instructions with the user's intent.
+    scenario: what the user simulator reads: persona, and instructions with the user's intent.
     user_tools: names of the tools that the user has; None for all of the domain's.
     initial_state: data, calls and messages that come before the first turn; None for none.
     answers: the answer key (reference actions, assertions, what must be said, reward basis): never put it in a prompt.
@@ -42,7 +43,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """The text of a domain's tasks, and where each of them stands in it: a seventh of the parsed tasks' memory."""
+    """The text of a domain's tasks, and where each of them lies in it: a seventh of the parsed tasks' memory."""
 
     text: str
     place: Mapping[str, tuple[int, int]]
@@ -118,7 +119,10 @@ def _file(domain: str, domains: Path) -> _File:
         if not needed.is_file():
             raise RwmlError(f"{needed} is not there", "the tasks of the domain are read from it", GET_DATA)
     text = path.read_text(encoding="utf-8")
-    place = {record["id"]: (start, end) for record, start, end in _elements(text, path)}
+    try:
+        place = {record["id"]: (start, end) for record, start, end in array_elements(text, text.find("[") + 1)}
+    except json.JSONDecodeError as error:
+        raise RwmlError(f"{path} is not JSON: {error}", "the tasks of the domain are read from it", GET_DATA) from error
     names = json.loads(split_path.read_text(encoding="utf-8"))
     unknown = [id for ids in names.values() for id in ids if id not in place]
     if unknown:
@@ -128,22 +132,3 @@ def _file(domain: str, domains: Path) -> _File:
             GET_DATA,
         )
     return _File(text, place, {name: frozenset(ids) for name, ids in names.items()})
-
-
-def _elements(text: str, path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
-    """The elements of the JSON array in `text`, each with the span of its text."""
-    decoder = json.JSONDecoder()
-    at = text.find("[") + 1
-    while True:
-        while at < len(text) and text[at] in " \t\r\n,":
-            at += 1
-        if at >= len(text) or text[at] == "]":
-            return
-        try:
-            record, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise RwmlError(
-                f"{path} is not JSON: {error}", "the tasks of the domain are read from it", GET_DATA
-            ) from error
-        yield record, at, end
-        at = end

@@ -1,13 +1,8 @@
-"""The words that played and imported tau2 episodes share: names of tasks, the opening, who the user is."""
+"""The words that played and imported tau2 episodes share: names of domains and tasks, and who the user is."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-_SPEAKERS = {"assistant": "Agent", "user": "User", "tool": "Tool"}
 
 _NAME = r"([A-Z][a-z]+(?:[-'][A-Z]?[a-z]+)?(?: [A-Z][a-z]+(?:[-'][A-Z]?[a-z]+)?)*)"
 _NAME_ENDS = r"(?=$|[,.]| \(| (?:but|and|in|with|from|living|residing)\b)"  # not: "You are French by birth"
@@ -24,46 +19,29 @@ _FACTS = (
 )
 
 
-def domain_name(domain: str, solo: bool) -> str:
+def domain_name(domain: str, *, solo: bool) -> str:
     """The domain as tables and task ids show it: `telecom`, or `telecom-solo` where no user takes part."""
     return f"{domain}-solo" if solo else domain
 
 
-def task_name(domain: str, solo: bool, task_id: str) -> str:
+def task_name(domain: str, task_id: str, *, solo: bool) -> str:
     """The id of a task in our records: unique over domains and modes."""
-    return f"{domain_name(domain, solo)}/{task_id}"
-
-
-def opening(tools: Sequence[Mapping[str, Any]], policy: str, ticket: str, first: Sequence[tuple[str, str]]) -> str:
-    """What an agent knows before its first action.
-
-    tools: OpenAI function schemas, one line of JSON each in a `<tools>` block; none, no block. ticket: the problem
-    as the agent is told of it ("" where a user tells it). first: (role, text) of what was said before.
-    """
-    parts = []
-    if tools:
-        lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-        parts.append(f"<tools>\n{lines}\n</tools>")
-    parts.append(policy.strip())
-    if ticket.strip():
-        parts.append(f"Ticket: {ticket.strip()}")
-    parts += [f"{_SPEAKERS.get(role, role.capitalize())}: {text.strip()}" for role, text in first]
-    return "\n\n".join(part for part in parts if part)
+    return f"{domain_name(domain, solo=solo)}/{task_id}"
 
 
 def identity(known_info: str) -> str:
     """Who the user is, out of what a task says that the user knows: name, user id, e-mail, phone number, zip code.
 
-    A comma-separated list of `fact: value`, each value a part of `known_info`; "" where none is found. Nothing else
+    A comma-separated list of `fact: value`, each value a part of `known_info`; "" without such facts. Nothing else
     passes: no wish, place, order or reservation, and nothing about the user's manner (RWML: identity, never intent).
     """
-    found = []
+    facts = []
     name = next((match[1] for pattern in _INTRODUCED if (match := pattern.search(known_info))), "")
     if name:
-        found.append(f"name: {name}")
+        facts.append(f"name: {name}")
     for fact, pattern in _FACTS:
-        found += [f"{fact}: {value}" for value in dict.fromkeys(pattern.findall(known_info))]
-    return ", ".join(found)
+        facts += [f"{fact}: {value}" for value in dict.fromkeys(pattern.findall(known_info))]
+    return ", ".join(facts)
 
 
 def with_identity(text: str, who: str) -> str:

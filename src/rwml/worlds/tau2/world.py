@@ -10,14 +10,15 @@ from typing import Any, Literal
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.tool_calls import ToolCall, calls_of
 from rwml.core.types import Task
-from rwml.worlds import tool_world
 from rwml.worlds.base import BuiltInPolicy, Prompts, StepResult
+from rwml.worlds.registry import register
 from rwml.worlds.tau2 import policies, tasks
 from rwml.worlds.tau2.domain import Domain, get_domain
 from rwml.worlds.tau2.scoring import Score, score
 from rwml.worlds.tau2.session import Session
 from rwml.worlds.tau2.users import REPLAY, STOP_WORDS, ModelUser, ReplayUser, User, recorded_users
-from rwml.worlds.tau2.wording import domain_name, identity, opening, task_name, with_identity
+from rwml.worlds.tau2.wording import domain_name, identity, task_name, with_identity
+from rwml.worlds.tool_world import ToolWorld, opening
 
 NAME = "tau2"
 SPLITS = ("train", "test")
@@ -57,8 +58,9 @@ STYLES = {
 }
 
 
+@register("tau2")
 @dataclass
-class Tau2World:
+class Tau2World(ToolWorld):
     """The tasks of some domains in one mode.
 
     domains: of airline, retail, telecom. solo: no user takes part (telecom only). user: the model of the user
@@ -131,12 +133,12 @@ class Tau2World:
             )
         if not self.play:
             return []
-        found = []
+        listed = []
         for domain in self.domains:
-            kind = domain_name(domain, self.solo) + (" (replayed user)" if self.user == REPLAY else "")
+            kind = domain_name(domain, solo=self.solo) + (" (replayed user)" if self.user == REPLAY else "")
             ids = self._ids(domain, split)
-            found += [Task(task_name(domain, self.solo, id), NAME, split, kind) for id in ids]
-        return found
+            listed += [Task(task_name(domain, id, solo=self.solo), NAME, split, kind) for id in ids]
+        return listed
 
     def _ids(self, domain: str, split: str) -> Sequence[str]:
         folder = self.data or None
@@ -155,14 +157,14 @@ class Tau2World:
     def domain(self, task: Task) -> tuple[Domain, str]:
         """The domain of a task, and the task's official id."""
         name, _, task_id = task.id.partition("/")
-        return get_domain(name.removesuffix("-solo"), self.solo, self.data or None), task_id
+        return get_domain(name.removesuffix("-solo"), self.data or None, solo=self.solo), task_id
 
     def env(self) -> Tau2Env:
         """Make an environment; RwmlError where the official package or its data are missing, or `play` is off."""
         if not self.play:
             raise RwmlError(
                 "this tau2 world cannot be played: world.options.play is false",
-                "it stands for imported episodes",
+                "it holds imported episodes",
                 "set world.options.play = true (it needs the official package: docs/tau2.md)",
             )
         return Tau2Env(self)
@@ -186,7 +188,7 @@ class Tau2World:
                 "it does not talk",
                 'set collect.policy = "model", or world.options.solo = true',
             )
-        return policies.make_policy(name, seed, get_domain("telecom", True, self.data or None).tools)
+        return policies.make_policy(name, seed, get_domain("telecom", self.data or None, solo=True).tools)
 
     def prompts(self, style: str) -> Prompts:
         """Wording in the style "full" or "brief"."""
@@ -194,28 +196,12 @@ class Tau2World:
             raise RwmlError(f"unknown style of prompts: '{style}'", "models are asked in it", nearest(style, STYLES))
         return STYLES["full-solo" if style == "full" and self.solo else style]
 
-    def verb(self, action: str) -> str:
-        """The tool's name, "message" for words to the user, "invalid" for nothing."""
-        return tool_world.verb(action)
-
-    def inefficient(self, action: str) -> bool:
-        """No call of tau2 counts as such."""
-        return False
-
     def world_model_opening(self, task: Task, opening: str) -> str:
         """The opening and who the user is; a ticket says that by itself."""
         name, _, task_id = task.id.partition("/")
         if not self.play or name.endswith("-solo"):
             return opening
         return with_identity(opening, identity(tasks.task(name, task_id, self.data or None).known_info))
-
-    def target(self, kind: str, observation: str) -> str:
-        """The schema of a tool's response; a user's message as it is."""
-        return tool_world.target(kind, observation)
-
-    def knowable(self, opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
-        """See `tool_world.knowable`."""
-        return tool_world.knowable(opening, history, action, next_state)
 
 
 class Tau2Env:
@@ -243,8 +229,8 @@ class Tau2Env:
             first = [("assistant", GREETING), ("user", self._user.reply(GREETING))]
         ticket = session.task.ticket if self._world.solo else ""
         if self._world.briefing == "none":
-            return opening([], "", ticket, first)
-        return opening(domain.tools, domain.policy, ticket, first)
+            return opening([], "", first, ticket)
+        return opening(domain.tools, domain.policy, first, ticket)
 
     def step(self, action: str) -> StepResult:
         """Play one message of the agent: canonical calls (`core/tool_calls.py`), or words to the user.
@@ -289,7 +275,7 @@ class Tau2Env:
     def _end(self, text: str, kind: str) -> StepResult:
         assert self._session is not None
         of_user = [("user", call) for call in self._user.calls] if self._user else []
-        self._score = score(self._session, self._calls + of_user, self._said, True)
+        self._score = score(self._session, self._calls + of_user, self._said, ended_properly=True)
         return StepResult(text, self._score.reward, True, True, kind)
 
     @property

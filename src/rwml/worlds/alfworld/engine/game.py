@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rwml.core.errors import RwmlError
-from rwml.worlds.alfworld.facts import GameFacts
-from rwml.worlds.alfworld.goal import CARRIED, MOVED, OPENED, TREATED, compile_goal
-from rwml.worlds.alfworld.parse import GameSpec, read_game
-from rwml.worlds.alfworld.tables import Tables, listing, tables_of
+from rwml.worlds.alfworld.engine.facts import GameFacts
+from rwml.worlds.alfworld.engine.goal import CARRIED, MOVED, OPENED, TREATED, compile_goal
+from rwml.worlds.alfworld.engine.parse import GameSpec, read_game
+from rwml.worlds.alfworld.engine.tables import Tables, listing, tables_of
 
 NOTHING = "Nothing happens."
 _MIDDLE = "You are in the middle of a room. Looking quickly around you, you see "

@@ -13,8 +13,8 @@ from sys import intern
 from typing import Any
 
 from rwml.core.errors import RwmlError
-from rwml.worlds.alfworld.goal import LETTERS, Tree, compile_goal, read_tree, write_tree
-from rwml.worlds.alfworld.rules import Tools, broken, read_domain, read_grammar
+from rwml.worlds.alfworld.engine.goal import LETTERS, Tree, compile_goal, read_tree, write_tree
+from rwml.worlds.alfworld.engine.rules import Tools, broken, read_domain, read_grammar
 
 GAME_FILE = "game.tw-pddl"
 

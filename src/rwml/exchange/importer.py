@@ -18,7 +18,7 @@ from rwml.exchange.log_files import Item, Log, read_items
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """What could not be used. item: which one of the file; kept_steps: steps before the break that became an episode;
-    text: as it stands in the file."""
+    text: as in the file."""
 
     file: str
     item: str
@@ -51,8 +51,8 @@ class Imported:
 
 
 def check_paths(paths: Sequence[str | Path]) -> list[Path]:
-    """The files to read; RwmlError for one that is not there, is given twice, or is a folder without results.json."""
-    found: dict[Path, Path] = {}
+    """The files to read; RwmlError for one that is missing, is given twice, or is a folder without results.json."""
+    files: dict[Path, Path] = {}
     for path in map(Path, paths):
         if path.is_dir() and not (path / "results.json").is_file():
             raise RwmlError(
@@ -62,31 +62,32 @@ def check_paths(paths: Sequence[str | Path]) -> list[Path]:
             )
         if not path.exists():
             raise RwmlError(f"there is no file '{path}'", "its logs would be missing", "check the path")
-        if path.resolve() in found:
+        if path.resolve() in files:
             raise RwmlError(f"'{path}' is given twice", "each of its logs would count double", "name every file once")
-        found[path.resolve()] = path
-    return list(found.values())
+        files[path.resolve()] = path
+    return list(files.values())
 
 
 def import_files(
     paths: Sequence[Path],
     advance: Callable[[int], None] = lambda size: None,
-    briefing: bool = True,
     hold_out: float = 0.0,
+    *,
+    briefing: bool = True,
 ) -> Imported:
     """Read every file (`check_paths` first).
 
-    advance: is told how many bytes are done. briefing: tools and policy stand in the openings. hold_out: share of the
-    tasks without a split of their own that become `test`, by a hash of their ids; the others become `train`.
+    advance: gets the number of bytes that are done. hold_out: share of the tasks without a split of their own that
+    become `test`, by a hash of their ids; the others become `train`. briefing: the openings hold tools and policy.
     """
-    importer = _Importer(briefing, hold_out)
+    importer = _Importer(hold_out, briefing=briefing)
     for path in paths:
         importer.read(path, advance)
     return importer.imported
 
 
 class _Importer:
-    def __init__(self, briefing: bool, hold_out: float) -> None:
+    def __init__(self, hold_out: float, *, briefing: bool) -> None:
         self.imported = Imported()
         self._briefing, self._hold_out = briefing, hold_out
         self._plays: Counter[tuple[str, str]] = Counter()
@@ -109,12 +110,12 @@ class _Importer:
         self.imported.files.append(counts)
 
     def _take(self, item: Item) -> tuple[bool, bool]:
-        """Add an item's episode, or the reason why there is none; returns whether it is kept, and is broken off."""
+        """Add an item's episode, or the reason why it has no episode; returns whether it is kept, and is broken off."""
         left_out: Counter[str] = Counter()
         try:
             if item.problem and item.value is None:
                 raise item.problem
-            log = (tau2_logs if item.results else chat_logs).log_of(item, left_out, self._briefing)
+            log = (tau2_logs if item.results else chat_logs).log_of(item, left_out, briefing=self._briefing)
             self._check(item, log)
         except UnreadableError as error:
             self._reject(item, error, 0)
@@ -131,7 +132,7 @@ class _Importer:
         if not any(step.parsed for step in log.steps):
             raise log.broken or UnreadableError("no action with a next state")
         if log.simulation in self._simulations:
-            raise UnreadableError("the same simulation again", f"it stands in {self._simulations[log.simulation]}")
+            raise UnreadableError("the same simulation again", f"it is in {self._simulations[log.simulation]}")
         if log.simulation:
             self._simulations[log.simulation] = item.file
 

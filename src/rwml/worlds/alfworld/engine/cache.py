@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, overload
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file
-from rwml.worlds.alfworld.game import Game
-from rwml.worlds.alfworld.parse import GameSpec, game_path, read_game
+from rwml.worlds.alfworld.engine.game import Game
+from rwml.worlds.alfworld.engine.parse import GameSpec, game_path, read_game
 
 FORMAT = "rwml-alfworld-games"
 VERSION = 1  # raise it whenever GameSpec or the rules in parse.py change

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from rwml.worlds.alfworld.goal import Value
-from rwml.worlds.alfworld.parse import PROPERTIES
-
-if TYPE_CHECKING:
-    from rwml.worlds.alfworld.game import Game
+from rwml.worlds.alfworld.engine.goal import Value
+from rwml.worlds.alfworld.engine.parse import PROPERTIES, GameSpec
 
 Pattern = tuple[Value | None, ...]
 _TREATED = {"isclean": "clean", "ishot": "hot", "iscool": "cool", "ison": "on", "istoggled": "toggled",
             "issliced": "sliced"}  # fmt: skip
+
+
+class GameState(Protocol):
+    """What goals read of a game in play: numbers and masks as in its spec, and masks of the objects in each state."""
+
+    spec: GameSpec
+    location: int
+    held: int
+    opened: int
+    contents: list[tuple[int, ...]]
+    places: list[tuple[int, ...]]
+    clean: int
+    hot: int
+    cool: int
+    on: int
+    toggled: int
+    sliced: int
 
 
 class GameFacts:
@@ -21,7 +35,7 @@ class GameFacts:
 
     __slots__ = ("game",)
 
-    def __init__(self, game: Game) -> None:
+    def __init__(self, game: GameState) -> None:
         self.game = game
 
     def count(self, sort: str) -> int:

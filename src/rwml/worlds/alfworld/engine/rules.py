@@ -10,7 +10,7 @@ from sys import intern
 from typing import NamedTuple
 
 from rwml.core.errors import RwmlError
-from rwml.worlds.alfworld.goal import Tree, read_tree
+from rwml.worlds.alfworld.engine.goal import Tree, read_tree
 
 # The command templates of release 0.4. A file with others was made for other rules.
 TEMPLATES = {

@@ -10,7 +10,7 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.core.types import StopReason
-from rwml.exchange.importing import Imported, check_paths, import_files
+from rwml.exchange.importer import Imported, check_paths, import_files
 
 LOG: dict[str, Any] = {
     "messages": [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from sys import intern
 
-from rwml.worlds.alfworld.parse import GameSpec, shared
+from rwml.worlds.alfworld.engine.parse import GameSpec, shared
 
 
 def listing(words: Sequence[str]) -> str:

@@ -1,0 +1,31 @@
+"""Equal words, and JSON arrays read element by element: whole ones, and those that break off."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rwml.core.text import array_elements, same_text
+
+
+def test_white_space_makes_no_other_text() -> None:
+    assert same_text(" a  b\n", "a b")
+    assert not same_text("ab", "a b")
+    assert not same_text(None, "")
+
+
+def test_elements_come_with_the_span_of_their_text() -> None:
+    text = ' [ {"a": [1, 2]},\n"x" , 3.5 ] 7'
+    elements = list(array_elements(text, text.index("[") + 1))
+    assert [value for value, _, _ in elements] == [{"a": [1, 2]}, "x", 3.5]
+    assert [text[start:end] for _, start, end in elements] == ['{"a": [1, 2]}', '"x"', "3.5"]
+    assert list(array_elements("[]", 1)) == list(array_elements("[", 1)) == []
+
+
+def test_the_elements_before_a_break_come_first() -> None:
+    seen = []
+    with pytest.raises(json.JSONDecodeError):
+        for value, _, end in array_elements('[1, {"a": 2}, {"a": ', 1):
+            seen.append((value, end))
+    assert seen == [(1, 2), ({"a": 2}, 12)]

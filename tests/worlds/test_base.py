@@ -1,0 +1,155 @@
+"""What a world of one's own gets for free, and how it is found: module:Class, decorator, entry point."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rwml.core.errors import RwmlError
+from rwml.core.types import Task
+from rwml.worlds.base import BuiltInPolicy, Env, Prompts, World
+from rwml.worlds.registry import WORLDS, get_world, register
+from rwml.worlds.tool_world import ToolWorld
+
+MODULE = """
+from rwml.core.types import Task
+from rwml.worlds.base import BaseWorld, Prompts, StepResult
+
+
+class Coins(BaseWorld):
+    texts = Prompts("Guess.", "Predict.", "After {action}?")
+
+    def __init__(self, num_tasks=3):
+        self.num_tasks = num_tasks
+
+    def tasks(self, split):
+        return [Task(f"{split}/{n}", self.name, split, "guess") for n in range(self.num_tasks * (split == "train"))]
+
+    def env(self):
+        return CoinsEnv()
+
+
+class CoinsEnv:
+    admissible = ("heads", "tails")
+    success = False
+
+    def reset(self, task, seed=0):
+        return "A coin lies under a cup. Your task is to: guess its side."
+
+    def step(self, action):
+        valid = action in self.admissible
+        return StepResult("It was heads." if valid else "Nothing happens.", 0.0, valid, valid)
+
+
+class Half(BaseWorld):
+    def env(self):
+        return CoinsEnv()
+
+
+class Failing(Coins):
+    def __init__(self):
+        raise ZeroDivisionError("no coins")
+
+
+class Odd(Coins):
+    def splits(self):
+        return ("train", "odd")
+"""
+
+
+@pytest.fixture
+def coins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    (tmp_path / "coins.py").write_text(MODULE)
+    info = tmp_path / "coins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: coins\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rwml.worlds]\npennies = coins:Coins\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "coins", raising=False)
+    return get_world("coins:Coins", num_tasks=2)
+
+
+def test_the_defaults_of_a_world(coins: World) -> None:
+    assert isinstance(coins, World)
+    assert isinstance(coins.env(), Env)
+    assert (coins.name, coins.splits(), coins.policies()) == ("coins", ("train",), ("random",))
+    assert isinstance(coins.policy("random", 0), BuiltInPolicy)
+    assert coins.prompts("full") == Prompts("Guess.", "Predict.", "After {action}?")
+    assert coins.prompts("brief") == Prompts("", "", "\nIf I do: {action}\nthen?")
+    assert (coins.verb("open box 1"), coins.verb(" ")) == ("open", "invalid")
+    assert coins.inefficient("look") is False
+    assert coins.world_model_opening(Task("a", "coins", "train", "guess"), "A coin.") == "A coin."
+    assert coins.target("text", '{"a": 1}') == '{"a": 1}'
+    assert coins.knowable("A coin.", [], "heads", "It was heads.") is True
+
+
+def test_the_random_policy_is_uniform_and_follows_its_seed(coins: World) -> None:
+    drawn = [coins.policy("random", seed).act("", ("heads", "tails")) for seed in range(200)]
+    assert drawn == [coins.policy("random", seed).act("", ("heads", "tails")) for seed in range(200)]
+    assert 80 <= drawn.count("heads") <= 120
+    assert coins.policy("random", 0).thought() == "try"
+
+
+def test_mistakes_with_a_world_of_ones_own_are_explained(coins: World) -> None:
+    for call, words in (
+        (lambda: coins.policy("expert", 0), "no policy 'expert'"),
+        (lambda: coins.prompts("ful"), "did you mean 'full'"),
+        (lambda: get_world("coins:Coins", num_task=2), "did you mean 'num_tasks'"),
+        (lambda: get_world("coins:Half"), "the world coins:Half has no tasks"),
+        (lambda: get_world("coins:Cions"), "cannot be imported"),
+        (lambda: get_world("pennys"), "did you mean 'pennies'"),
+    ):
+        with pytest.raises(RwmlError, match=words):
+            call()
+
+
+def test_a_world_is_found_by_entry_point_and_by_decorator(coins: World) -> None:
+    assert {"alfworld", "tau2", "chat", "pennies"} <= set(WORLDS.names())
+    assert get_world("pennies", num_tasks=5).tasks("train")[4].id == "train/4"
+    register("test-coins")(type(coins))
+    assert get_world("test-coins").tasks("train") == get_world("coins:Coins").tasks("train")
+
+
+def test_a_world_of_tools_masks_and_reads_calls() -> None:
+    class Desk(ToolWorld):
+        texts = Prompts("", "", "{action}?", "calls")
+
+        def tasks(self, split: str) -> list[Task]:
+            return []
+
+        def env(self) -> Env:
+            raise NotImplementedError
+
+    desk, call = Desk(), '{"name": "get", "arguments": {}}'
+    assert (desk.verb(call), desk.verb("Hello")) == ("get", "message")
+    assert desk.target("tool", '{"a": 1}') == '{"type": "object", "properties": {"a": {"type": "integer"}}}'
+    assert desk.knowable("", [call, "yes"], call, "yes") is True
+    assert desk.knowable("", [], call, "yes") is False
+    assert (desk.splits(), desk.policies()) == ((), ())
+    assert desk.prompts("brief").actions == "calls"
+
+
+def _check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = "import sys\nfrom rwml.cli import main\nsys.argv[0] = 'rwml'\nmain()\n"
+    command = [sys.executable, "-P", "-c", script, "worlds", "check", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=120)
+
+
+def test_the_command_checks_a_world_in_the_folder_at_hand(coins: World, tmp_path: Path) -> None:
+    done = _check(tmp_path, "coins:Coins", "-o", "num_tasks=4", "--tasks", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "coins:Coins: no violations in 3 tasks and 6 states (played by random)\n"
+    done = _check(tmp_path, "coins:Odd")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "odd: the split has no tasks.",
+        "coins:Odd: 1 violations in 3 tasks and 6 states (played by random)",
+    ]
+    done = _check(tmp_path, "coins:Failing")
+    assert (done.returncode, done.stdout) == (1, "coins:Failing cannot be made: ZeroDivisionError: no coins\n")
+    done = _check(tmp_path, "coins:Coin")
+    assert done.returncode == 2
+    assert "write module:Name" in done.stderr
