@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
+from rwml.core.metric_names import unnamed
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.run import Run
@@ -36,6 +37,7 @@ def trained(recipe: Recipe) -> tuple[Run, dict[str, Any], list[dict[str, Any]]]:
     run = Run.open(recipe)
     train_policy.run(run)
     assert run.is_done("train_policy")
+    assert unnamed(run.metrics.read()) == set()
     return run, dict(run.summary()["train_policy"]["counts"]), run.metrics.read()
 
 
