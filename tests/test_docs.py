@@ -185,9 +185,9 @@ def test_the_defaults_that_the_pages_give_are_those_of_the_code() -> None:
 
 
 def _is_default(words: str, value: Any) -> bool:
-    """Whether the words of a cell give the value: `none: why`, (empty), 0 (all), true, a list of values."""
+    """Whether the words of a cell give the value: `none: why`, (empty), all (of a count), true, a list of values."""
     if value is None or value == "" or value == () or value == {}:
-        return words.startswith(("none", "(none)", "(empty)", "empty"))
+        return words == "all" or words.startswith(("none", "(none)", "(empty)", "empty"))
     first = words.split(" (")[0]
     if isinstance(value, tuple):
         parts = first.split(", ")
