@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.core.metric_names import unnamed
 from rwml.core.recipe.recipe import Recipe, TrainPolicyConfig
 from rwml.core.records import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.run import CHAIN, OUTPUTS, Run
@@ -149,6 +148,8 @@ def test_the_filter_keeps_or_drops_every_transition_with_a_reason(done: Run) -> 
 def test_metrics_have_a_line_for_every_step(done: Run) -> None:
     steps = Counter(line["stage"] for line in done.metrics.read())
     assert steps == {"filter": 2, "train_wm": 3, "train_policy": 3}
+    from rwml.core.metric_names import unnamed
+
     assert unnamed(done.metrics.read()) == set()
     for line in done.metrics.read():
         if line["stage"] != "filter":

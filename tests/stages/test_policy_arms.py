@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.core.metric_names import unnamed
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.run import Run
@@ -37,6 +36,8 @@ def trained(recipe: Recipe) -> tuple[Run, dict[str, Any], list[dict[str, Any]]]:
     run = Run.open(recipe)
     train_policy.run(run)
     assert run.is_done("train_policy")
+    from rwml.core.metric_names import unnamed
+
     assert unnamed(run.metrics.read()) == set()
     return run, dict(run.summary()["train_policy"]["counts"]), run.metrics.read()
 

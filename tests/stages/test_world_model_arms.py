@@ -11,7 +11,6 @@ import pytest
 from safetensors.torch import load_file
 
 from rwml.core.errors import RwmlError
-from rwml.core.metric_names import unnamed
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
@@ -58,6 +57,8 @@ def spun(filtered: Path, mini: Mini, tmp_path_factory: pytest.TempPathFactory) -
 
 def lines(run: Run) -> list[dict[str, Any]]:
     found = [line for line in run.metrics.read() if line["stage"] == "train_wm"]
+    from rwml.core.metric_names import unnamed
+
     assert unnamed(found) == set()
     return [{key: value for key, value in line.items() if not key.endswith("_s")} for line in found]
 
