@@ -35,6 +35,8 @@ read as TOML, and as text where they are not TOML.
 rwml run quickstart name=longer train_wm.max_steps=80 world.options.size=small 'evaluate.seeds=[0, 1]'
 ```
 
+Keys of older versions are read under their new names. A count is a number or `all`.
+
 Recipes that ship with rwml are given by name: `quickstart`, `compare_alfworld`, `tau2_solo_quick`, `alfworld_paper` and
 `tau2_paper`. The last two mark each value as stated in the paper, inferred, or left open in it.
 """

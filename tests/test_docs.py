@@ -118,6 +118,16 @@ def test_files_of_the_repository_that_are_named_are_there(name: str) -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
+def test_pages_that_the_repository_names_are_there() -> None:
+    folders = ("src", "recipes", "benchmarks", "examples", "tests")
+    files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix in {".py", ".toml", ".jinja"}]
+    files += [ROOT / "pyproject.toml", ROOT / "Makefile"]
+    named = {
+        (path, page) for path in files for page in re.findall(r"\bdocs/[\w./-]+\.(?:md|png)", path.read_text("utf-8"))
+    }
+    assert {(path.name, page) for path, page in named if not (ROOT / page).exists()} == set()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_verbs_and_targets_exist(name: str) -> None:
     code = re.findall(r"`([^`\n]+)`", FENCE.sub("", _text(name)))
@@ -149,7 +159,7 @@ def _parse(words: list[str]) -> None:
     if recipe in shipped_recipes():
         load_recipe(shipped_recipes()[recipe], overrides)
     elif recipe is not None:
-        assert recipe.endswith(".toml")
+        assert recipe.endswith(".toml") or recipe.startswith("runs/")  # a file, or a run folder
     for stage in (options.get("until"), options.get("force")):
         assert not isinstance(stage, str) or stage in {verb.name for verb in VERBS}
 
