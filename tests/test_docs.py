@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import runpy
 import shlex
@@ -18,8 +19,10 @@ import pytest
 import typer
 
 from rwml.cli import app
+from rwml.core import types
 from rwml.core.metric_names import METRICS, TRANSITION_UPDATE
 from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
+from rwml.core.records import SCHEMA_VERSIONS
 from rwml.stages import VERBS
 from rwml.stages.pipeline import shipped_recipes
 
@@ -215,6 +218,13 @@ def test_every_metric_is_defined(stage: str) -> None:
     prefix = f"{TRANSITION_UPDATE}_"
     assert documented - {f"{prefix}*"} == {name for name in METRICS[stage] if not name.startswith(prefix)}
     assert (f"{prefix}*" in documented) == any(name.startswith(prefix) for name in METRICS[stage])
+
+
+@pytest.mark.parametrize("record", SCHEMA_VERSIONS)
+def test_the_columns_of_a_record_are_its_fields(record: str) -> None:
+    table = _text("docs/reference/data.md").split(f"\n`{record}`")[1].split("\n\n")[1]
+    columns = [name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+    assert columns and sorted(columns) == sorted(field.name for field in dataclasses.fields(getattr(types, record)))
 
 
 @pytest.mark.parametrize("page", ["reference/filter", "concepts/rewards"])
