@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -16,24 +19,23 @@ import pytest
 import typer
 
 from rwml.cli import app
+from rwml.core import types
+from rwml.core.metric_names import METRICS, TRANSITION_UPDATE
 from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
+from rwml.core.records import SCHEMA_VERSIONS
 from rwml.stages import VERBS
 from rwml.stages.pipeline import shipped_recipes
-from rwml.trees.objectives import finish_metrics
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^ *```(?P<info>[^\n`]*)\n(?P<body>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 SECTIONS = [name for name, field in Recipe.model_fields.items() if hasattr(field.annotation, "model_fields")]
-KEY = re.compile(rf"(?<![\w/.-])({'|'.join(SECTIONS)})\.([a-z_]+)\b(?!\()")
+KEY = re.compile(rf"(?<![\w/.-])((?:{'|'.join(SECTIONS)})\.[a-z_]+)\b(?!\()")
 FILE_ENDINGS = {"csv", "html", "json", "jsonl", "md", "parquet", "png", "py", "tex", "toml"}
-STAGE_PAGES = {
-    "collect": "collect", "transitions": "transitions", "filter": "filter", "train_wm": "train-wm",
-    "train_policy": "train-policy", "measure": "measures", "world": "worlds", "model": "models", "judge": "rewards",
-    "reward_lab": "reward-lab", "compare": "compare",
-}  # fmt: skip
-TRAINER_FUNCTIONS = {"fit", "_update", "_one_update"}
+SHELVES = ("tutorial", "howto", "concepts", "reference", "results")
+WITHOUT_PAGE = {"summary": "run"}
+"""Verbs that share the page of another."""
 
 
 def _text(name: str) -> str:
@@ -42,12 +44,24 @@ def _text(name: str) -> str:
 
 def _blocks(name: str, language: str) -> list[tuple[list[str], str]]:
     """Fenced blocks of a language: the words after it, and the text."""
-    found = [(match["info"].split(), match["body"]) for match in FENCE.finditer(_text(name))]
-    return [(info[1:], body) for info, body in found if info[:1] == [language]]
+    blocks = [(match["info"].split(), textwrap.dedent(match["body"])) for match in FENCE.finditer(_text(name))]
+    return [(info[1:], body) for info, body in blocks if info[:1] == [language]]
 
 
 def _without(name: str, *languages: str) -> str:
     return FENCE.sub(lambda m: "" if m["info"].split()[:1] in [[x] for x in languages] else m[0], _text(name))
+
+
+def _links(name: str) -> list[str]:
+    """Targets of a page's links and pictures within the repository, with their anchors."""
+    links = re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", _text(name)))
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
+
+
+def _anchors(path: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @cache
@@ -55,11 +69,46 @@ def _commands() -> Any:
     return typer.main.get_command(app)
 
 
+@cache
+def _config_page() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "docs" / "config_page.py"))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name: str) -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", _text(name)))
-    local = [link.split("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
-    assert [link for link in local if not (ROOT / name).parent.joinpath(link).exists()] == []
+    page = ROOT / name
+    broken = []
+    for link in _links(name):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    reached, waiting = set[Path](), [ROOT / "docs" / "index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or not page.exists():
+            continue
+        reached.add(page)
+        links = (link.split("#")[0] for link in _links(page.relative_to(ROOT).as_posix()))
+        waiting += [(page.parent / link).resolve() for link in links if link.endswith(".md")]
+    assert {path.resolve() for path in (ROOT / "docs").rglob("*.md")} - reached == set()
+
+
+def test_every_page_stands_on_a_shelf() -> None:
+    assert {path.parent.name for path in (ROOT / "docs").rglob("*.md")} - {"docs"} == set(SHELVES)
+    assert [path.name for path in (ROOT / "docs").glob("*.md")] == ["index.md"]
+
+
+def test_every_verb_has_a_page_of_its_name() -> None:
+    hidden = {name for name, command in _commands().commands.items() if command.hidden}
+    verbs = {WITHOUT_PAGE.get(name, name) for name in _commands().commands if name not in hidden}
+    assert {verb for verb in verbs if not (ROOT / "docs" / "reference" / f"{verb}.md").exists()} == set()
+    for verb in verbs:
+        assert f"rwml {verb}" in _text(f"docs/reference/{verb}.md").splitlines()[0]
 
 
 def test_no_figure_is_left_open() -> None:
@@ -68,17 +117,27 @@ def test_no_figure_is_left_open() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_of_the_repository_that_are_named_are_there(name: str) -> None:
-    named = set(re.findall(r"\b((?:benchmarks|recipes|src/rwml)/[\w/.]+\.\w+)", _text(name)))
+    named = set(re.findall(r"\b((?:benchmarks|recipes|examples|src/rwml)/[\w/.]+\.\w+)", _text(name)))
     assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_pages_that_the_repository_names_are_there() -> None:
+    folders = ("src", "recipes", "benchmarks", "examples", "tests")
+    files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix in {".py", ".toml", ".jinja"}]
+    files += [ROOT / "pyproject.toml", ROOT / "Makefile"]
+    named = {
+        (path, page) for path in files for page in re.findall(r"\bdocs/[\w./-]+\.(?:md|png)", path.read_text("utf-8"))
+    }
+    assert {(path.name, page) for path, page in named if not (ROOT / page).exists()} == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_verbs_and_targets_exist(name: str) -> None:
     code = re.findall(r"`([^`\n]+)`", FENCE.sub("", _text(name)))
     lines = [line for _, body in _blocks(name, "bash") for line in body.splitlines()]
-    verbs = {found for text in (*code, *lines) for found in re.findall(r"\brwml ([a-z][a-z-]*)", text)}
+    verbs = {verb for text in (*code, *lines) for verb in re.findall(r"\brwml ([a-z][a-z-]*)", text)}
     assert verbs <= set(_commands().commands)
-    targets = {found for text in (*code, *lines) for found in re.findall(r"^make (\w+)", text)}
+    targets = {target for text in (*code, *lines) for target in re.findall(r"^make (\w+)", text)}
     assert targets <= set(re.findall(r"^(\w+):", _text("Makefile"), re.MULTILINE))
 
 
@@ -103,79 +162,72 @@ def _parse(words: list[str]) -> None:
     if recipe in shipped_recipes():
         load_recipe(shipped_recipes()[recipe], overrides)
     elif recipe is not None:
-        assert recipe.endswith(".toml")
+        assert recipe.endswith(".toml") or recipe.startswith("runs/")  # a file, or a run folder
     for stage in (options.get("until"), options.get("force")):
         assert not isinstance(stage, str) or stage in {verb.name for verb in VERBS}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_that_are_named_exist(name: str) -> None:
-    keys = {(section, key) for section, key in KEY.findall(_without(name, "python")) if key not in FILE_ENDINGS}
-    known = {(s, key) for s in SECTIONS for key in Recipe.model_fields[s].annotation.model_fields}  # type: ignore[union-attr]
-    assert keys - known == set()
+    named = {key for key in KEY.findall(_without(name, "python")) if key.split(".")[1] not in FILE_ENDINGS}
+    known = {".".join(key.split(".")[:2]) for key, _ in _config_page()["keys"](Recipe)}
+    assert named - known == set()
 
 
-@pytest.mark.parametrize(("section", "page"), STAGE_PAGES.items())
-def test_every_setting_of_a_section_has_a_row_on_its_page(section: str, page: str) -> None:
-    rows = [line.split("|")[1:4] for line in _text(f"docs/{page}.md").splitlines() if line.startswith(f"| `{section}.")]
-    documented = [key for cells in rows for key in re.findall(rf"`{section}\.([a-z_]+)`", cells[0])]
-    assert sorted(documented) == sorted(Recipe.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+def test_every_setting_has_one_row_on_one_page() -> None:
+    config = _config_page()
+    rows, keys = config["documented"](), {key for key, _ in config["keys"](Recipe)} - set(config["TOP_KEYS"])
+    assert keys - set(rows) == set()
+    assert {key: [page for page, _ in where] for key, where in rows.items() if len(where) > 1 or key not in keys} == {}
 
 
-@pytest.mark.parametrize("section", ["collect", "transitions", "filter", "train_wm", "train_policy", "judge"])
-def test_the_defaults_that_the_pages_give_are_those_of_the_code(section: str) -> None:
-    defaults = getattr(Recipe(name="defaults"), section)
-    for line in _text(f"docs/{STAGE_PAGES[section]}.md").splitlines():
-        if not line.startswith(f"| `{section}."):
-            continue
-        keys = re.findall(rf"`{section}\.([a-z_]+)`", line.split("|")[1])
-        said = [value.split(" (")[0].strip("` ") for value in line.split("|")[3].split(",")]
-        for key, value in zip(keys, said, strict=True):
-            default = getattr(defaults, key)
-            if default is None:
-                assert value.startswith("none:")
-            elif isinstance(default, bool):
-                assert value == str(default).lower()
-            elif isinstance(default, str):
-                assert value == default
-            else:
-                assert float(value) == default, key
+def test_the_page_of_keys_is_the_one_that_its_script_makes() -> None:
+    assert _text("docs/reference/config.md") == _config_page()["page"](), "run python docs/config_page.py"
 
 
-def _literal_keys(path: str, functions: set[str] | None = None) -> set[str]:
-    """Keys of the dictionaries written out in a source file (or in some of its functions), counts left out."""
-    tree = ast.parse(_text(path))
-    roots = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and (not functions or n.name in functions)]
-    counts = {
-        id(node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Attribute) and node.target.attr == "counts"
+def test_the_defaults_that_the_pages_give_are_those_of_the_code() -> None:
+    config = _config_page()
+    defaults = dict(config["keys"](Recipe))
+    wrong = {
+        key: (row["default"], defaults[key])
+        for key, where in config["documented"]().items()
+        for _, row in where
+        if not _is_default(row["default"], defaults[key])
     }
-    nodes = [n for root in roots for n in ast.walk(root) if isinstance(n, ast.Dict) and id(n) not in counts]
-    keys = {key.value for node in nodes for key in node.keys if isinstance(key, ast.Constant)}
-    assigned = {
-        target.slice.value
-        for root in roots
-        for node in ast.walk(root)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant)
-    }
-    return {key for key in keys | (assigned if functions else set()) if isinstance(key, str)}
+    assert wrong == {}
+
+
+def _is_default(words: str, value: Any) -> bool:
+    """Whether the words of a cell give the value: `none: why`, (empty), all (of a count), true, a list of values."""
+    if value is None or value == "" or value == () or value == {}:
+        return words == "all" or words.startswith(("none", "(none)", "(empty)", "empty"))
+    first = words.split(" (")[0]
+    if isinstance(value, tuple):
+        parts = first.split(", ")
+        return len(parts) == len(value) and all(map(_is_default, parts, value))
+    if isinstance(value, bool):
+        return first == str(value).lower()
+    return first.strip("`") == value if isinstance(value, str) else float(first) == value
 
 
 @pytest.mark.parametrize("stage", ["train_wm", "train_policy"])
 def test_every_metric_is_defined(stage: str) -> None:
-    section = _text(f"docs/{STAGE_PAGES[stage]}.md").split("## Metrics")[1].split("\n## ")[0]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    documented = {name for cell in rows for name in re.findall(r"`(\w+)`", cell)}
-    sums = ("loss", "policy_tokens", "ce_tokens", "kl_sum", "ratio_sum", "clipped_sum", "policy_logp_sum", "ce_sum")
-    figures = set(finish_metrics(dict.fromkeys((*sums, "ratio_max"), 1.0)))
-    logged = _literal_keys("src/rwml/train/trainer.py", TRAINER_FUNCTIONS) - {"lr"}
-    assert documented == figures | logged | _literal_keys(f"src/rwml/stages/{stage}.py")
+    section = _text(f"docs/reference/{stage.replace('_', '-')}.md").split("## Metrics")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    documented = {name for cell in cells for name in re.findall(r"`([\w*]+)`", cell)}
+    prefix = f"{TRANSITION_UPDATE}_"
+    assert documented - {f"{prefix}*"} == {name for name in METRICS[stage] if not name.startswith(prefix)}
+    assert (f"{prefix}*" in documented) == any(name.startswith(prefix) for name in METRICS[stage])
 
 
-@pytest.mark.parametrize("page", ["filter", "rewards"])
+@pytest.mark.parametrize("record", SCHEMA_VERSIONS)
+def test_the_columns_of_a_record_are_its_fields(record: str) -> None:
+    table = _text("docs/reference/data.md").split(f"\n`{record}`")[1].split("\n\n")[1]
+    columns = [name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+    assert columns and sorted(columns) == sorted(field.name for field in dataclasses.fields(getattr(types, record)))
+
+
+@pytest.mark.parametrize("page", ["reference/filter", "concepts/rewards"])
 def test_the_grid_of_thresholds_is_the_one_in_use(page: str) -> None:
     from rwml.rewards.thresholds import TAU_D_GRID
 
@@ -186,7 +238,8 @@ def test_the_grid_of_thresholds_is_the_one_in_use(page: str) -> None:
 def test_the_settings_of_the_tiny_model_are_all_there() -> None:
     from rwml.stages.tiny import TinyConfig
 
-    rows = [line.split("|")[1] for line in _text("docs/tiny.md").split("## Settings")[1].splitlines() if "| `" in line]
+    table = _text("docs/reference/tiny.md").split("## Settings")[1]
+    rows = [line.split("|")[1] for line in table.splitlines() if "| `" in line]
     assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(TinyConfig.model_fields)
 
 
@@ -215,14 +268,6 @@ def test_python_examples_run(name: str, tmp_path: Path) -> None:
     script = _write_examples(name, tmp_path)
     done = subprocess.run([sys.executable, script.name], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_example_world_works_from_the_command_line(tmp_path: Path) -> None:
-    _write_examples("docs/worlds.md", tmp_path)
-    command = [sys.executable, "rwml_boxes.py", "worlds", "play", "boxes", "--task", "2"]
-    typed = "".join(f"open box {number}\n" for number in range(1, 7))
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, input=typed)
-    assert "Solved after" in done.stdout, done.stderr
 
 
 def test_other_python_examples_are_python() -> None:

@@ -149,6 +149,9 @@ def test_the_filter_keeps_or_drops_every_transition_with_a_reason(done: Run) -> 
 def test_metrics_have_a_line_for_every_step(done: Run) -> None:
     steps = Counter(line["stage"] for line in done.metrics.read())
     assert steps == {"filter": 2, "train_wm": 3, "train_policy": 3}
+    from rwml.core.metric_names import unnamed
+
+    assert unnamed(done.metrics.read()) == set()
     for line in done.metrics.read():
         if line["stage"] != "filter":
             assert 0 <= line["signal_share"] <= 1

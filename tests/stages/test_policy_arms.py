@@ -35,6 +35,9 @@ def trained(recipe: Recipe) -> tuple[Run, dict[str, Any], list[dict[str, Any]]]:
     run = Run.open(recipe)
     train_policy.run(run)
     assert run.is_done("train_policy")
+    from rwml.core.metric_names import unnamed
+
+    assert unnamed(run.metrics.read()) == set()
     return run, dict(run.summary()["train_policy"]["counts"]), run.metrics.read()
 
 

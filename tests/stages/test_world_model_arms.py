@@ -56,6 +56,9 @@ def spun(filtered: Path, mini: Mini, tmp_path_factory: pytest.TempPathFactory) -
 
 def lines(run: Run) -> list[dict[str, Any]]:
     found = [line for line in run.metrics.read() if line["stage"] == "train_wm"]
+    from rwml.core.metric_names import unnamed
+
+    assert unnamed(found) == set()
     return [{key: value for key, value in line.items() if not key.endswith("_s")} for line in found]
 
 

@@ -246,6 +246,9 @@ def test_training_that_was_cut_off_goes_on_bit_for_bit(
     with pytest.raises(KeyboardInterrupt):
         trainer_of(first, cut, config).fit(sampling(first, die_at), 6, "fit")
     assert len(lines(cut)) == die_at
+    from rwml.core.metric_names import unnamed
+
+    assert unnamed(lines(cut)) == set()
     second = load(start, lora_rank)
     resumed = trainer_of(second, cut, config)
     resumed.fit(sampling(second), 6, "fit")
