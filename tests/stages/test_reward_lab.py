@@ -29,6 +29,8 @@ from rwml.stages.pipeline import run_all
 from rwml.train.drift import DriftWatch, cheat_share
 from rwml.world_models.baselines import MostFrequent
 
+pytestmark = pytest.mark.slow  # runs whole pipelines
+
 SMALL: dict[str, Any] = {"num_tasks": 8, "num_transitions": 24, "num_states": 12, "tau_d": [0.1, 0.4]}
 
 

@@ -27,6 +27,8 @@ from rwml.play.rollout import play_actor, seats_for
 from rwml.reports.formats import recipe_toml
 from rwml.stages import train_policy
 
+pytestmark = pytest.mark.slow  # trains in stages
+
 Mini = Callable[..., Recipe]
 SFT = {"method": "sft", "start": "model", "steps": 3, "tasks_per_step": 2, "learning_rate": 1e-3}
 

@@ -17,6 +17,8 @@ from rwml.measure.compare.measures import flat, imagination_table, over_seeds, r
 from rwml.stages import compare
 from rwml.stages.measure import run as measure_run
 
+pytestmark = pytest.mark.slow  # measures several arms
+
 ARMS: list[dict[str, Any]] = [
     {"name": "base"},
     {"name": "wm_sft", "stages": ["train_wm"], "set": {"train_wm.method": "sft"}},
