@@ -93,6 +93,18 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of that tree."""
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Dotted names of everything that a file imports, wherever in it."""
+    return frozenset(imports(nodes(path)))
+
+
 def named(path: Path) -> str:
     """A file as violations name it."""
     return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else ROOT).as_posix()
@@ -131,9 +143,9 @@ def floors() -> Iterator[str]:
         if len(path.relative_to(PACKAGE).parts) > 3:
             yield f"{named(path)} is deeper than two folders"
         here = _room(path)
-        texts = (n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+        texts = (n.value for n in nodes(path) if isinstance(n, ast.Constant) and isinstance(n.value, str))
         modules = [text for text in texts if re.fullmatch(r"rwml\.\w+\.\w[\w.]*(:\w+)?", text)]
-        for name in sorted({*imports(ast.walk(tree(path))), *modules}):
+        for name in sorted(imported(path) | set(modules)):
             if name.startswith("."):
                 yield f"{named(path)} imports {name}, relative to itself"
             elif name.split(".")[0] == "rwml" and not goes_down(here, name):
@@ -152,7 +164,7 @@ def stages_meet_on_disk() -> Iterator[str]:
     """No stage imports another one, and only the command line imports a stage."""
     for path in sources("src"):
         here = _room(path)
-        for name in sorted(set(imports(ast.walk(tree(path))))):
+        for name in sorted(imported(path)):
             stage = name.split(".")[2] if name.startswith("rwml.stages.") else ""
             is_file = (PACKAGE / "stages" / f"{stage}.py").is_file()
             own = here == "stages" and (path.stem == stage or (path.stem, stage) in CALLS_STAGES)
@@ -190,7 +202,7 @@ def names_in(module: ast.Module) -> set[str]:
 def libraries() -> Iterator[str]:
     """A heavy library is named in one file; core loads with numpy and pydantic alone; nothing is pickled."""
     for path in sources("src"):
-        tops = {name.split(".")[0] for name in imports(ast.walk(tree(path)))}
+        tops = {name.split(".")[0] for name in imported(path)}
         yield from (
             f"{named(path)} imports {lib}" for lib in sorted(tops) if ONE_FILE.get(lib, named(path)) != named(path)
         )
@@ -200,7 +212,7 @@ def libraries() -> Iterator[str]:
         yield from (f"{named(path)} imports {lib} when it is loaded" for lib in sorted(extra))
     for path in sources():
         calls = {call for call in ("torch." + "save(", "torch." + "load(") if call in path.read_text(encoding="utf-8")}
-        tops = {name.split(".")[0] for name in imports(ast.walk(tree(path)))} & PICKLES
+        tops = {name.split(".")[0] for name in imported(path)} & PICKLES
         yield from (f"{named(path)} pickles: {name}" for name in sorted(calls | tops))
 
 

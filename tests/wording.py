@@ -34,12 +34,12 @@ def tics(path: Path, *, docstrings_only: bool = False) -> Iterator[str]:
     if path.suffix != ".py":
         yield from tics_in(re.sub(r"(?m)^\s*#", "", text))
         return
-    module = ast.parse(text)
-    for name in _names(module):
+    nodes = list(ast.walk(ast.parse(text)))
+    for name in _names(nodes):
         if _NAME.fullmatch(name):
             yield f"the name {name}"
-    docs = {id(node) for node in _docstrings(module)}
-    for node in _texts(module):
+    docs = {id(node) for node in _docstrings(nodes)}
+    for node in _texts(nodes):
         if not docstrings_only or id(node) in docs:
             yield from tics_in(_text_of(node))
     if not docstrings_only:
@@ -47,9 +47,9 @@ def tics(path: Path, *, docstrings_only: bool = False) -> Iterator[str]:
             yield from tics_in(block)
 
 
-def _names(module: ast.Module) -> Iterator[str]:
+def _names(nodes: list[ast.AST]) -> Iterator[str]:
     """Names that are bound: of variables, parameters, attributes, functions and classes; each binding once."""
-    for node in ast.walk(module):
+    for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -60,16 +60,16 @@ def _names(module: ast.Module) -> Iterator[str]:
             yield node.arg
 
 
-def _docstrings(module: ast.Module) -> Iterator[ast.Constant]:
-    for node in ast.walk(module):
+def _docstrings(nodes: list[ast.AST]) -> Iterator[ast.Constant]:
+    for node in nodes:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value
 
 
-def _texts(module: ast.Module) -> Iterator[ast.Constant | ast.JoinedStr]:
+def _texts(nodes: list[ast.AST]) -> Iterator[ast.Constant | ast.JoinedStr]:
     """String literals; a formatted one is one text, not its parts."""
-    parts = {id(part) for node in ast.walk(module) if isinstance(node, ast.JoinedStr) for part in node.values}
-    for node in ast.walk(module):
+    parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if isinstance(node, ast.JoinedStr) or (is_text and id(node) not in parts):
             yield node
