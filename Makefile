@@ -1,5 +1,6 @@
 # make quickstart   all of RWML on a small real world, on two CPU cores; ends with a report (recipes/quickstart.toml)
-# make test         linter, type checker and tests, the official ALFWorld engine included
+# make check        linter, type checker and the quick tests: under 90 s
+# make test         linter, type checker and all tests, the official ALFWorld engine included
 # make lint, make clean
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,13 +13,16 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inpu
 # Waiting threads that spin take the cores from the ones that work.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart check test lint clean
 
 # One thread: matrices this small gain little from two, and lose much when another process holds the second core.
 quickstart: export OMP_NUM_THREADS ?= 1
 quickstart: $(VENV)/.installed
 	@$(BIN)/rwml run recipes/quickstart.toml $(ARGS)
 	@$(BIN)/rwml summary runs/quickstart --label quickstart
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)

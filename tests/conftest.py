@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,31 +28,37 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
-SIMULATIONS = Path(__file__).parents[2] / "shared" / "tau2" / "simulations.tar.xz"
+# Data that are too large for the repository lie in a folder beside it, or where a variable says.
+BESIDE = Path(__file__).parents[2] / "shared" / "tau2"
+
+
+def unpacked(variable: str, archive: Path, what: str, folder: Path) -> Path:
+    """The folder that the environment variable names, else the archive unpacked into `folder`; skips without both."""
+    if os.environ.get(variable):
+        named = Path(os.environ[variable])
+        assert named.is_dir(), f"{variable}={named} is not a folder"
+        return named
+    if not archive.is_file():
+        pytest.skip(f"no {what}: set {variable} to their folder, or put {archive.name} at ../shared/tau2/")
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    return folder
 
 
 @pytest.fixture(scope="session")
 def tau2_simulations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with five tau2-bench simulation files of real agents (180 simulations)."""
-    if not SIMULATIONS.is_file():
-        pytest.skip(f"no real tau2-bench simulations: {SIMULATIONS.name} is not beside the repository")
-    folder = tmp_path_factory.mktemp("tau2")
-    with tarfile.open(SIMULATIONS) as archive:
-        archive.extractall(folder, filter="data")
-    (unpacked,) = {path.parent for path in folder.rglob("*.json")}
-    return unpacked
+    archive, folder = BESIDE / "simulations.tar.xz", tmp_path_factory.mktemp("tau2")
+    root = unpacked("RWML_TAU2_SIMULATIONS", archive, "simulations of tau2-bench", folder)
+    (files,) = {path.parent for path in root.rglob("*.json")}
+    return files
 
 
 @pytest.fixture(scope="session")
 def tau2_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The official tau2-bench data, as TAU2_DATA_DIR names it: a folder with tau2/domains in it."""
-    archive = SIMULATIONS.with_name("data.tar.xz")
-    if not archive.is_file():
-        pytest.skip(f"no official tau2-bench data: {archive.name} is not beside the repository")
-    folder = tmp_path_factory.mktemp("tau2_data")
-    with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
-    return folder
+    archive, folder = BESIDE / "data.tar.xz", tmp_path_factory.mktemp("tau2_data")
+    return unpacked("TAU2_DATA_DIR", archive, "official data of tau2-bench", folder)
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +148,16 @@ def mini(model_folder: Path) -> Callable[..., Recipe]:
         return parse_recipe({**data, "out": str(folder)})
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was skipped by its reason, with a count: a run that leaves out a part says so at its end."""
+    reports = terminalreporter.getreports("skipped")
+    if reports:
+        reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+        terminalreporter.section(f"skipped: {len(reports)}")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:4} x {reason}")
 
 
 class ChatServer:

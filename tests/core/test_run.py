@@ -224,6 +224,7 @@ with run.stage("collect", sections=["collect"]) as stage, progress("x", 4) as ba
 """
 
 
+@pytest.mark.slow
 def test_kill_9_and_the_same_command_end_in_the_same_files(tmp_path: Path) -> None:
     def go(name: str, kill_at: int) -> int:
         command = [sys.executable, "-c", KILLED, str(tmp_path / name), str(kill_at)]

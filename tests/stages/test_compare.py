@@ -26,6 +26,8 @@ from rwml.reports.formats import recipe_toml
 from rwml.stages import compare
 from rwml.stages.pipeline import find_recipe
 
+pytestmark = pytest.mark.slow  # a comparison is many pipelines
+
 ARMS: list[dict[str, Any]] = [
     {"name": "base", "label": "Base model", "paper": "base"},
     {"name": "wm_sft", "label": "WM SFT", "paper": "wm_sft", "stages": ["train_wm"], "set": {"train_wm.method": "sft"}},

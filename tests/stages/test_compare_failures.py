@@ -20,6 +20,8 @@ from rwml.measure.compare.results import figures as compare_figures
 from rwml.reports.formats import recipe_toml
 from rwml.stages import compare
 
+pytestmark = pytest.mark.slow  # a comparison is many pipelines
+
 BASE: dict[str, Any] = {"name": "base"}
 SFT: dict[str, Any] = {"name": "wm_sft", "stages": ["train_wm"], "set": {"train_wm.method": "sft"}}
 POLICY: dict[str, Any] = {"name": "policy", "stages": ["train_policy"], "set": {"train_policy.start": "model"}}

@@ -124,6 +124,7 @@ def test_the_same_import_again_leaves_the_same_bytes_and_replaces_an_older_one(l
     assert contents(out) == before | {"mine.txt": b"kept"}
 
 
+@pytest.mark.slow
 def test_an_import_that_is_killed_is_simply_given_again(logs: Path, tmp_path: Path) -> None:
     many = tmp_path / "many.jsonl"
     many.write_text("\n".join(record(f"t{number}") for number in range(3000)))

@@ -22,6 +22,8 @@ from rwml.measure.weight_change import measure_weight_change
 from rwml.stages.measure import outcome, run
 from rwml.stages.pipeline import run_all
 
+pytestmark = pytest.mark.slow  # runs whole pipelines
+
 MEASURE = {**made.MEASURE, "policies": ["model", "expert", "nobody"]}
 
 

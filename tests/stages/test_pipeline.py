@@ -33,6 +33,8 @@ from rwml.stages.pipeline import run_all, summary_line
 from rwml.world_models.baselines import BASELINES, MostFrequent
 from rwml.worlds.alfworld.world import AlfWorld
 
+pytestmark = pytest.mark.slow  # runs whole pipelines
+
 Mini = Callable[..., Recipe]
 
 

@@ -15,6 +15,8 @@ import pytest
 from rwml.core.recipe.recipe import Recipe, recipe_toml
 from rwml.core.records import MetricsLog, read_json
 
+pytestmark = pytest.mark.slow  # a pipeline that is killed a dozen times
+
 # What a kill strikes, and in which share of the writes to it; in the order of the stages. `predictor` is the filter's
 # model and its predictions, `metrics` the steps of the training stages. What a first kill left is not written again.
 KILLS = [

@@ -30,6 +30,9 @@ from rwml.train.drift import DriftWatch, cheat_share
 from rwml.world_models.baselines import MostFrequent
 
 WITHOUT_JUDGE = ("embedding", "continuous", "named", "exact", "rouge", "f1")
+
+pytestmark = pytest.mark.slow  # runs whole pipelines
+
 SMALL: dict[str, Any] = {"num_tasks": 8, "num_transitions": 24, "num_states": 12, "tau_d": [0.1, 0.4]}
 
 

@@ -20,6 +20,8 @@ from rwml.rewards.text_rewards import RougeReward
 from rwml.stages import evaluate
 from rwml.stages.pipeline import run_all
 
+pytestmark = pytest.mark.slow  # runs whole pipelines
+
 
 def test_rouge_from_the_filter_to_the_evaluation(
     mini: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,6 +19,8 @@ from rwml.train.trainer import Trainer
 from rwml.trees.forward import tree_logprobs
 from rwml.trees.tree import Tree, pack
 
+pytestmark = pytest.mark.slow  # runs whole pipelines
+
 Mini = Callable[..., Recipe]
 # Weights that stay as they are, so that each step's figures are those of the model at the start.
 STILL = {"learning_rate": 1e-30, "temperature": 0.5, "max_steps": 2}

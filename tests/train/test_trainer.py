@@ -232,6 +232,7 @@ def test_golden_trace(start: Path, tmp_path: Path) -> None:
         assert row == pytest.approx(expected, rel=2e-3, abs=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 2])
 @pytest.mark.parametrize("die_at", [1, 3, 4])
 def test_training_that_was_cut_off_goes_on_bit_for_bit(

@@ -13,6 +13,8 @@ import pytest
 
 from rwml.worlds.alfworld import load_game
 
+pytestmark = pytest.mark.slow  # plays whole games on two engines
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

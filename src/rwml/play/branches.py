@@ -26,7 +26,7 @@ def branched_transitions(
 
     An expert's transition is followed by those of the other actions from the same state: same history, episode and
     step. Other actions are distinct. They are drawn uniformly from those that the world admits; if it cannot list them,
-    the world's "random" policies propose them. If fewer are possible, fewer are tried. An action that the world does not
+    the world's "random" policies propose them. If fewer are possible, fewer are tried. An action that a world does not
     answer gives no transition. The same arguments give the same rows, task by task.
 
     Raises RwmlError for a world without an expert, and for one whose answers a replay does not repeat.

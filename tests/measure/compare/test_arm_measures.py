@@ -18,6 +18,8 @@ from rwml.reports.compare_tables import imagination_table, retention_table
 from rwml.stages import compare
 from rwml.stages.measure import run as measure_run
 
+pytestmark = pytest.mark.slow  # measures several arms
+
 ARMS: list[dict[str, Any]] = [
     {"name": "base"},
     {"name": "wm_sft", "stages": ["train_wm"], "set": {"train_wm.method": "sft"}},

@@ -69,6 +69,7 @@ def test_equal_to_sentence_transformers(minilm: MiniLM) -> None:
     assert np.abs(prefixed - peer.encode(TEXTS[:3], prompt="state: ", normalize_embeddings=True)).max() < 2e-6
 
 
+@pytest.mark.slow
 def test_other_models_by_folder_give_the_same_numbers(embedder: Embedder, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     shutil.copytree(installed_folder(), folder)
@@ -326,6 +327,7 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
         verify(tmp_path / "tokenizer.json")
 
 
+@pytest.mark.slow
 def test_the_package_runs_no_code_and_needs_no_sentence_transformers() -> None:
     code = (
         "import sys; from rwml.models.embedding.embedder import Embedder; Embedder(device='cpu').embed(['a']);"

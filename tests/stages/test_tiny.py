@@ -20,6 +20,8 @@ from rwml.models.tiny import TinyShape, new_language_model
 from rwml.stages import tiny
 from rwml.stages.tiny import Lesson, TinyConfig, lesson_trees, make, play_lesson
 
+pytestmark = pytest.mark.slow  # trains a model, twice
+
 SMALL = TinyConfig(
     steps=3, episodes_per_step=2, num_scenes=12, sizes=("tiny",), max_steps=4, warmup_steps=2, question_share=1.0
 )

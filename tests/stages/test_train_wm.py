@@ -21,6 +21,8 @@ from rwml.stages import train_wm
 from rwml.stages.pipeline import run_all
 from rwml.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow  # trains in stages
+
 Mini = Callable[..., Recipe]
 SPIN: dict[str, Any] = {
     "method": "spin", "spin_rounds": 2, "spin_beta": 0.5, "max_steps": 6, "checkpoint_every": 2, "kl_weight": 0.01,

@@ -26,6 +26,8 @@ from rwml.play.reflections import Reflection
 from rwml.play.rollout import play_built_in, seats_for
 from rwml.stages import train_policy
 
+pytestmark = pytest.mark.slow  # trains in stages
+
 Mini = Callable[..., Recipe]
 SFT = {"method": "sft", "start": "model", "steps": 3, "tasks_per_step": 2, "learning_rate": 1e-3}
 

@@ -1,0 +1,134 @@
+"""The house rules hold in the whole repository, and each rule sees a violation when there is one."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from house_rules import ROOT, RULES, goes_down, imports, names_in, of_functions, violations
+from wording import TICS, tics, tics_in
+
+# Violations that are still to be mended, as `python tests/house_rules.py` prints them. A line that is no longer true
+# fails as well, so that the list can only shrink; without violations there is no file.
+KNOWN = ROOT / "tests" / "known_violations.txt"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rule_holds(rule: str) -> None:
+    lines = KNOWN.read_text(encoding="utf-8").splitlines() if KNOWN.is_file() else []
+    known = {line for line in lines if line.startswith(f"{rule}: ")}
+    seen = set(violations(rule))
+    assert (sorted(seen - known), sorted(known - seen)) == ([], []), "(new, mended: delete from known_violations.txt)"
+
+
+def test_what_is_known_names_a_rule() -> None:
+    lines = KNOWN.read_text(encoding="utf-8").splitlines() if KNOWN.is_file() else []
+    assert {line.split(":")[0] for line in lines} <= set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("here", "module", "allowed"),
+    [
+        ("stages", "rwml.reports.page", True),
+        ("reports", "rwml.stages.report", False),
+        ("worlds", "rwml.models.chat", False),
+        ("models", "rwml.worlds.base", False),
+        ("trees", "rwml.models.chat", False),
+        ("rewards", "rwml.world_models.base", False),
+        ("worlds", "rwml.worlds.base", True),
+        ("core", "rwml.trees.tree", False),
+        ("loading", "rwml.train.trainer.Trainer", True),
+        ("train", "rwml.loading.load_model", False),
+        ("measure", "rwml.loading.load_model", True),
+        ("core", "rwml.__version__", True),
+        ("cli", "rwml.play", True),
+        ("cli", "rwml.make", False),
+        ("__init__", "rwml.cli.app", True),
+    ],
+)
+def test_imports_go_down(here: str, module: str, allowed: bool) -> None:
+    assert goes_down(here, module) is allowed
+
+
+def test_imports_are_read_wherever_they_are() -> None:
+    module = ast.parse("import a.b\nfrom c import d as e\nfrom .f import g\ndef h():\n    from rwml.core import run\n")
+    assert imports(ast.walk(module)) == ["a.b", "c.d", ".f.g", "rwml.core.run"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from rwml.core.run import Run",
+        "from rwml.core import run as _\ndef f(x: _.Run): ...",
+        "def f(x: 'Run | None') -> None: ...",
+        "def f(x) -> 'list[Run]': ...",
+        "y: 'Run'",
+    ],
+)
+def test_a_name_is_seen_in_imports_and_annotations(source: str) -> None:
+    assert "Run" in names_in(ast.parse(source))
+    assert "Run" not in names_in(ast.parse(source.replace("Run", "Running")))
+
+
+@pytest.mark.parametrize(
+    ("source", "seen"),
+    [
+        ("def f(a, b, c, d, e, g): ...", []),
+        ("def f(a, b, c, d, e, g, h): ...", ["f has 7 parameters"]),
+        ("def f(a, b, c, *, d, e, g, h): ...", ["f has 7 parameters"]),
+        ("def f(a, b, c, d, e, g, *h, **i): ...", []),
+        ("class C:\n    def f(self, a, b, c, d, e, g): ...", []),
+        ("class C:\n    @staticmethod\n    def f(a, b, c, d, e, g, h): ...", ["f has 7 parameters"]),
+        ("class C:\n    @staticmethod\n    def forward(ctx, a, b, c, d, e, g): ...", []),
+        ("def f(a: bool): ...", ["f takes the flag a by position"]),
+        ("def f(a: bool | None): ...", ["f takes the flag a by position"]),
+        ("def f(a=False): ...", ["f takes the flag a by position"]),
+        ("def f(*, a: bool = False): ...", []),
+        ("def f(a: list[bool], b: str = ''): ...", []),
+        ("class C:\n    x: bool = False\n    def __eq__(self, a: bool): ...", []),
+        ("class C:\n    def __init__(self, a: bool): ...", ["__init__ takes the flag a by position"]),
+        ("def test_f(a: bool): ...", []),
+        ("@app.command()\ndef f(a: bool): ...", []),
+        ("@app.commander\ndef f(a: bool): ...", ["f takes the flag a by position"]),
+        ("def f():\n    def g(a: bool): ...", ["g takes the flag a by position"]),
+        ("def f():\n" + "    ...\n" * 59, []),
+        ("async def f():\n" + "    ...\n" * 60, ["f has 61 lines"]),
+    ],
+)
+def test_functions_are_measured(source: str, seen: list[str]) -> None:
+    assert list(of_functions(ast.parse(source))) == seen
+
+
+def test_a_tic_is_seen_at_line_ends_and_nothing_else_is() -> None:
+    for tic in TICS:
+        assert tics_in(f"Which {tic} it.") == [tic]
+        assert tics_in("one\n    " + tic.replace(" ", "\n    ") + "\ntwo") == [tic]
+    assert tics_in("It is None where the range of a canew toldest withstands for; outgoes on.") == []
+    assert tics_in("Anew, Told.") == ["anew", "told"]
+
+
+def test_a_tic_is_seen_in_comments_texts_and_names(tmp_path: Path) -> None:
+    path = tmp_path / "code.py"
+    path.write_text(
+        '"""It goes on."""\n'
+        "# It stands\n# in for it.\n"
+        'told_of, x = f"where {1} told", 2  # anew\n'
+        "def f(untold, as_told): 'is none'\n"
+        'y = "where " "there"\n'
+        "told = x.told\n",
+        encoding="utf-8",
+    )
+    everything = ["the name as_told", "the name told", "the name told_of", "anew", "goes on", "is none", "stands in"]
+    assert sorted(tics(path)) == sorted([*everything, "told", "where there"])
+    assert sorted(tics(path, docstrings_only=True)) == sorted([*everything[:3], "goes on", "is none"])
+
+
+def test_a_tic_is_seen_in_pages_and_recipes(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("It goes\non, `told`.\n", encoding="utf-8")
+    assert list(tics(page)) == ["goes on", "told"]
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('x = "is none"  # it stands\n# for it\n', encoding="utf-8")
+    assert list(tics(recipe)) == ["is none", "stands for"]
