@@ -149,7 +149,8 @@ def _literal_keys(path: str, functions: set[str] | None = None) -> set[str]:
     counts = {
         id(node.value)
         for node in ast.walk(tree)
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Attribute) and node.target.attr == "counts"
+        if (isinstance(node, ast.AugAssign) and ast.unparse(node.target).endswith("counts"))
+        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "counts")
     }
     nodes = [n for root in roots for n in ast.walk(root) if isinstance(n, ast.Dict) and id(n) not in counts]
     keys = {key.value for node in nodes for key in node.keys if isinstance(key, ast.Constant)}
