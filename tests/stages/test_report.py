@@ -77,7 +77,7 @@ def predict(row: Transition, pool: list[Transition], skill: float, seed: int) ->
 
 
 def score(row: Transition, answer: str | None) -> Prediction:
-    """The distance of letters in the place of the embedding's."""
+    """A distance of letters replaces the embedding's."""
     if answer is None:
         return Prediction(row.id, "", None, 2.0, 0.0)
     distance = 1.0 - difflib.SequenceMatcher(None, answer, row.next_state, autojunk=False).ratio()
@@ -85,7 +85,7 @@ def score(row: Transition, answer: str | None) -> Prediction:
 
 
 def prepare(run: Run, size: Size) -> None:
-    """Collect, transitions and filter, with a hand-made rule in the place of the predictor."""
+    """Collect, transitions and filter, with a hand-made rule as the predictor."""
     world = get_world("alfworld", **run.recipe.world.options)
     with run.stage("collect", sections=["world"]) as stage:
         episodes = [play(world, task, "noisy:0.5", i, i) for i, task in enumerate(world.tasks("train"))]
