@@ -12,7 +12,7 @@ def test_moving_average_by_hand() -> None:
 
 
 def test_drawings_are_the_same_bytes_twice(tmp_path: Path) -> None:
-    panel = Panel("World model: Reward", range(20), [i / 40 for i in range(20)], True, ((0.1, "low"),))
+    panel = Panel("World model: Reward", range(20), [i / 40 for i in range(20)], ((0.1, "low"),), share=True)
     assert curve_svg(panel) == curve_svg(panel)
     for name in ("a.png", "b.png"):
         write_png(tmp_path / name, [panel])

@@ -1,4 +1,4 @@
-"""Tables of the report for a world of tools, and what it says where a baseline is not beaten."""
+"""Tables of the report for a world of tools, and what it says of a baseline that is not beaten."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
     ]
     right = {row.id: int(row.verb[-2:]) < tools // 2 for row in asked} | {row.id: True for row in users}
 
-    def said(row: Transition, hit: bool) -> PredictedState:
+    def prediction(row: Transition, hit: bool) -> PredictedState:
         return PredictedState(row.id, "x", "x", distance=0.0 if hit else 0.6, reward=1.0 if hit else 0.4)
 
     rows = asked + users
-    answers = [SeedPredictions("model", "test", 0, [said(row, False) for row in rows])]
-    answers += [SeedPredictions("world_model", "test", 0, [said(row, right[row.id]) for row in rows])]
-    answers += [SeedPredictions("copy_last", "test", 0, [said(row, row.kind == "tool") for row in rows])]
-    answers += [SeedPredictions("most_frequent", "test", 0, [said(row, right[row.id]) for row in rows])]
+    answers = [SeedPredictions("model", "test", 0, [prediction(row, False) for row in rows])]
+    answers += [SeedPredictions("world_model", "test", 0, [prediction(row, right[row.id]) for row in rows])]
+    answers += [SeedPredictions("copy_last", "test", 0, [prediction(row, row.kind == "tool") for row in rows])]
+    answers += [SeedPredictions("most_frequent", "test", 0, [prediction(row, right[row.id]) for row in rows])]
     call, refused = Step("c", "c", "{}", "tool"), Step("c", "c", "Error: no", "tool", valid=False)
     plays = []
     for arm, steps in (("model", (call, refused)), ("policy", (call, call, call, refused))):
@@ -71,13 +71,13 @@ def page_of(folder: Path, figures: dict[str, Any]) -> str:
     return (run.folder / "report.html").read_text()
 
 
-def test_a_world_model_that_does_not_beat_a_baseline_is_said_to_fall_short(tmp_path: Path) -> None:
+def test_a_world_model_that_does_not_beat_a_baseline_is_shown_to_fall_short(tmp_path: Path) -> None:
     """Of 210 tool rows the model knows the 55 of the first 10 tools, of 3 users all; the copy has the tools alone."""
     figures = tool_figures(20, played=False)
     seen = text_of(page_of(tmp_path / "short", figures))
-    found = figures["baselines"]["copy_last"]["within"]["all"]
-    assert (found["before"], found["after"]) == (pytest.approx(210 / 213), pytest.approx(58 / 213))
-    assert found["interval"][1] < 0
+    difference = figures["baselines"]["copy_last"]["within"]["all"]
+    assert (difference["before"], difference["after"]) == (pytest.approx(210 / 213), pytest.approx(58 / 213))
+    assert difference["interval"][1] < 0
     assert (
         "The trained world model does not beat “copy last” but falls short of it: the share within τ_d is 27.2%" in seen
     )
@@ -110,14 +110,14 @@ def test_many_tools_are_shown_by_name_as_far_as_they_matter(tmp_path: Path) -> N
     assert sum(row.after["n"] for row in rows) == 213
 
 
-def test_where_nothing_could_be_played_success_is_said_to_be_unmeasured(tmp_path: Path) -> None:
+def test_success_without_games_is_shown_as_unmeasured(tmp_path: Path) -> None:
     seen = text_of(page_of(tmp_path / "logs", tool_figures(4, played=False)))
     assert "Success was not measured: no held-out game was played, because the world had none to play" in seen
     assert "Not measured: the world had no held-out task to play." in seen
     assert "invalid calls" not in seen
 
 
-def test_invalid_calls_have_a_column_where_there_are_calls(tmp_path: Path) -> None:
+def test_invalid_calls_have_a_column_in_a_world_of_calls(tmp_path: Path) -> None:
     seen = text_of(page_of(tmp_path / "calls", tool_figures(4, played=True)))
     assert "before any training 3 0.0% 2.0 – 50.0% 50.0% 0.0%" in seen
     assert "after policy RL 3 0.0% 4.0 – 25.0% 25.0% 0.0%" in seen

@@ -1,4 +1,4 @@
-"""A whole comparison of a small recipe: what is shared, examined once, gone on with, told and written."""
+"""A whole comparison of a small recipe: what is shared, examined once, continued, and written."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def done(made: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def found(done: Recipe) -> dict[str, Any]:
+def figures(done: Recipe) -> dict[str, Any]:
     return dict(read_json(done.folder / "compare.json"))
 
 
@@ -106,10 +106,10 @@ def test_a_second_run_changes_nothing_but_the_report(done: Recipe) -> None:
     ]
     kept = [p for p in parts if not {"baselines", "cache"} & set(p.parts) and p.name != "recipe.json"]
     before = {path: path.stat().st_mtime_ns for path in kept}
-    told = (done.folder / "compare.md").read_text()
+    before_md = (done.folder / "compare.md").read_text()
     compare.run(done)
     assert {path: path.stat().st_mtime_ns for path in kept} == before
-    assert (done.folder / "compare.md").read_text() == told
+    assert (done.folder / "compare.md").read_text() == before_md
 
 
 HOLDER = """
@@ -139,7 +139,7 @@ def test_seeds_are_run_by_different_processes(
     assert read_json(recipe.folder / "compare.json")["arms"]["base"]["seeds"] == [0, 1]
 
 
-def test_the_figures_are_those_of_the_records(done: Recipe, found: dict[str, Any]) -> None:
+def test_the_figures_are_those_of_the_records(done: Recipe, figures: dict[str, Any]) -> None:
     from rwml.core.records import read_records
     from rwml.core.types import Episode
 
@@ -148,58 +148,58 @@ def test_the_figures_are_those_of_the_records(done: Recipe, found: dict[str, Any
         for seed in (0, 1):
             paths = sorted((done.folder / f"s{seed}" / "evaluation" / arm).glob("episodes-*/*.parquet"))
             by_seed[str(seed)] = float(np.mean([e.success for path in paths for e in read_records(path, Episode)]))
-        whole = found["arms"][arm]["success"]["all"]["success"]
+        whole = figures["arms"][arm]["success"]["all"]["success"]
         assert whole["by_seed"] == pytest.approx(by_seed)
         assert whole["mean"] == pytest.approx(np.mean(list(by_seed.values())))
         assert whole["n"] == 2 * 2 * 2  # seeds, splits, tasks
-    rows = [(c["arm"], c["against"], c["measure"]) for c in found["contrasts"]]
+    rows = [(c["arm"], c["against"], c["measure"]) for c in figures["contrasts"]]
     assert rows == [
         (arm, against, measure)
         for arm, against in [("wm_sft", "base"), ("policy_rl", "base"), ("both", "base"), ("both", "policy_rl")]
         for measure in ("success", "within")
     ]
-    assert all(c["splits"]["all"]["unpaired"] == 0 for c in found["contrasts"])
-    assert {"copy_last", "most_frequent"} == set(found["baselines"])
-    assert found["arms"]["equal"]["missing"] == {"0": "not run", "1": "not run"}
+    assert all(c["splits"]["all"]["unpaired"] == 0 for c in figures["contrasts"])
+    assert {"copy_last", "most_frequent"} == set(figures["baselines"])
+    assert figures["arms"]["equal"]["missing"] == {"0": "not run", "1": "not run"}
 
 
-def test_costs_count_what_an_arm_needs(done: Recipe, found: dict[str, Any]) -> None:
-    costs = {arm: found["arms"][arm]["cost"] for arm in ("base", "policy_rl", "both")}
+def test_costs_count_what_an_arm_needs(done: Recipe, figures: dict[str, Any]) -> None:
+    costs = {arm: figures["arms"][arm]["cost"] for arm in ("base", "policy_rl", "both")}
     assert costs["base"] == {}
     assert list(costs["policy_rl"]["by_stage"]) == ["train_policy"]
     assert set(costs["both"]["by_stage"]) == {"collect", "transitions", "filter", "train_wm", "train_policy"}
     log = [json.loads(line) for line in (done.folder / "s0/policy_rl/metrics.jsonl").read_text().splitlines()]
-    of_seed = found["arms"]["policy_rl"]["costs"]["0"]["train_policy"]
+    of_seed = figures["arms"]["policy_rl"]["costs"]["0"]["train_policy"]
     assert of_seed["sampled"] == sum(row["sampled_tokens"] for row in log) > 0
     assert of_seed["trained"] == sum(row["tokens"] for row in log)
     assert of_seed["steps"] == 2
     # Sampled while collecting: every step's text, with its stop token.
-    assert found["arms"]["both"]["costs"]["0"]["collect"]["sampled"] > 0
+    assert figures["arms"]["both"]["costs"]["0"]["collect"]["sampled"] > 0
     total = sum(stage["sampled"] + stage["trained"] for stage in costs["both"]["by_stage"].values())
     assert costs["both"]["tokens"] == pytest.approx(total)
 
 
-def test_the_weights_that_changed(done: Recipe, found: dict[str, Any]) -> None:
+def test_the_weights_that_changed(done: Recipe, figures: dict[str, Any]) -> None:
     from rwml.measure.weight_change import measure_weight_change
 
-    changed = found["arms"]["both"]["weight_change"]
+    changed = figures["arms"]["both"]["weight_change"]
     final = done.folder / "s1/both/policy/final"
     assert changed["all"]["by_seed"]["1"] == measure_weight_change(done.model.path, final)["share"]
     assert changed["all"]["mean"] == pytest.approx(np.mean(list(changed["all"]["by_seed"].values())))
-    assert found["arms"]["base"]["weight_change"] == {}
+    assert figures["arms"]["base"]["weight_change"] == {}
 
 
-def test_an_arm_may_spend_what_another_costs(done: Recipe, found: dict[str, Any]) -> None:
-    cost = found["arms"]["both"]["costs"]["0"]
+def test_an_arm_may_spend_what_another_costs(done: Recipe, figures: dict[str, Any]) -> None:
+    cost = figures["arms"]["both"]["costs"]["0"]
     tokens = {stage: each["sampled"] + each["trained"] for stage, each in cost.items()}
     run = open_arm(done, done.compare.arm("equal"), 0)
     assert run.recipe.train_policy.steps == int(np.ceil(sum(tokens.values()) / (tokens["train_policy"] / 2)))
     assert run.recipe.train_policy.steps > 2
 
 
-def test_the_report_in_every_form(done: Recipe, found: dict[str, Any]) -> None:
+def test_the_report_in_every_form(done: Recipe, figures: dict[str, Any]) -> None:
     folder = done.folder
-    whole = found["arms"]["both"]["success"]["all"]["success"]
+    whole = figures["arms"]["both"]["success"]["all"]["success"]
     cell = f"{100 * whole['mean']:.1f} ± {100 * whole['sd']:.1f}"
     text = (folder / "compare.md").read_text()
     (row,) = [line for line in text.splitlines() if line.startswith("| SFT + policy | 2 |")]
@@ -210,9 +210,9 @@ def test_the_report_in_every_form(done: Recipe, found: dict[str, Any]) -> None:
         (r["arm"], r["part"], r["split"], r["measure"]): r
         for r in csv.DictReader(io.StringIO((folder / "compare.csv").read_text()))
     }
-    found_row = table["both", "success", "all", "success"]
-    assert float(found_row["mean"]) == pytest.approx(whole["mean"], abs=1e-5)
-    assert (found_row["paper_percent"], found_row["n"], found_row["seeds"]) == ("87.9", "8", "2")
+    line = table["both", "success", "all", "success"]
+    assert float(line["mean"]) == pytest.approx(whole["mean"], abs=1e-5)
+    assert (line["paper_percent"], line["n"], line["seeds"]) == ("87.9", "8", "2")
     tex = (folder / "compare.tex").read_text()
     assert tex.count("\\begin{tabular}") == tex.count("\\end{tabular}") == 1
     lines = [line for line in tex.splitlines() if line.endswith("\\\\")]
@@ -239,8 +239,8 @@ def test_the_report_in_every_form(done: Recipe, found: dict[str, Any]) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(
-    made: Callable[..., Recipe], done: Recipe, found: dict[str, Any], tmp_path: Path
+def test_a_killed_comparison_continues_and_ends_as_an_undisturbed_one(
+    made: Callable[..., Recipe], done: Recipe, figures: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = made(tmp_path / "run")
     path = tmp_path / "recipe.toml"
@@ -265,7 +265,7 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(
         assert killed.returncode == -9, killed.stderr[-2000:]
     compare.run(load_recipe(path))
     again = dict(read_json(recipe.folder / "compare.json"))
-    assert plain(again) == plain(found)
+    assert plain(again) == plain(figures)
 
 
 def plain(value: Any) -> Any:
@@ -277,11 +277,11 @@ def plain(value: Any) -> Any:
 
 def test_two_processes_do_what_one_does(made: Callable[..., Recipe], tmp_path: Path) -> None:
     arms = ARMS[:1]
-    one, two = made(tmp_path / "one", arms), made(tmp_path / "two", arms)
-    compare.run(one)
-    compare.run(two, jobs=2)
-    assert plain(read_json(one.folder / "compare.json")) == plain(read_json(two.folder / "compare.json"))
-    assert "== seed 1, base" in (two.folder / "s1" / "log.txt").read_text()
+    alone, parallel = made(tmp_path / "one", arms), made(tmp_path / "two", arms)
+    compare.run(alone)
+    compare.run(parallel, jobs=2)
+    assert plain(read_json(alone.folder / "compare.json")) == plain(read_json(parallel.folder / "compare.json"))
+    assert "== seed 1, base" in (parallel.folder / "s1" / "log.txt").read_text()
 
 
 def test_a_changed_arm_is_not_shown_as_it_was(made: Callable[..., Recipe], tmp_path: Path) -> None:
@@ -290,10 +290,10 @@ def test_a_changed_arm_is_not_shown_as_it_was(made: Callable[..., Recipe], tmp_p
     changed = [ARMS[0], {**ARMS[1], "set": {"train_wm.method": "sft", "train_wm.learning_rate": 1e-4}}]
     other = made(tmp_path / "run", changed, (0,))
     compare.run(other, ["base"])
-    told = read_json(other.folder / "compare.json")
-    assert told["arms"]["wm_sft"]["missing"] == {"0": "train_wm is not done"}
-    assert told["arms"]["wm_sft"]["success"] == {}
-    assert told["contrasts"] == []
+    shown = read_json(other.folder / "compare.json")
+    assert shown["arms"]["wm_sft"]["missing"] == {"0": "train_wm is not done"}
+    assert shown["arms"]["wm_sft"]["success"] == {}
+    assert shown["contrasts"] == []
     assert "- train_wm is not done: WM SFT\n" in (other.folder / "compare.md").read_text()
 
 

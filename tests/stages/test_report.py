@@ -79,7 +79,7 @@ def predict(row: Transition, pool: list[Transition], skill: float, seed: int) ->
 
 
 def score(row: Transition, answer: str | None) -> PredictedState:
-    """The distance of letters in the place of the embedding's."""
+    """A distance of letters replaces the embedding's."""
     if answer is None:
         return PredictedState(row.id, "", None, distance=2.0)
     distance = 1.0 - difflib.SequenceMatcher(None, answer, row.next_state, autojunk=False).ratio()
@@ -89,7 +89,7 @@ def score(row: Transition, answer: str | None) -> PredictedState:
 
 
 def prepare(run: Run, size: Size) -> None:
-    """Collect, transitions and filter, with a hand-made rule in the place of the predictor."""
+    """Collect, transitions and filter, with a hand-made rule as the predictor."""
     world = get_world("alfworld", **run.recipe.world.options)
     with run.stage("collect", sections=["world"]) as stage:
         episodes = [play(world, task, "noisy:0.5", i, i) for i, task in enumerate(world.tasks("train"))]
@@ -155,12 +155,12 @@ def evaluate(run: Run, size: Size, arms: tuple[str, ...] = tuple(SKILL)) -> None
             for arm in arms:
                 skill, policy = SKILL[arm]
                 for seed in size.seeds:
-                    said = [predict(row, rows, skill, seed) for row in rows]
+                    predictions = [predict(row, rows, skill, seed) for row in rows]
                     won = [play(world, task, policy, seed, 100 * seed + i) for i, task in enumerate(tasks)]
                     folder = run.folder / "evaluation" / arm
-                    Parts(folder / f"predictions-{split}-{seed}").write(0, said, PredictedState)
+                    Parts(folder / f"predictions-{split}-{seed}").write(0, predictions, PredictedState)
                     Parts(folder / f"episodes-{split}-{seed}").write(0, won, Episode)
-                    answers.append(SeedPredictions(arm, split, seed, said))
+                    answers.append(SeedPredictions(arm, split, seed, predictions))
                     plays.append(SeedEpisodes(arm, split, seed, won))
         plan = EvaluationPlan(0.2, BASELINES, num_samples=300)
         figures = evaluate_arms(answers, plays, transitions, world.inefficient, plan)
@@ -265,13 +265,13 @@ def test_predictions_stand_beside_the_truth_with_differences_marked(whole: tuple
         assert card.count("<dt>before</dt>") == card.count("<dt>after</dt>") == 1
 
 
-def test_won_and_lost_episodes_are_told(whole: tuple[Run, str]) -> None:
+def test_won_and_lost_episodes_are_shown(whole: tuple[Run, str]) -> None:
     run, page = whole
     seen = text_of(page)
     assert seen.count("the model after policy RL") >= 3
     episodes = Evaluation.of(run.folder / "evaluation", read_json(run.folder / "eval.json")).episodes["policy"]  # type: ignore[union-attr]
-    told = [e for e in episodes if " ".join(e.opening.split()) in seen]
-    assert {e.success for e in told} == {True, False}
+    shown = [e for e in episodes if " ".join(e.opening.split()) in seen]
+    assert {e.success for e in shown} == {True, False}
 
 
 def test_nothing_is_fetched_and_nothing_runs(whole: tuple[Run, str]) -> None:
@@ -311,9 +311,9 @@ def test_missing_stages_are_said_plainly(tmp_path: Path) -> None:
     run = Run.open(recipe_of(tmp_path / "empty", Size()))
     report.run(run)
     seen = text_of((run.folder / "report.html").read_text())
-    for told in ("Nothing was evaluated yet", "The filter was not run", "no training step was logged",
+    for sentence in ("Nothing was evaluated yet", "The filter was not run", "no training step was logged",
                  "The world model was not evaluated", "No held-out game was played"):  # fmt: skip
-        assert told.lower() in seen.lower()
+        assert sentence.lower() in seen.lower()
     assert seen.count("Not run.") == 6
     assert not (run.folder / "report.png").exists()
 
@@ -337,14 +337,14 @@ def test_texts_of_the_world_are_inert(tmp_path: Path) -> None:
     episode = Episode("e", task, "model", 0, 0, DIFFICULT, (step,), StopReason.ERROR, False, DIFFICULT)
     row = Transition("t", "e", task.id, "valid_seen", 0, DIFFICULT, (DIFFICULT,) * 2, DIFFICULT, DIFFICULT, "text",
                      DIFFICULT, True, True, 0.5, False, DIFFICULT)  # fmt: skip
-    said = PredictedState("t", DIFFICULT, f"{DIFFICULT} <img src=x>", distance=0.5)
+    prediction = PredictedState("t", DIFFICULT, f"{DIFFICULT} <img src=x>", distance=0.5)
     write_records(run.folder / "filtered.parquet", [row], Transition)
     write_records(run.folder / "evaluation/transitions-valid_seen.parquet", [row], Transition)
     for arm in ("model", "world_model", "policy"):
-        Parts(run.folder / "evaluation" / arm / "predictions-valid_seen-0").write(0, [said], PredictedState)
+        Parts(run.folder / "evaluation" / arm / "predictions-valid_seen-0").write(0, [prediction], PredictedState)
         Parts(run.folder / "evaluation" / arm / "episodes-valid_seen-0").write(0, [episode], Episode)
     arms = ("model", "world_model", "policy")
-    answers = [SeedPredictions(arm, "valid_seen", 0, [said]) for arm in arms]
+    answers = [SeedPredictions(arm, "valid_seen", 0, [prediction]) for arm in arms]
     plays = [SeedEpisodes(arm, "valid_seen", 0, [episode]) for arm in arms]
     figures = evaluate_arms(answers, plays, [row], lambda action: False, EvaluationPlan(0.2, num_samples=100))
     write_json(run.folder / "eval.json", figures)

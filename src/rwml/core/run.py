@@ -33,6 +33,8 @@ OUTPUTS = {
     "report": ("report.html", "report.png"),
 }
 CHAIN = tuple(OUTPUTS)
+TRAINED = {"world_model": ("train_wm", "world_model"), "policy": ("train_policy", "policy")}
+"""arm: the stage that trains it, and the folder of the run that its checkpoint `final` lies in."""
 FORMAT = 2
 NOTE_EVERY_S = 5.0
 

@@ -189,7 +189,7 @@ def band_panels(comparison: Json) -> dict[tuple[str, str], BandPanel]:
                 bands.append(band)
                 colours.append(number[line["arm"]])
         if len({value for band in bands for value in band.middle}) > 1:
-            panels[key] = BandPanel(title, bands, colours, share)
+            panels[key] = BandPanel(title, bands, colours, share=share)
     return panels
 
 

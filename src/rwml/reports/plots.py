@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,12 +24,12 @@ class Palette(NamedTuple):
     faint: str
 
 
-# The page knows its own colours only when it is shown (light or dark): stand-ins, replaced by CSS variables.
-_STAND_INS = Palette("#010101", "#020202", "#030303", "#040404")
+# The page knows its own colours only when it is shown (light or dark): placeholders that are replaced by CSS variables.
+_PLACEHOLDERS = Palette("#010101", "#020202", "#030303", "#040404")
 _VARIABLES = Palette("var(--ink-2)", "var(--line)", "var(--after)", "var(--before)")
 SERIES = ("#1660b8", "#c4551d", "#1a7f4b", "#8a3fa0", "#b8860b", "#0f8b8d", "#b3372a", "#5b6270")
 """Colours of lines that stand beside each other, on white; the page has its own for light and dark."""
-_SERIES_STAND_INS = tuple(f"#0501{number:02x}" for number in range(len(SERIES)))
+_SERIES_PLACEHOLDERS = tuple(f"#0501{number:02x}" for number in range(len(SERIES)))
 _PAPER = Palette("#5b6270", "#dfe2e7", "#1660b8", "#9aa1ab")
 
 
@@ -40,8 +40,8 @@ class Panel:
     title: str
     steps: Sequence[float]
     values: Sequence[float]
-    share: bool = False
     levels: Sequence[tuple[float, str]] = ()
+    share: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class BandPanel:
     title: str
     bands: Sequence[Band]
     colours: Sequence[int]
-    share: bool = False
+    share: bool = field(default=False, kw_only=True)
 
 
 def band_of(label: str, seeds: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Band:
@@ -74,7 +74,7 @@ def band_of(label: str, seeds: Sequence[tuple[Sequence[float], Sequence[float]]]
 
 
 def moving_average(values: Sequence[float], window: int = SMOOTHING) -> list[float]:
-    """Centred mean over at most `window` values; at the ends over those that are there."""
+    """Centred mean over at most `window` values; fewer at the ends."""
     half = window // 2
     spans = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return [sum(span) / len(span) for span in spans]
@@ -83,20 +83,20 @@ def moving_average(values: Sequence[float], window: int = SMOOTHING) -> list[flo
 def curve_svg(panel: Panel) -> str:
     """One panel as an `<svg>` element for the page."""
     figure = _figure(4.2, 2.3)
-    _draw_curve(figure.add_subplot(), panel, _STAND_INS)
+    _draw_curve(figure.add_subplot(), panel, _PLACEHOLDERS)
     return _page_svg(figure, panel.title)
 
 
 def histogram_svg(counts: Mapping[str, int], marked: Collection[str], title: str, x_label: str) -> str:
     """Bars with their counts; the `marked` ones in the accent colour."""
     figure = _figure(5.2, 1.9)
-    axes = _clean(figure.add_subplot(), _STAND_INS)
-    colours = [_STAND_INS.strong if name in marked else _STAND_INS.faint for name in counts]
+    axes = _clean(figure.add_subplot(), _PLACEHOLDERS)
+    colours = [_PLACEHOLDERS.strong if name in marked else _PLACEHOLDERS.faint for name in counts]
     bars = axes.bar(range(len(counts)), list(counts.values()), color=colours, width=0.84)
     labels = [f"{n:,}" if n else "" for n in counts.values()]
-    axes.bar_label(bars, labels, color=_STAND_INS.ink, fontsize=8, padding=2)
+    axes.bar_label(bars, labels, color=_PLACEHOLDERS.ink, fontsize=8, padding=2)
     axes.set_xticks(range(len(counts)), list(counts))
-    axes.set_xlabel(x_label, color=_STAND_INS.ink, fontsize=9)
+    axes.set_xlabel(x_label, color=_PLACEHOLDERS.ink, fontsize=9)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.01, y=0.16)
@@ -106,10 +106,10 @@ def histogram_svg(counts: Mapping[str, int], marked: Collection[str], title: str
 def bands_svg(panel: BandPanel) -> str:
     """One chart of bands as an `<svg>` element for the page; its legend is the page's."""
     figure = _figure(4.6, 2.6)
-    _draw_bands(figure.add_subplot(), panel, _STAND_INS, _SERIES_STAND_INS)
+    _draw_bands(figure.add_subplot(), panel, _PLACEHOLDERS, _SERIES_PLACEHOLDERS)
     svg = _page_svg(figure, panel.title)
-    for number, stand_in in enumerate(_SERIES_STAND_INS):
-        svg = svg.replace(stand_in, f"var(--series-{number})")
+    for number, placeholder in enumerate(_SERIES_PLACEHOLDERS):
+        svg = svg.replace(placeholder, f"var(--series-{number})")
     return svg
 
 
@@ -227,8 +227,8 @@ def _page_svg(figure: Any, title: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>|<style\b.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body).replace("xlink:href", "href")
     body = re.sub(r'font-family: [^;"]*;? ?', "", body)
-    for stand_in, variable in zip(_STAND_INS, _VARIABLES, strict=True):
-        body = body.replace(stand_in, variable)
+    for placeholder, variable in zip(_PLACEHOLDERS, _VARIABLES, strict=True):
+        body = body.replace(placeholder, variable)
     label = re.sub(r"[<>&\"]", "", title)
     return f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">{body.strip()}'
 

@@ -130,7 +130,7 @@ def curves(run: Run) -> dict[str, list[Panel]]:
                 continue
             seen.append(values)
             steps = [step for step, _ in pairs]
-            result[stage].append(Panel(f"{titles[stage]}: {title}", steps, values, share, levels))
+            result[stage].append(Panel(f"{titles[stage]}: {title}", steps, values, levels, share=share))
     return result
 
 

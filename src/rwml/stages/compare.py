@@ -117,7 +117,7 @@ def _alone(recipe: Recipe) -> bool:
 
 
 def read_seeds(text: str) -> list[int]:
-    """`0,2` as numbers; RwmlError where it is something else."""
+    """`0,2` as numbers; RwmlError for anything else."""
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:

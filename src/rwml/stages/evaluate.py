@@ -8,16 +8,13 @@ from rwml.core.files import write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
-from rwml.core.run import Run
+from rwml.core.run import TRAINED, Run
 from rwml.core.types import Transition
 from rwml.loading import baselines_of, exam_setup, examinee_of, load_reward, load_world, training_tau_d
 from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 from rwml.world_models.baselines import BASELINES
-
-# arm: the stage that makes it, and where its checkpoint lies.
-TRAINED = {"world_model": ("train_wm", "world_model/final"), "policy": ("train_policy", "policy/final")}
 
 
 def run(run: Run) -> None:
@@ -27,7 +24,7 @@ def run(run: Run) -> None:
     """
     recipe = run.recipe
     # A checkpoint of a stage that is stale belongs to other settings.
-    done = {arm: run.folder / path for arm, (stage, path) in TRAINED.items() if run.is_done(stage)}
+    done = {arm: run.folder / folder / "final" for arm, (stage, folder) in TRAINED.items() if run.is_done(stage)}
     arms: dict[str, Path | None] = {"model": None, **done}
     reads = [run.folder / "transitions.parquet", *done.values()]
     if not (recipe.evaluate.tau_d or recipe.train_wm.tau_d) and (run.folder / "filter.json").exists():

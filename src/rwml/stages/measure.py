@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError
-from rwml.core.files import read_json, sweep, write_json
+from rwml.core.files import Json, read_json, sweep, write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.recipe import Recipe, parse_recipe
-from rwml.core.run import Run, lock
+from rwml.core.run import TRAINED, Run, lock
 from rwml.loading import load_measuring_reward, measure_setup, training_tau_d
 from rwml.measure.retention import retention_change
 from rwml.measure.suite import KeptMeasures, MeasureContext
 from rwml.measure.weight_change import MODULES, measure_weight_change
 
-Json = dict[str, Any]
-
-# arm: the stage that makes it, and where its checkpoint lies.
-TRAINED = {"world_model": ("train_wm", "world_model"), "policy": ("train_policy", "policy")}
 START = "model"
 SCHEMA_VERSION = 1
 _PLAN_ROWS = {

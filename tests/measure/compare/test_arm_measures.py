@@ -34,8 +34,8 @@ def text(*losses: float) -> dict[str, Any]:
 
 
 def plans(recall: float, false_alarm: float) -> dict[str, Any]:
-    told = {"precision": {"mean": None}, "recall": {"mean": recall}, "false_alarm": {"mean": false_alarm}}
-    cell = told | {"gap": recall - false_alarm}
+    shares = {"precision": {"mean": None}, "recall": {"mean": recall}, "false_alarm": {"mean": false_alarm}}
+    cell = shares | {"gap": recall - false_alarm}
     names = ("wins_if_all_is_admitted", "executable", "refused")
     return {"by_source": {"all": {"wins": None, **dict.fromkeys(names, cell)}}}
 
@@ -46,8 +46,8 @@ def test_means_spreads_and_changes_over_seeds_by_hand() -> None:
         1: {"text": text(1.0, 3.0), "plans": plans(0.8, 0.5)},
     }
     arm = {0: {"text": text(1.5, 2.5), "plans": plans(0.5, 0.5)}, 1: {"text": text(2.5, 4.5), "plans": plans(1.0, 0.2)}}
-    told = over_seeds(arm, base, 200)
-    loss = told["text"]["loss"]
+    figures = over_seeds(arm, base, 200)
+    loss = figures["text"]["loss"]
     assert loss["mean"] == 2.75  # of 2.0 and 3.5
     assert loss["sd"] == pytest.approx(1.5 / 2**0.5)
     assert loss["by_seed"] == {"0": 2.0, "1": 3.5}
@@ -57,11 +57,11 @@ def test_means_spreads_and_changes_over_seeds_by_hand() -> None:
     assert (loss["change"]["n"], loss["change"]["clusters"]) == (4, 2)
     assert loss["change"]["by_seed"] == {"0": 0.5, "1": 1.5}
     assert loss["change"]["sd"] == pytest.approx(0.5**0.5)
-    _, [row] = retention_table({"x": {"title": "x", "measures": told}})
+    _, [row] = retention_table({"x": {"title": "x", "measures": figures}})
     assert row[3] == "+1.00 ± 0.71 (+1.00 to +1.00)"
-    assert told["plans"]["executable"]["gap"]["by_seed"] == {"0": 0.0, "1": 0.8}
-    assert told["plans"]["executable"]["gap"]["mean"] == pytest.approx(0.4)
-    assert told["plans"]["wins"]["gap"] == {"mean": None, "sd": None, "by_seed": {"0": None, "1": None}}
+    assert figures["plans"]["executable"]["gap"]["by_seed"] == {"0": 0.0, "1": 0.8}
+    assert figures["plans"]["executable"]["gap"]["mean"] == pytest.approx(0.4)
+    assert figures["plans"]["wins"]["gap"] == {"mean": None, "sd": None, "by_seed": {"0": None, "1": None}}
 
 
 def test_no_change_is_not_the_same_as_nothing_to_compare_with() -> None:
@@ -77,9 +77,9 @@ def test_no_change_is_not_the_same_as_nothing_to_compare_with() -> None:
 
 def test_a_seed_that_was_not_measured_does_not_count() -> None:
     base = {0: {"text": text(1.0)}, 1: {"text": text(2.0)}}
-    told = over_seeds({0: {"text": text(3.0)}, 1: {}}, base, 200)
-    assert told["text"]["loss"]["by_seed"] == {"0": 3.0}
-    assert told["text"]["loss"]["change"]["difference"] == 2.0
+    figures = over_seeds({0: {"text": text(3.0)}, 1: {}}, base, 200)
+    assert figures["text"]["loss"]["by_seed"] == {"0": 3.0}
+    assert figures["text"]["loss"]["change"]["difference"] == 2.0
     assert over_seeds({0: {}, 1: {}}, base, 200) == {}
     assert imagination_table({"x": {"title": "x", "measures": {}}}) == ([], [])
     assert retention_table({"x": {"title": "x", "measures": {}}}) == ([], [])
@@ -106,13 +106,13 @@ def test_the_figures_are_those_of_rwml_measure(done: Recipe) -> None:
     alone = measure_run(done.folder / "s0" / "wm_sft")
     mine = arms["wm_sft"]["measures"]
     for arm, name in (("base", "model"), ("wm_sft", "world_model")):
-        here, there = arms[arm]["measures"], alone["arms"][name]
-        assert here["text"]["loss"]["mean"] == there["text"]["loss"]["mean"]
-        assert here["rollouts"]["steps_right"]["mean"] == there["rollouts"]["steps_right"]["mean"]
-        by_depth = there["rollouts"]["by_depth"]["2"]
-        assert here["rollouts"]["by_depth"]["2"]["one_step"]["exact"]["mean"] == by_depth["one_step"]["exact"]["mean"]
-        gap = there["plans"]["by_source"]["all"]["executable"]["gap"]
-        assert here["plans"]["executable"]["gap"]["mean"] == gap
+        ours, theirs = arms[arm]["measures"], alone["arms"][name]
+        assert ours["text"]["loss"]["mean"] == theirs["text"]["loss"]["mean"]
+        assert ours["rollouts"]["steps_right"]["mean"] == theirs["rollouts"]["steps_right"]["mean"]
+        by_depth = theirs["rollouts"]["by_depth"]["2"]
+        assert ours["rollouts"]["by_depth"]["2"]["one_step"]["exact"]["mean"] == by_depth["one_step"]["exact"]["mean"]
+        gap = theirs["plans"]["by_source"]["all"]["executable"]["gap"]
+        assert ours["plans"]["executable"]["gap"]["mean"] == gap
     [world] = mine["held_out"]
     change = alone["retention"]["world_model"]["held_out"][world]["loss"]
     assert mine["held_out"][world]["loss"]["change"]["difference"] == pytest.approx(change["difference"]) != 0
@@ -128,7 +128,7 @@ def test_arms_of_one_checkpoint_are_measured_once_and_kept(done: Recipe) -> None
     assert (done.folder / "compare.md").read_text() == before
 
 
-def test_every_form_of_the_report_tells_them(done: Recipe) -> None:
+def test_every_form_of_the_report_shows_them(done: Recipe) -> None:
     arms = json.loads((done.folder / "compare.json").read_text())["arms"]
     loss = arms["wm_sft"]["measures"]["text"]["loss"]
     text = (done.folder / "compare.md").read_text()
@@ -143,8 +143,8 @@ def test_every_form_of_the_report_tells_them(done: Recipe) -> None:
     assert len(lines) == 2 + 3 * 2  # a header, a rule; three arms, a held-out world and the plain text
     assert "<h2>Retention</h2>" in (done.folder / "compare.html").read_text()
     rows = list(csv.DictReader(io.StringIO((done.folder / "compare.csv").read_text())))
-    (found,) = [r for r in rows if (r["arm"], r["part"], r["measure"]) == ("wm_sft", "text", "loss")]
-    assert float(found["mean"]) == pytest.approx(loss["mean"], rel=1e-5)
+    (line,) = [r for r in rows if (r["arm"], r["part"], r["measure"]) == ("wm_sft", "text", "loss")]
+    assert float(line["mean"]) == pytest.approx(loss["mean"], rel=1e-5)
     names = {(part, where, figure) for part, where, figure, _ in flat(arms["wm_sft"]["measures"])}
     assert {("rollouts", "by_depth 2 one_step", "exact"), ("plans", "executable", "gap")} <= names
 
@@ -156,7 +156,7 @@ def test_harness_tasks_must_be_named(done: Recipe) -> None:
         compare.run(parse_recipe(data))
 
 
-def test_what_is_not_measured_is_said(done: Recipe) -> None:
+def test_what_is_not_measured_is_shown(done: Recipe) -> None:
     folder = done.folder / "s0" / "evaluation" / "measures"
     lost = next(path for path in folder.glob("*/text-*.json") if path.parent.name != "model")
     lost.unlink()

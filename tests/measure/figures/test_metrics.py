@@ -106,13 +106,13 @@ def test_world_model_summary_by_hand() -> None:
         transition("t1", "a"), transition("t2", "a", verb="open", knowable=False),
         transition("t3", "b", verb="open"),
     ]  # fmt: skip
-    said = [
+    predictions = [
         answer("t1", "On the desk 1,  you see a pen 1.", 0.0),
         answer("t2", "The drawer 1 is open.", 0.3),
         answer("t3", "On the desk 1, you see a pen 2.", 0.1),
         answer("t3", None, 0.7, truncated=True),
     ]
-    summary = world_model_summary(asked, said, 0.2, seeds=[0, 0, 0, 1], num_samples=200)
+    summary = world_model_summary(asked, predictions, 0.2, seeds=[0, 0, 0, 1], num_samples=200)
     overall = summary["overall"]
     assert (overall["n"], overall["clusters"]) == (4, 2)
     assert overall["exact"]["mean"] == 1 / 4
@@ -165,12 +165,12 @@ def test_success_summary_by_hand() -> None:
 
 
 def test_reward_is_what_training_paid_whatever_the_gap() -> None:
-    said = [
+    predictions = [
         PredictedState("t1", "x", "x", distance=0.35, reward=0.6),
         PredictedState("t1", "x", "x", distance=0.1, reward=1.0),
         PredictedState("t1", "", None, distance=2.0),
     ]
-    overall = world_model_summary([transition("t1", "a")], said, 0.2, num_samples=100)["overall"]
+    overall = world_model_summary([transition("t1", "a")], predictions, 0.2, num_samples=100)["overall"]
     assert overall["reward"]["mean"] == pytest.approx((0.6 + 1.0 + 0.0) / 3)
     assert overall["within"]["mean"] == pytest.approx(1 / 3)
 

@@ -41,7 +41,7 @@ COLUMNS = {"alfworld": ("valid_seen", "valid_unseen", "all"), "tau2": ("retail",
 
 
 def beside(key: str, world: str, options: Mapping[str, Any]) -> dict[str, float]:
-    """The paper's success, in percent, by our split ("all" = its average); empty where it has no such row or world.
+    """The paper's success, in percent, by our split ("all" = its average); empty if it has no such row or world.
 
     In tau2, where a run plays one domain, "all" is the paper's figure of that domain.
     """

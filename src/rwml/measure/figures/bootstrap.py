@@ -23,7 +23,7 @@ _CELLS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and its 95% interval. n: rows; clusters: independent units. `nan` where the rows say nothing."""
+    """A mean and its 95% interval. n: rows; clusters: independent units. `nan` if the rows say nothing."""
 
     mean: float
     low: float

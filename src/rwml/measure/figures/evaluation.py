@@ -54,8 +54,8 @@ def evaluate_arms(
 ) -> Json:
     """All of `eval.json` (its schema: `docs/evaluate.md`).
 
-    The headline differences are over all splits pooled; a figure whose arms were not both measured is None in
-    `summary`. inefficient: the world's judgement on an admitted action (`World.inefficient`). If the second arm of
+    The headline differences are over all splits pooled; `summary` has None for a figure whose arms were not both
+    measured. inefficient: the world's judgement on an admitted action (`World.inefficient`). If the second arm of
     `plan.world_model_pair` was not measured, the baselines are compared with the first one.
     """
     arms = {

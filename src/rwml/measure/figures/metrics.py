@@ -66,8 +66,8 @@ def world_model_summary(
     return {
         "overall": _world_model_group(values_NM, clusters, num_samples, seed),
         "by_verb": table([t.verb for t in asked]),
-        "by_knowable": table([_yes(t.knowable) for t in asked]),
-        "by_valid": table([_yes(t.valid) for t in asked]),
+        "by_knowable": table(["yes" if t.knowable else "no" for t in asked]),
+        "by_valid": table(["yes" if t.valid else "no" for t in asked]),
         "by_kind": table([t.kind for t in asked]),
         "by_seed": table([] if seeds is None else [str(value) for value in seeds]),
     }
@@ -111,10 +111,6 @@ def success_summary(
 def any_tools(episodes: Iterable[Episode]) -> bool:
     """Whether the world has tools: in a world of texts an action that cannot be read was no call."""
     return any(step.kind != "text" for e in episodes for step in e.steps)
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "no"
 
 
 def cluster_of(split: str, task: str) -> str:
