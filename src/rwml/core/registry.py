@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names and what they stand for. kind: the noun in messages ("reward"); group: of the entry points.
+    """Names and their entries. kind: the noun in messages ("reward"); group: of the entry points.
 
     built_in: {name: module} of entries that are registered when that module is imported.
     """

@@ -113,8 +113,7 @@ def _spin(stage: Stage, lm: LanguageModel, batches: list[list[Transition]]) -> M
     prompts = load_world(recipe).prompts(recipe.model.prompts)
     sampler = sampler_of(lm, recipe.model)
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-    opponent = Opponent(lm, stage.folder / "world_model")
-    low = autocast_of(recipe.model)
+    opponent = Opponent(lm, stage.folder / "world_model", autocast_of(recipe.model))
 
     def make(step: int, generator: torch.Generator) -> Batch:
         rows = batches[step]
@@ -124,7 +123,7 @@ def _spin(stage: Stage, lm: LanguageModel, batches: list[list[Transition]]) -> M
         opponent.begin(number)
         with opponent.playing():
             guesses = [group[0] for group in ask(lm, sampler, prompts, rows, 1, params, generator)]
-        scored = preference_trees(lm, opponent, prompts, rows, guesses, config.spin.beta, low)
+        scored = preference_trees(opponent, prompts, rows, guesses, config.spin.beta)
         return Batch(
             scored.trees,
             {
