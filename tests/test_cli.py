@@ -196,7 +196,7 @@ def test_run_skips_what_is_done_and_stops_where_told(tmp_path: Path, capsys: pyt
 
 def test_a_run_folder_is_as_good_as_its_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(_recipe(tmp_path, "[collect]\nnum_tasks = 7\n"))
-    Run.open(recipe)
+    write_json(recipe.folder / "recipe.json", recipe.model_dump(mode="json"))
     moved = (tmp_path / "run").rename(tmp_path / "moved")
     renewed = recipe_named(str(moved), ("collect.split=valid_seen",))
     assert (renewed.collect.num_tasks, renewed.collect.split, renewed.folder) == (7, "valid_seen", moved.resolve())
