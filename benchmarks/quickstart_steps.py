@@ -37,7 +37,7 @@ from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, seats_for
 from rwml.rewards.embedding_rewards import EmbeddingReward
 from rwml.stages.pipeline import find_recipe
 from rwml.train.batches import answer_trees, episode_trees
-from rwml.train.trainer import Trainer
+from rwml.train.trainer import PolicyLoss, Trainer, TrainingLog
 from rwml.trees.objectives import group_advantages
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.questions import question_ids
@@ -128,7 +128,7 @@ def plain_update(trainer: Trainer, sequences: Sequence[tuple[list[int], np.ndarr
         gap = held - new
         kl = gap.exp() - gap - 1
         scale = weight[:, 1:][places]
-        loss = -(scale * (new - new.detach()).exp()).sum() + trainer.config.kl_weight * (scale.abs() * kl).sum()
+        loss = -(scale * (new - new.detach()).exp()).sum() + trainer.policy_loss.kl_weight * (scale.abs() * kl).sum()
         loss.backward()
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
@@ -155,7 +155,8 @@ class Steps:
 
     def trainer(self, config: Any) -> Trainer:
         still = config.model_copy(update={"learning_rate": 1e-30})
-        return Trainer(self.lm, still, self.folder, self.log, "steps", 0)
+        log = TrainingLog(self.folder, self.log, "steps", 0)
+        return Trainer(self.lm, still, log, PolicyLoss.of(config))
 
     def world_model(self, number: int, plain: bool) -> Parts:
         """Sampling, reward and update of one world-model step."""

@@ -15,7 +15,7 @@ from rwml.core.recipe.recipe import load_recipe
 from rwml.core.records import write_json
 from rwml.core.run import Run
 from rwml.stages import VERBS
-from rwml.stages.pipeline import run_all
+from rwml.stages.pipeline import folder_named, recipe_named, run_all
 from rwml.stages.worlds import find_task, parse_options, play
 from rwml.worlds.registry import get_world
 
@@ -76,8 +76,9 @@ def test_a_users_mistake_is_a_message_and_exit_code_2(tmp_path: Path) -> None:
         (["worlds", "play", "alfwrld"], "did you mean 'alfworld'?"),
         (["worlds", "-o", "size=tiny"], "add --only WORLD"),
         (["worlds", "play", "alfworld", "--split", "validseen"], "did you mean 'valid_seen'?"),
-        (["worlds", "play", "alfworld", "--option", "size"], "write source=official"),
-        (["summary", "nowhere"], "run the stage that writes it first"),
+        (["worlds", "play", "alfworld", "--option", "size"], "write e.g. source=official"),
+        (["summary", "no/where"], "run the stage that writes it first"),
+        (["summary", "quickstat"], "did you mean 'quickstart'?"),
     ],
 )
 def test_bad_input_says_what_to_do(tmp_path: Path, arguments: list[str], expected: str) -> None:
@@ -88,7 +89,7 @@ def test_bad_input_says_what_to_do(tmp_path: Path, arguments: list[str], expecte
     assert "Traceback" not in done.stderr
 
 
-def test_an_interrupt_says_how_to_go_on() -> None:
+def test_an_interrupt_says_how_to_continue() -> None:
     command = [sys.executable, "-m", "rwml.cli", "worlds", "play", "alfworld"]
     pipe = subprocess.PIPE
     # A shell starts background jobs with interrupts ignored, and they would ignore this one too.
@@ -101,7 +102,7 @@ def test_an_interrupt_says_how_to_go_on() -> None:
     game.send_signal(signal.SIGINT)
     _, errors = game.communicate(timeout=60)
     assert game.returncode == 130
-    assert errors.strip() == "stopped; the same command goes on from here: rwml worlds play alfworld"
+    assert errors.strip() == "stopped; the same command continues from here: rwml worlds play alfworld"
 
 
 def test_worlds_lists_all_and_says_whose_data_are_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +192,26 @@ def test_run_skips_what_is_done_and_stops_where_told(tmp_path: Path, capsys: pyt
         run_all(run, until="transitions")
     assert capsys.readouterr().err == "[1/7] collect: done already\n[2/7] transitions\n"
     assert run.state("transitions") == "failed"
+
+
+def test_a_run_folder_is_as_good_as_its_recipe(tmp_path: Path) -> None:
+    recipe = load_recipe(_recipe(tmp_path, "[collect]\nnum_tasks = 7\n"))
+    write_json(recipe.folder / "recipe.json", recipe.model_dump(mode="json"))
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    renewed = recipe_named(str(moved), ("collect.split=valid_seen",))
+    assert (renewed.collect.num_tasks, renewed.collect.split, renewed.folder) == (7, "valid_seen", moved.resolve())
+    assert folder_named(str(moved)) == moved
+    assert folder_named(str(tmp_path / "r.toml")) == tmp_path / "run"
+    assert folder_named("quickstart") == Path("runs/quickstart")
+    done = _rwml("transitions", str(moved))
+    assert done.returncode == 2
+    assert f"'{moved.resolve()}/episodes' does not exist" in done.stderr
+
+
+def test_the_old_name_of_a_verb_says_the_new_one(tmp_path: Path) -> None:
+    assert "reward-lab" in _rwml("--help").stdout
+    assert " reward " not in _rwml("--help").stdout
+    done = _rwml("reward", str(tmp_path / "r.toml"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "note: `rwml reward` is called `rwml reward-lab` now"
+    assert "no recipe at" in done.stderr

@@ -94,6 +94,16 @@ def test_without_its_recipe_only_settings_of_the_same_words_count(folder: Path) 
     assert [name for name in CHAIN if run.is_done(name)] == ["collect"]
 
 
+def test_a_recipe_that_nothing_reads_any_more_makes_stages_run_again(folder: Path) -> None:
+    recipe = recipe_of(folder)
+    data = read_json(folder / "recipe.json")
+    (folder / "recipe.json").write_text(json.dumps(data | {"gone": {"key": 1}}))
+    lines: list[str] = []
+    run = Run.open(recipe, lines.append)
+    assert [name for name in CHAIN if run.is_done(name)] == ["collect"]
+    assert "these run again: transitions, filter, train_wm, train_policy, evaluate, report" in lines[0]
+
+
 def test_its_records_are_read(folder: Path) -> None:
     episodes = read_episodes(folder / "episodes")
     assert (len(episodes), sum(len(e.steps) for e in episodes)) == (16, 64)

@@ -130,6 +130,6 @@ def test_an_interrupt_ends_all_seeds_and_begins_none(made: Callable[..., Recipe]
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "stopped; the same command goes on from here" in errors
+    assert "stopped; the same command continues from here" in errors
     assert not (recipe.folder / "s2").exists()
     assert not (recipe.folder / "s3").exists()

@@ -229,7 +229,7 @@ def test_imported_episodes_of_a_world_that_cannot_play_are_asked_about(
     foreign = replace(held_out[0], id="foreign", task=replace(held_out[0].task, world="elsewhere"))
     Parts(tmp_path / "logs").write(0, [*held_out, foreign, *logs[3:]], Episode)
     run = copied(
-        collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"], "num_transitions": 0}
+        collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"], "num_transitions": "all"}
     )
     run_all(run, until="transitions")
     monkeypatch.setattr(examine, "load_world", lambda recipe: Unplayable(**recipe.world.options))
@@ -279,14 +279,14 @@ def _toml(recipe: dict[str, Any]) -> str:
 def test_a_change_of_train_wm_runs_from_there_on_only(
     done: Run, copied: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = copied(train_wm={"max_steps": 2}, train_policy={"max_steps": 1}, evaluate={"num_tasks": 1})
+    run = copied(train_wm={"max_steps": 2}, train_policy={"steps": 1}, evaluate={"num_tasks": 1})
     states = {name: run.state(name) for name in CHAIN}
     assert states == dict.fromkeys(CHAIN[:3], "done") | dict.fromkeys(CHAIN[3:], "stale")
     before = files(run.folder)
     run_all(run, until="train-policy")
     said = capsys.readouterr().err
     assert said.count("done already") == 3
-    assert "[4/7] train-wm: afresh" in said
+    assert "[4/7] train-wm: again" in said
     after = files(run.folder)
     untouched = ("episodes/", "transitions.parquet", "filtered.parquet", "filter.json", "predictor/")
     assert {k: v for k, v in after.items() if k.startswith(untouched)} == {

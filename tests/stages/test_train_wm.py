@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow  # trains in stages
 
 Mini = Callable[..., Recipe]
 SPIN: dict[str, Any] = {
-    "method": "spin", "spin_rounds": 2, "spin_beta": 0.5, "max_steps": 6, "checkpoint_every": 2, "kl_weight": 0.01,
+    "method": "spin", "spin": {"rounds": 2, "beta": 0.5}, "max_steps": 6, "checkpoint_every": 2, "kl_weight": 0.01,
 }  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def test_branches_of_no_tasks_are_refused(mini: Mini, tmp_path: Path) -> None:
         ({"branches": 2}, r"train_wm.branches = 2 with train_wm.method = 'rwml'"),
         ({"branches": 1, "method": "spin"}, r"train_wm.branches = 1 with train_wm.method = 'spin'"),
         ({"method": "spin", "updates_per_batch": 2}, r"train_wm.updates_per_batch = 2 with train_wm.method = 'spin'"),
-        ({"method": "spin", "spin_beta": 0}, r"train_wm.spin_beta = 0 is not valid"),
+        ({"method": "spin", "spin": {"beta": 0}}, r"train_wm.spin.beta = 0 is not valid"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

@@ -92,7 +92,7 @@ def test_the_gradient_is_that_of_dpo(
     lm, opponent = trained
     reference, prompts = load_language_model(model_folder, device="cpu"), world.prompts("brief")
     guesses = guesses_for(lm, rows)
-    scored = preference_trees(lm, opponent, prompts, rows, guesses, BETA)
+    scored = preference_trees(opponent, prompts, rows, guesses, BETA)
     kept = [i for i in range(len(rows)) if i % 6 != 5]
     assert len(scored.margins) == len(kept) < len(rows)
 
@@ -127,7 +127,7 @@ def test_weights_by_hand(trained: tuple[LanguageModel, Opponent], world: World, 
     prompts, row = world.prompts("brief"), rows[0]
     guess = guesses_for(lm, rows)[0]
     right = guess_of(lm, f"<think></think><next_state>{rows[1].next_state}</next_state>", rows[1].next_state)
-    scored = preference_trees(lm, opponent, prompts, rows[:2], [guess, right], BETA)
+    scored = preference_trees(opponent, prompts, rows[:2], [guess, right], BETA)
     [tree], [margin] = scored.trees, scored.margins
     label = label_ids(lm.chat, row)
     same = next(i for i, (a, b) in enumerate(zip(label, guess.ids, strict=False)) if a != b)
@@ -157,7 +157,7 @@ def test_against_itself_every_margin_is_zero(
 ) -> None:
     opponent = Opponent(lm, tmp_path)
     opponent.begin(0)
-    scored = preference_trees(lm, opponent, world.prompts("brief"), rows, guesses_for(lm, rows), BETA)
+    scored = preference_trees(opponent, world.prompts("brief"), rows, guesses_for(lm, rows), BETA)
     assert not scored.margins.any()
     assert scored.loss == pytest.approx(math.log(2))
     assert scored.accuracy == 0.0
@@ -167,7 +167,7 @@ def test_right_guesses_make_no_pair(lm: LanguageModel, world: World, rows: list[
     opponent = Opponent(lm, tmp_path)
     opponent.begin(0)
     right = [guess_of(lm, f"<next_state>{row.next_state}</next_state>", row.next_state) for row in rows]
-    scored = preference_trees(lm, opponent, world.prompts("brief"), rows, right, BETA)
+    scored = preference_trees(opponent, world.prompts("brief"), rows, right, BETA)
     assert (scored.trees, len(scored.margins)) == ([], 0)
 
 
@@ -177,8 +177,8 @@ def test_a_question_that_comes_twice_is_learnt_twice(
     """A short history may ask the same thing again: the paths fall together, and their weights add up."""
     lm, opponent = trained
     prompts, guesses = world.prompts("brief"), guesses_for(lm, rows)
-    once = preference_trees(lm, opponent, prompts, rows[:1], guesses[:1], BETA)
-    twice = preference_trees(lm, opponent, prompts, [rows[0], rows[0]], [guesses[0], guesses[0]], BETA)
+    once = preference_trees(opponent, prompts, rows[:1], guesses[:1], BETA)
+    twice = preference_trees(opponent, prompts, [rows[0], rows[0]], [guesses[0], guesses[0]], BETA)
     assert len(twice.margins) == 2
     np.testing.assert_allclose(twice.margins, once.margins[[0, 0]], rtol=1e-6)
     np.testing.assert_allclose(twice.trees[0].w_ce, once.trees[0].w_ce, rtol=1e-5, atol=1e-9)
@@ -240,7 +240,7 @@ def test_with_lora_only_the_adapter_is_kept(
         for name, parameter in lm.model.named_parameters():
             if "lora_B" in name:
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    scored = preference_trees(lm, opponent, prompts, rows, guesses, BETA)
+    scored = preference_trees(opponent, prompts, rows, guesses, BETA)
     base = load_language_model(model_folder, device="cpu")
     question, label = question_ids(lm.chat, prompts, rows[0]), label_ids(lm.chat, rows[0])
     with torch.no_grad():
@@ -261,7 +261,7 @@ def test_training_raises_the_margins(lm: LanguageModel, world: World, rows: list
 
     def make(step: int, _: torch.Generator) -> Batch:
         opponent.begin(0)
-        seen.append(preference_trees(lm, opponent, prompts, rows, guesses, BETA))
+        seen.append(preference_trees(opponent, prompts, rows, guesses, BETA))
         return Batch(seen[-1].trees)
 
     config = OptimizerConfig(learning_rate=1e-3)

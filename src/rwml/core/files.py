@@ -104,7 +104,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def link(source: Path, target: Path) -> None:
     """Give a file or a whole folder a second place; a copy where the file system has no hard links.
 
-    Safe because files are replaced and never changed: whoever writes one place anew leaves the other as it is.
+    Safe because files are replaced and never changed: whoever rewrites one place leaves the other as it is.
     """
     if source.is_dir():
         with atomic_folder(target) as folder:

@@ -22,7 +22,7 @@ _DECORATED = re.compile(r'^@register\("(\w+)"\)$', re.MULTILINE)
 
 
 class Registry(Generic[T]):
-    """Names and the entries that they name. kind: the noun in messages ("reward"); group: of the entry points.
+    """Names and their entries. kind: the noun in messages ("reward"); group: of the entry points.
 
     built_in: {name: module} of entries that are registered when that module is imported.
     """

@@ -321,13 +321,16 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 def _renew_hashes(stages: dict[str, dict[str, Any]], recipe_json: Path) -> None:
     """Give stages of format 1 today's hash of the settings that they ran under, in place.
 
-    Those settings are in the `recipe.json` of the folder. A stage that ran under others keeps its old hash, which fits
-    no recipe of today: it runs again.
+    Those settings are in the `recipe.json` of the folder. A stage that ran under others, or under a recipe that today's
+    sections cannot read, keeps its old hash, which fits no recipe of today: it runs again.
     """
     if not recipe_json.is_file():
         return
     data = read_json(recipe_json)
-    recipe = parse_recipe(data, str(recipe_json))
+    try:
+        recipe = parse_recipe(data, str(recipe_json))
+    except RwmlError:
+        return
     for record in stages.values():
         if record["config_hash"] == raw_settings_hash(data, record["sections"]):
             record["config_hash"] = settings_hash(recipe, record["sections"])

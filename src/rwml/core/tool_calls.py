@@ -65,7 +65,7 @@ def parse_message(text: str) -> str | None:
 
 
 class _Unreadable(Exception):
-    """The message means to call tools, and it cannot be told how."""
+    """The message means to call tools, and nothing says how."""
 
 
 _MARKS = re.compile(

@@ -71,7 +71,7 @@ class Transition:
 
     history: alternating action, observation, ... of the steps before `step`, oldest first (even length), cut to
     the last H steps by the recipe; `opening` always stands before it.
-    knowable: the next state could be told from what the history shows, by the world's own judgement.
+    knowable: the next state follows from what the history shows, by the world's own judgement.
     verb: the action's head word, for tables.
     kept, reason: written by the filter; a dropped row stays in the file with its reason.
     """

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError
-from rwml.core.files import Json, read_json, sweep, write_json
+from rwml.core.files import Json, sweep, write_json
 from rwml.core.progress import progress
-from rwml.core.recipe.recipe import Recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, recipe_of_run
 from rwml.core.run import TRAINED, Run, lock
 from rwml.loading import load_measuring_reward, measure_setup, training_tau_d
 from rwml.measure.retention import retention_change
@@ -58,15 +58,7 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
 
 
 def _recipe(folder: Path, overrides: tuple[str, ...]) -> Recipe:
-    if not (folder / "recipe.json").is_file():
-        raise RwmlError(
-            f"'{folder}' is no run folder: it holds no recipe.json",
-            "its checkpoints are measured as its recipe says",
-            "give the folder that `rwml run` wrote",
-        )
-    recipe = parse_recipe(read_json(folder / "recipe.json"), str(folder / "recipe.json"))
-    if recipe.folder.resolve() != folder.resolve():  # moved, or opened from elsewhere
-        recipe = recipe.model_copy(update={"out": str(folder.resolve()).replace("{", "{{").replace("}", "}}")})
+    recipe = recipe_of_run(folder)
     for override in overrides:
         if not override.startswith("measure."):
             raise RwmlError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import rwml
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.progress import duration, note
+from rwml.core.recipe.recipe import Recipe, load_recipe, recipe_of_run
 from rwml.core.records import read_json
 from rwml.core.run import CHAIN, Run, read_manifest
 from rwml.stages import VERBS, Verb
@@ -24,6 +25,22 @@ def find_recipe(name: str) -> Path:
     raise RwmlError(
         f"no recipe '{name}'", "there is no such file, and none of that name ships with rwml", nearest(name, shipped)
     )
+
+
+def recipe_named(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    """The recipe that a verb is given, under `key.sub=value` overrides: a TOML file, the name of one that ships with
+    rwml, or a run folder, which keeps its recipe; RwmlError for anything else."""
+    if not (Path(name) / "recipe.json").is_file():
+        return load_recipe(find_recipe(name), overrides)
+    return recipe_of_run(Path(name)).overridden(overrides)
+
+
+def folder_named(name: str) -> Path:
+    """The run folder that a verb is given: itself, or that of a recipe (see `recipe_named`)."""
+    path = Path(name)
+    if path.is_dir() or (len(path.parts) > 1 and not path.is_file()):
+        return path
+    return recipe_named(name).folder
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -48,15 +65,20 @@ def run_stage(run: Run, verb: Verb) -> None:
         note(f"{place}: done already")
         return
     state = run.state(verb.stage)
-    said = {"running": "it was cut off", "failed": "it failed before", "stale": "afresh", "done": "its files are gone"}
-    note(f"{place}: {said[state]}" if state in said else place)
+    reasons = {
+        "running": "it was cut off",
+        "failed": "it failed before",
+        "stale": "again",
+        "done": "its files are gone",
+    }
+    note(f"{place}: {reasons[state]}" if state in reasons else place)
     import_module(verb.module).run(run)
     record = run.summary()[verb.stage]
     note(f"{place}: done in {duration(record['seconds'])}, peak memory {record['peak_rss_mb']:,} MB")
 
 
 def run_all(run: Run, until: str | None = None, force: str | None = None) -> None:
-    """Run what is not done, up to `until` and that included; `force` runs a stage and all later ones afresh."""
+    """Run what is not done, up to `until` and that included; `force` runs a stage and all later ones again."""
     last = stage_named(until) if until else CHAIN[-1]
     if force:
         run.invalidate(stage_named(force))

@@ -116,16 +116,16 @@ def lesson_trees(lm: LanguageModel, lesson: Lesson, config: TinyConfig, draw: ra
     questions = TreeBuilder()
     chat = lm.chat
     trunk = chat.opening(BRIEF.world_model, lesson.opening)
-    told: list[str] = []
+    past: list[str] = []
     for number, (_, action, observation, valid) in enumerate(lesson.steps):
         if number in asked:
             question = trunk + chat.ask(BRIEF.question.format(action=action))
-            known = knowable(lesson.opening, told, action, observation)
+            known = knowable(lesson.opening, past, action, observation)
             thought = "no effect" if not valid else "known" if known else "new"
             label = chat.text(next_state_text(observation, thought)) + chat.to_user[:1]
             questions.add(question + label, len(question), cross_entropy=config.question_weight)
         trunk = trunk + chat.told_turn(action_text(action), observation)
-        told += [action, observation]
+        past += [action, observation]
     return [conversation.build(), questions.build()]
 
 
@@ -134,10 +134,10 @@ def _conversation(lm: LanguageModel, lesson: Lesson, config: TinyConfig) -> tupl
     ids = chat.opening(BRIEF.agent, lesson.opening) + chat.ask()
     weights = [0.0] * len(ids)
     for thought, action, observation, _ in lesson.steps:
-        said = chat.text(action_text(action, thought)) + chat.to_user[:1]
-        seen = chat.turn_after(said, observation)
-        ids += said + seen + chat.ask()
-        weights += [config.action_weight] * len(said) + [config.observation_weight] * len(seen)
+        message = chat.text(action_text(action, thought)) + chat.to_user[:1]
+        seen = chat.turn_after(message, observation)
+        ids += message + seen + chat.ask()
+        weights += [config.action_weight] * len(message) + [config.observation_weight] * len(seen)
         weights += [0.0] * (len(ids) - len(weights))
     return ids, weights
 

@@ -33,7 +33,7 @@ TASKS_PER_PART = 16
 
 
 def run(run: Run) -> None:
-    """Train by `train_policy.method`; the checkpoint goes to policy/. Where there is nothing to play or to learn from,
+    """Train by `train_policy.method`; the checkpoint goes to policy/. Without anything to play or to learn from
     it holds the starting weights."""
     wanted = run.recipe.train_policy
     own = wanted.method == "sft" and wanted.episodes == "own"

@@ -111,7 +111,7 @@ def _steps(stage: Stage, lm: LanguageModel, batches: list[list[Transition]]) -> 
     if config.method == "sft":
         return sft_steps(model, batches)
     if config.method == "spin":
-        opponent = Opponent(lm, stage.folder / "world_model")
-        return SpinSteps(model, opponent, batches, config, autocast_of(recipe.model))
+        opponent = Opponent(lm, stage.folder / "world_model", autocast_of(recipe.model))
+        return SpinSteps(model, opponent, batches, config)
     reward = load_reward(stage, training_tau_d(stage))
     return RwmlSteps(model, reward, batches, config, DriftWatch(config.drift_share, stage.metrics))

@@ -138,8 +138,8 @@ def observation_weights(
     what the chat template writes around them. An episode's last observation is in no conversation, and not learnt.
     """
     if not weight:
-        return [np.zeros(len(one.ids)) for one in played]
-    masks = [_observed(chat, prompts, one) for one in played]
+        return [np.zeros(len(sampled.ids)) for sampled in played]
+    masks = [_observed(chat, prompts, sampled) for sampled in played]
     total = sum(int(mask.sum()) for mask in masks)
     return [np.where(mask, weight / max(1, total), 0.0) for mask in masks]
 
@@ -163,10 +163,10 @@ def demonstration_trees(chat: ChatFormat, prompts: Prompts, episodes: Sequence[E
     Each message that `conversation` says is learnt counts once in the mean over all messages of the batch. Episodes of
     one task share what they have in common.
     """
-    told = [(episode.task.id, *conversation(chat, prompts, episode)) for episode in episodes]
-    number = sum(len(messages) for _, _, messages in told)
+    shown = [(episode.task.id, *conversation(chat, prompts, episode)) for episode in episodes]
+    number = sum(len(messages) for _, _, messages in shown)
     builders: dict[str, TreeBuilder] = {}
-    for task, ids, messages in told:
+    for task, ids, messages in shown:
         weights = np.zeros(len(ids))
         for message in messages:
             weights[message.start : message.stop] = 1.0 / (len(message) * number)

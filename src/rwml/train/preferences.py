@@ -30,11 +30,12 @@ class Opponent:
     """The weights that a round of SPIN began with: they make the guesses, and they are the reference of the loss.
 
     folder: of the stage. Each round's weights are kept there until `forget_opponents`, so that a resumed run plays
-    against the same ones. Only the weights that are trained are copied (with LoRA: the adapter).
+    against the same ones. Only the weights that are trained are copied (with LoRA: the adapter). autocast: dtype of
+    the matrix products of the model and of the opponent, None for the weights' own.
     """
 
-    def __init__(self, lm: LanguageModel, folder: Path) -> None:
-        self._lm, self._folder = lm, folder
+    def __init__(self, lm: LanguageModel, folder: Path, autocast: torch.dtype | None = None) -> None:
+        self.lm, self.autocast, self._folder = lm, autocast, folder
         self._round = -1
         self._weights: dict[str, Tensor] = {}
 
@@ -49,7 +50,7 @@ class Opponent:
             with atomic_folder(folder) as target:
                 trained = {name: p.detach().contiguous() for name, p in self._trained().items()}
                 save_file(trained, target / "weights.safetensors")
-        self._weights = load_file(folder / "weights.safetensors", device=str(self._lm.device))
+        self._weights = load_file(folder / "weights.safetensors", device=str(self.lm.device))
         self._round = number
 
     @contextmanager
@@ -66,11 +67,11 @@ class Opponent:
             parameter.data, self._weights[name] = self._weights[name], parameter.data
 
     def _trained(self) -> dict[str, torch.nn.Parameter]:
-        return {name: p for name, p in self._lm.model.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.lm.model.named_parameters() if p.requires_grad}
 
 
 def forget_opponents(folder: Path) -> None:
-    """Remove the opponents that were kept in a stage's folder; the stage needs them no more when it has trained."""
+    """Remove the opponents that were kept in a stage's folder; after the training nothing reads them."""
     for path in folder.glob("opponent-[0-9]*"):
         remove(path)
 
@@ -80,7 +81,7 @@ class Preferred:
     """What a batch of pairs teaches. margins: beta times the difference of the log-ratios, of the K kept pairs [K].
 
     trees: one for each episode with a kept pair; a plain sum of `-w_ce * logp` over their tokens has the gradient of
-    the loss (its value is another one: `loss` is that of DPO, the mean over the kept pairs, 0 where none is kept).
+    the loss (its value differs: `loss` is that of DPO, the mean over the kept pairs, 0 without any).
     """
 
     trees: list[Tree]
@@ -100,13 +101,11 @@ class Preferred:
 
 
 def preference_trees(
-    lm: LanguageModel,
     opponent: Opponent,
     prompts: Prompts,
     transitions: Sequence[Transition],
     guesses: Sequence[PredictedState],
     beta: float,
-    autocast: torch.dtype | None = None,
 ) -> Preferred:
     """Pairs of the real next state (chosen, as the WM SFT label) and a guess (rejected, as it was sampled).
 
@@ -117,6 +116,7 @@ def preference_trees(
     begin cancel out. A guess with the words of the real next state has nothing to teach and makes no pair; unparsed
     and cut-off guesses are rejected as they are.
     """
+    lm = opponent.lm
     kept = [(r, g) for r, g in zip(transitions, guesses, strict=True) if not same_text(g.next_state, r.next_state)]
     trees, pairs = [], []
     for _, group in groupby(kept, key=lambda pair: pair[0].episode):
@@ -129,9 +129,9 @@ def preference_trees(
         trees.append(builder.build())
         spans = tokens_of(trees[-1], paths)
         pairs.append(list(zip(spans[::2], spans[1::2], strict=True)))
-    own = [tree_logprobs(lm.model, tree, autocast=autocast) for tree in trees]
+    own = [tree_logprobs(lm.model, tree, autocast=opponent.autocast) for tree in trees]
     with opponent.playing():
-        reference = [tree_logprobs(lm.model, tree, autocast=autocast) for tree in trees]
+        reference = [tree_logprobs(lm.model, tree, autocast=opponent.autocast) for tree in trees]
     weighted, margins = [], list[float]()
     for tree, of_tree, logp, ref in zip(trees, pairs, own, reference, strict=True):
         gain = (logp - ref).double().cpu().numpy()
@@ -147,7 +147,7 @@ def preference_trees(
 
 
 def pair_counts(lines: Iterable[Mapping[str, float]]) -> dict[str, int]:
-    """What a stage's lines of metrics say of pairs, in all: kept ones, and those left out; {} where no line does."""
+    """What a stage's lines of metrics say of pairs, in all: kept ones, and those left out; {} if no line does."""
     of_pairs = [line for line in lines if "kept_pairs" in line]
     if not of_pairs:
         return {}
@@ -159,11 +159,11 @@ def tokens_of(tree: Tree, paths: Sequence[tuple[Sequence[int], int]]) -> list[In
     """Where the tokens ids[start:] of each path (ids, start) lie in a tree that was built of these paths."""
     places = zip(tree.parent.tolist(), tree.ids.tolist(), strict=True)
     child = {place: token for token, place in enumerate(places)}
-    found = []
+    places_of = []
     for ids, start in paths:
         at, tokens = -1, []
         for token in ids:
             at = child[at, token]
             tokens.append(at)
-        found.append(np.array(tokens[start:], dtype=np.int64))
-    return found
+        places_of.append(np.array(tokens[start:], dtype=np.int64))
+    return places_of

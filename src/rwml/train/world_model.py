@@ -92,7 +92,6 @@ class SpinSteps:
     opponent: Opponent
     batches: Batches
     config: TrainWmConfig
-    autocast: torch.dtype | None = None
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
         """The batch of one step."""
@@ -103,7 +102,7 @@ class SpinSteps:
         self.opponent.begin(number)
         with self.opponent.playing():
             guesses = first_of_each(self.model.predict([row.query for row in rows], 1, generator))
-        pairs = preference_trees(lm, self.opponent, prompts, rows, guesses, config.spin.beta, self.autocast)
+        pairs = preference_trees(self.opponent, prompts, rows, guesses, config.spin.beta)
         return Batch(
             pairs.trees,
             {

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError, model_validator
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.files import read_json
 from rwml.core.recipe.compare import ArmConfig, CompareConfig
 from rwml.core.recipe.older import MOVED, in_todays_words
 from rwml.core.recipe.reward_names import check_judge, may_ask_judge, unset_judge_keys
@@ -106,9 +107,9 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     try:
         data = tomllib.loads(path.read_text())
     except (FileNotFoundError, IsADirectoryError):
-        there = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise RwmlError(
-            f"no recipe at '{path}'", "a run is described by its recipe alone", nearest(path.name, there)
+            f"no recipe at '{path}'", "a run is described by its recipe alone", nearest(path.name, beside)
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RwmlError(
@@ -126,8 +127,24 @@ def parse_recipe(data: dict[str, Any], source: str = "recipe") -> Recipe:
     return recipe
 
 
+def recipe_of_run(folder: Path) -> Recipe:
+    """The recipe that a run folder keeps, with this folder as its `out`; RwmlError for a folder that is no run."""
+    path = folder / "recipe.json"
+    if not path.is_file():
+        raise RwmlError(
+            f"'{folder}' is no run folder: it holds no recipe.json",
+            "a run keeps the recipe that it was made under",
+            "give the folder that `rwml run` wrote",
+        )
+    recipe = parse_recipe(read_json(path), str(path))
+    if recipe.folder.resolve() == folder.resolve():
+        return recipe
+    # It was moved, or is opened from another working directory.
+    return recipe.model_copy(update={"out": str(folder.resolve()).replace("{", "{{").replace("}", "}}")})
+
+
 def read_settings(model: type[M], overrides: tuple[str, ...], source: str) -> M:
-    """Settings that stand in no recipe: the model's defaults with `key=value` overrides."""
+    """Settings outside any recipe: the model's defaults with `key=value` overrides."""
     data: dict[str, Any] = {}
     for override in overrides:
         _apply(data, override)
