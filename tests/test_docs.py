@@ -270,6 +270,21 @@ def test_python_examples_run(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_world_of_the_tutorial_works_from_the_command_line(tmp_path: Path) -> None:
+    _write_examples("docs/tutorial/own_world.md", tmp_path)
+    command = [sys.executable, "-m", "rwml.cli", "worlds"]
+    typed = "".join(f"open box {number}\n" for number in range(1, 7))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        whole = [*command, *words]
+        return subprocess.run(whole, capture_output=True, text=True, check=False, cwd=tmp_path, input=typed)
+
+    checked = run("check", "boxes:Boxes")
+    assert checked.returncode == 0 and "no violations" in checked.stdout, checked.stderr
+    played = run("play", "boxes:Boxes", "--task", "2")
+    assert "Solved after" in played.stdout, played.stderr
+
+
 def test_other_python_examples_are_python() -> None:
     for name in NAMES:
         for words, body in _blocks(name, "python"):
