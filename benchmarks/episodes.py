@@ -74,7 +74,7 @@ class Work:
         fields = json.loads(path.read_text())
         rows = [Transition(**{**row, "history": tuple(row["history"])}) for row in fields["transitions"]]
         answers = [
-            [Answer(tuple(a["ids"]), (), a["text"], a["next_state"], a["truncated"]) for a in group]
+            [Answer(tuple(a["ids"]), a["text"], a["next_state"], a["truncated"]) for a in group]
             for group in fields["answers"]
         ]
         return cls(rows, answers, np.array(fields["rewards"], dtype=np.float32), fields["style"], fields["source"])
@@ -164,7 +164,7 @@ def _answer(lm: LanguageModel, row: Transition, text: str, tokens: int, rng: ran
     opened = len(chat.text("<think>"))
     words = chat.text(" ".join(rng.sample([row.opening, *row.history], len(row.history) + 1)) * 2)
     ids = [*bare[:opened], *words[: max(0, tokens - len(bare))], *bare[opened:]]
-    return Answer(tuple(ids), (), chat.decode(ids), text, False)
+    return Answer(tuple(ids), chat.decode(ids), text, False)
 
 
 def describe(work: Work, lm: LanguageModel) -> dict[str, Any]:

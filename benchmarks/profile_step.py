@@ -137,7 +137,8 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.core.seeds import generator_for
     from rwml.models.embedding.embedder import Embedder
     from rwml.models.language_model import load_language_model
-    from rwml.models.sampling.sampler import Sampler, SamplingParams
+    from rwml.models.sampling.local import LocalSampler
+    from rwml.models.sampling.sampler import SamplingParams
     from rwml.play.rollout import play_built_in, seats_for
     from rwml.rewards.rewards import EmbeddingReward
     from rwml.train.batches import answer_trees
@@ -152,7 +153,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     lm, prompts = load_language_model("tiny", device="cpu"), world.prompts("brief")
     config = TrainWmConfig(kl_weight=0.02, learning_rate=1e-30, group_size=args.group, max_new_tokens=80)
     trainer = Trainer(lm, config, folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
-    sampler = Sampler(lm.model, lm.chat.stop_ids)
+    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
     params = SamplingParams(max_new_tokens=80)
     kept = Embedder()
 

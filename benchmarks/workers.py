@@ -224,12 +224,13 @@ class RwmlSide:
     def _prepare_step(self) -> Callable[[], dict[str, Any]]:
         from rwml.core.seeds import generator_for
         from rwml.models.embedding.embedder import Embedder
-        from rwml.models.sampling.sampler import Sampler, SamplingParams
+        from rwml.models.sampling.local import LocalSampler
+        from rwml.models.sampling.sampler import SamplingParams
         from rwml.rewards.rewards import EmbeddingReward
         from rwml.train.batches import answer_trees
         from rwml.world_models.questions import ask
 
-        sampler = Sampler(self.lm.model, self.lm.chat.stop_ids)
+        sampler = LocalSampler(self.lm.model, self.lm.chat.stop_ids)
         params = SamplingParams(max_new_tokens=self.options.max_new_tokens)
         Embedder().embed(["first call"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from rwml.core.recipe.recipe import EmbeddingConfig, ModelConfig, Recipe
 from rwml.core.run import Run
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_language_model
-from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.models.sampling.sampler import Sampler, SamplingParams, samplers
+from rwml.play.policies import Policy, PolicyMaterials, make_policy
 from rwml.play.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
@@ -50,26 +50,19 @@ def autocast_of(config: ModelConfig) -> torch.dtype | None:
 
 def sampler_of(lm: LanguageModel, config: ModelConfig) -> Sampler:
     """A sampler for the model, with its stop tokens."""
-    return Sampler(lm.model, lm.chat.stop_ids, autocast_of(config))
+    return samplers.get("local")(lm, autocast_of(config))
 
 
-def load_policy(
-    recipe: Recipe,
-    temperature: float,
-    max_new_tokens: int,
-    max_steps: int,
-    path: str | Path | None = None,
-    name: str = "model",
-) -> Callable[[], LanguageModelPolicy]:
-    """A function that loads the language-model policy once, when it is first needed."""
+def load_policy(recipe: Recipe, name: str) -> Policy:
+    """The policy of that name, as the recipe collects with it. "model" is loaded when it first plays."""
+    world, config, steps = load_world(recipe), recipe.collect, recipe.world.max_steps
 
     @lru_cache(maxsize=1)
-    def policy() -> LanguageModelPolicy:
-        lm = load_model(recipe.model, path)
-        params = SamplingParams(max_new_tokens=max_new_tokens, temperature=temperature)
-        return policy_of(recipe, lm, params, max_steps, name)
+    def language_model() -> LanguageModelPolicy:
+        params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
+        return policy_of(recipe, load_model(recipe.model), params, steps)
 
-    return policy
+    return make_policy(name, PolicyMaterials(world, steps, language_model))
 
 
 def policy_of(

@@ -35,7 +35,7 @@ BETA = 0.7
 
 def guess_of(lm: LanguageModel, text: str, next_state: str | None, stop: bool = True) -> Answer:
     ids = (*lm.chat.text(text), *(lm.chat.to_user[:1] if stop else ()))
-    return Answer(ids, (0.0,) * len(ids), text, next_state, not stop)
+    return Answer(ids, text, next_state, not stop)
 
 
 def guesses_for(lm: LanguageModel, rows: Sequence[Transition]) -> list[Answer]:

@@ -34,7 +34,7 @@ class Scripted(WorldModel):
 
     def answers(self, rows: Sequence[Transition], generator: torch.Generator) -> list[Answer]:
         self.asked.extend(rows)
-        return [Answer((), (), "", self.rule(row), False) for row in rows]
+        return [Answer((), "", self.rule(row), False) for row in rows]
 
 
 @pytest.fixture

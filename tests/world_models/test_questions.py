@@ -11,11 +11,13 @@ from rwml.core.prompts import action_text, parse_next_state
 from rwml.core.tool_calls import ToolCall, call_text, calls_of
 from rwml.core.types import Transition
 from rwml.models.language_model import LanguageModel
-from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.sampler import SamplingParams
 from rwml.play.rollout import play_built_in, seats_for
 from rwml.world_models.questions import ask, label_ids, question_ids
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.transitions import transitions_of
+from sampled import misses, plain_logprobs, uniforms_of
 
 
 def test_a_question_reads_as_the_template_would_write_it(
@@ -69,23 +71,20 @@ def test_the_label_is_an_empty_thought_and_the_truth(lm: LanguageModel, rows: li
 
 
 def test_answers_are_sampled_at_their_own_question(lm: LanguageModel, world: World, rows: list[Transition]) -> None:
-    """Log-probabilities equal those of a plain forward pass; an answer that does not parse has no next state."""
+    """Tokens are those that a plain forward pass gives; an answer that does not parse has no next state."""
     prompts, params = world.prompts("brief"), SamplingParams(max_new_tokens=30)
-    sampler = Sampler(lm.model, lm.chat.stop_ids)
+    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
     some = rows[:7]
     groups = ask(lm, sampler, prompts, some, 3, params, torch.Generator().manual_seed(4))
     assert [len(group) for group in groups] == [3] * len(some)
     answers = [answer for group in groups for answer in group]
     assert len({answer.next_state is None for answer in answers}) == 2
     assert groups == ask(lm, sampler, prompts, some, 3, params, torch.Generator().manual_seed(4))
-    for row, group in zip(some, groups, strict=True):
-        question = question_ids(lm.chat, prompts, row)
-        for answer in group:
-            with torch.no_grad():
-                logits = lm.model(torch.tensor([[*question, *answer.ids]])).logits[0].float()
-            plain = logits[len(question) - 1 : -1].log_softmax(-1)
-            picked = plain.gather(1, torch.tensor(answer.ids)[:, None])[:, 0]
-            torch.testing.assert_close(picked, torch.tensor(answer.logprobs), atol=1e-4, rtol=0)
+    questions = [question_ids(lm.chat, prompts, row) for row in some]
+    uniforms = uniforms_of(questions, 3, 30, torch.Generator().manual_seed(4))
+    for question, group, numbers in zip(questions, groups, uniforms, strict=True):
+        for answer, uniform in zip(group, numbers, strict=True):
+            assert misses(plain_logprobs(lm.model, question, answer.ids), answer.ids, uniform) < 1e-5
             assert answer.text == lm.chat.decode(answer.ids)
             assert answer.next_state == parse_next_state(answer.text)
             assert answer.truncated == (answer.ids[-1] not in lm.chat.stop_ids)

@@ -18,7 +18,8 @@ from rwml.loading import load_model, load_policy, load_world, policy_of
 from rwml.measure.figures.evaluation import SeedEpisodes, SeedPredictions
 from rwml.models.language_model import load_chat
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import LanguageModelPolicy, play_seats, seats_for
+from rwml.play.policies import play_seats
+from rwml.play.rollout import LanguageModelPolicy, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.baselines import baseline_answers
 from rwml.world_models.questions import Answer, ask, too_long
@@ -99,19 +100,18 @@ def _readable(recipe: Recipe, cut: Mapping[str, list[Transition]]) -> tuple[dict
 def _episodes(recipe: Recipe, split: str, tasks: Sequence[Task]) -> Iterator[Episode]:
     """The episodes that held-out transitions are cut from: the imported ones of the world and split, or else one of
     every task, played by the policy that also collected (the model before training)."""
-    steps = recipe.world.max_steps
     if recipe.collect.episodes:
         name = load_world(recipe).name
         there = [e for e in imported_episodes(recipe.collect.episodes, split) if e.task.world == name]
         # Logs stand in an order that means something; the first ones of this order are a fair sample.
         yield from sorted(there, key=lambda episode: lot(episode.task.id))
         return
-    policy = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+    policy = load_policy(recipe, recipe.evaluate.collect_policy)
     for index, chunk in enumerate(
         _chunks(seats_for(tasks, 1, seed_of(recipe.seed, "evaluate", "transitions")), recipe.collect.episodes_in_flight)
     ):
         generator = generator_for(recipe.seed, "evaluate", "transitions", split, index)
-        yield from play_seats(load_world(recipe), chunk, recipe.evaluate.collect_policy, policy, steps, generator)
+        yield from play_seats(load_world(recipe), chunk, policy, generator)
 
 
 def ask_baselines(
@@ -129,7 +129,7 @@ def ask_baselines(
     for split, rows in transitions.items():
         told = baseline_answers(load_world(recipe), training, rows)
         for name, texts in told.items():
-            given = [Answer((), (), text or "", text, False) for text in texts]
+            given = [Answer((), text or "", text, False) for text in texts]
             predictions = _scored(reward, rows, given)
             write_records(folder / name / f"predictions-{split}.parquet", predictions, Prediction)
             result += [SeedPredictions(name, split, seed, predictions) for seed in recipe.evaluate.seeds]

@@ -27,7 +27,8 @@ from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import play_built_in, play_seats, seats_for
+from rwml.play.policies import play_seats
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.language import WorldModel, measure_rollouts
 from rwml.worlds.base import World
@@ -163,14 +164,14 @@ class MeasureContext:
         return {"imported": folder_hash(Path(folder).expanduser())} if folder else {}
 
     def _played(self, split: str, policy: str) -> list[Episode]:
-        recipe, steps = self.recipe, self.recipe.world.max_steps
+        recipe = self.recipe
         seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, seed_of(recipe.seed, "measure"))
         # Before training: every checkpoint is asked about the same episodes.
-        load = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
+        chosen = load_policy(recipe, policy)
         generator = generator_for(recipe.seed, "measure", "play", split, policy)
         return self._kept(
             f"{split}-{policy.replace(':', '-')}",
-            lambda: play_seats(self.world, seats, policy, load, steps, generator),
+            lambda: play_seats(self.world, seats, chosen, generator),
         )
 
     def _left_out(self, found: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:

@@ -23,7 +23,6 @@ class Answer:
     """One sampled answer. ids: with the stop token; text: without; next_state: None where it cannot be read."""
 
     ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
     text: str
     next_state: str | None
     truncated: bool
@@ -81,7 +80,7 @@ def ask(
         texts = [lm.chat.decode(completion.ids) for completion in group]
         answers.append(
             [
-                Answer(c.ids, c.logprobs, text, parse_next_state(lm.chat.message_of(text), c.truncated), c.truncated)
+                Answer(c.ids, text, parse_next_state(lm.chat.message_of(text), c.truncated), c.truncated)
                 for c, text in zip(group, texts, strict=True)
             ]
         )
