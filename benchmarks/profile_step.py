@@ -117,7 +117,7 @@ def clocks(clock: Clock) -> Iterator[None]:
             (ChatFormat, "decode", "sampling: tokens to text"),
             (MiniLM, "encode", "reward: embedding"),
             (trainer, "tree_logprobs", reference),
-            (forward._Run, "hidden", hidden),
+            (forward._TreePass, "hidden", hidden),
             (forward._Head, "logp", "update: vocabulary, forward"),
             (tree_attention, "cpu_attend", attention),
             (tree_attention, "cpu_attend_backward", "update: attention, backward"),

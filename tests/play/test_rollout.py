@@ -328,7 +328,7 @@ def caller() -> LanguageModel:
     for said in SAYINGS:
         for seen in ("The red one.", UNREAD, '{"pen": 1}'):
             tool = seen.startswith("{")
-            start = chat.told_calls(calls_of(LOOK), seen) if tool else chat.told_turn("Which pen?", seen)
+            start = chat.past_calls(calls_of(LOOK), seen) if tool else chat.past_turn("Which pen?", seen)
             rows.append(
                 (chat.opening("Help.", DESK) + start + chat.ask(after_tool=tool), chat.text(said) + chat.to_user[:1])
             )

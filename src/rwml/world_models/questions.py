@@ -39,12 +39,12 @@ def question_ids(chat: ChatFormat, prompts: Prompts, transition: Transition) -> 
     for action, observation in zip(history[::2], history[1::2], strict=True):
         calls = calls_of(action) if prompts.actions == "calls" else ()
         if calls:
-            ids += chat.told_calls(calls, observation, after_tool)
+            ids += chat.past_calls(calls, observation, after_tool=after_tool)
         else:
             said = action if prompts.actions == "calls" else action_text(action)
-            ids += chat.told_turn(said, observation, after_tool)
+            ids += chat.past_turn(said, observation, after_tool=after_tool)
         after_tool = bool(calls)
-    return ids + chat.ask(prompts.question.format(action=transition.action), after_tool)
+    return ids + chat.ask(prompts.question.format(action=transition.action), after_tool=after_tool)
 
 
 def label_ids(chat: ChatFormat, transition: Transition) -> list[int]:
