@@ -117,7 +117,7 @@ def clocks(clock: Clock) -> Iterator[None]:
             (ChatFormat, "decode", "sampling: tokens to text"),
             (MiniLM, "encode", "reward: embedding"),
             (trainer, "tree_logprobs", reference),
-            (forward._Run, "hidden", hidden),
+            (forward._TreePass, "hidden", hidden),
             (forward._Head, "logp", "update: vocabulary, forward"),
             (tree_attention, "cpu_attend", attention),
             (tree_attention, "cpu_attend_backward", "update: attention, backward"),
@@ -137,7 +137,8 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.core.seeds import generator_for
     from rwml.models.embedding.embedder import Embedder
     from rwml.models.language_model import load_language_model
-    from rwml.models.sampling.sampler import Sampler, SamplingParams
+    from rwml.models.sampling.local import LocalSampler
+    from rwml.models.sampling.sampler import SamplingParams
     from rwml.play.rollout import play_built_in, seats_for
     from rwml.rewards.embedding_rewards import EmbeddingReward
     from rwml.train.batches import answer_trees
@@ -153,7 +154,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     config = TrainWmConfig(kl_weight=0.02, learning_rate=1e-30, group_size=args.group, max_new_tokens=80)
     log = TrainingLog(folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
     trainer = Trainer(lm, config, log, PolicyLoss.of(config))
-    sampler = Sampler(lm.model, lm.chat.stop_ids)
+    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
     model = LanguageWorldModel(lm, sampler, prompts, SamplingParams(max_new_tokens=80), 10**9)
     kept = Embedder()
 

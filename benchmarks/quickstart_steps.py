@@ -55,7 +55,7 @@ def timed(parts: Parts, name: str, work: Callable[[], Any]) -> Any:
 
 
 class GenerateSampler:
-    """`generate` in the place of our sampler: the same calls, contexts read anew."""
+    """A `Sampler` by `generate`: the same calls, and each reads the whole contexts again."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
@@ -71,11 +71,11 @@ class GenerateSampler:
             out = self.lm.model.generate(
                 ids, attention_mask=mask, max_new_tokens=params.max_new_tokens, eos_token_id=stop, **options
             )
-        found = []
+        completions = []
         for row in out[:, width:].tolist():
             end = next((i + 1 for i, token in enumerate(row) if token in stop), len(row))
-            found.append(Completion(tuple(row[:end]), (0.0,) * end, end == len(row) and row[-1] not in stop))
-        return found
+            completions.append(Completion(tuple(row[:end]), end == len(row) and row[-1] not in stop))
+        return completions
 
     def sample(self, prompts: Any, num: int, params: SamplingParams, generator: torch.Generator) -> Any:
         """As `Sampler.sample`."""
@@ -83,24 +83,24 @@ class GenerateSampler:
         flat = self.rows([prompt for prompt in prompts for _ in range(num)], params)
         return [flat[i : i + num] for i in range(0, len(flat), num)]
 
-    def play(self, prompts: Sequence[Sequence[int]]) -> GenerateSampler._Conversation:
-        """As `Sampler.play`."""
-        return self._Conversation(self, [list(prompt) for prompt in prompts])
+    def session(self, prompts: Sequence[Sequence[int]]) -> GenerateSampler._Session:
+        """As `Sampler.session`."""
+        return self._Session(self, [list(prompt) for prompt in prompts])
 
-    class _Conversation:
+    class _Session:
         def __init__(self, sampler: GenerateSampler, contexts: list[list[int]]) -> None:
             self.sampler, self.contexts = sampler, contexts
 
-        def decode(self, rows: Sequence[int], params: SamplingParams, generator: Any) -> list[Completion]:
+        def sample(self, rows: Sequence[int], params: SamplingParams, generator: Any) -> list[Completion]:
             del generator
-            found = self.sampler.rows([self.contexts[row] for row in rows], params)
-            for row, completion in zip(rows, found, strict=True):
+            completions = self.sampler.rows([self.contexts[row] for row in rows], params)
+            for row, completion in zip(rows, completions, strict=True):
                 self.contexts[row] += completion.ids
-            return found
+            return completions
 
-        def extend(self, rows: Sequence[int], told: Sequence[Sequence[int]]) -> None:
-            for row, ids in zip(rows, told, strict=True):
-                self.contexts[row] += ids
+        def extend(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> None:
+            for row, more in zip(rows, ids, strict=True):
+                self.contexts[row] += more
 
         def drop(self, rows: Sequence[int]) -> None:
             """Rows that are not asked for cost nothing."""

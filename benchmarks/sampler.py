@@ -26,7 +26,8 @@ from typing import Any
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TinyShape, new_model
 
 VOCAB = 1024
@@ -50,7 +51,9 @@ def make_prompts(episodes: int, questions: int, shortest: int, longest: int, rng
 
 def ours(model: Any, prompts: Sequence[Sequence[int]], group: int, new: int, autocast: torch.dtype | None) -> int:
     """Our sampler; number of sampled tokens."""
-    out = Sampler(model, [], autocast).sample(prompts, group, SamplingParams(new), torch.Generator().manual_seed(0))
+    out = LocalSampler(model, [], autocast).sample(
+        prompts, group, SamplingParams(new), torch.Generator().manual_seed(0)
+    )
     return sum(len(completion.ids) for answers in out for completion in answers)
 
 

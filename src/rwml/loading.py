@@ -15,13 +15,14 @@ from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge, unset_judge_keys
 from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
 from rwml.core.run import Run, Stage
-from rwml.core.types import Episode, Transition
+from rwml.core.types import Transition
 from rwml.measure.examiner import Examinee, ExamSetup
 from rwml.measure.suite import MeasureSetup
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_chat, load_language_model
-from rwml.models.sampling.sampler import Sampler, SamplingParams
-from rwml.play.rollout import LanguageModelPolicy, Seat, play_seats
+from rwml.models.sampling.sampler import SAMPLERS, Sampler, SamplingParams
+from rwml.play.policies import Policy, PolicyMaterials, make_policy
+from rwml.play.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.base import Materials, WorldModel, make_world_model
@@ -65,26 +66,19 @@ def autocast_of(config: ModelConfig) -> torch.dtype | None:
 
 def sampler_of(lm: LanguageModel, config: ModelConfig) -> Sampler:
     """A sampler for the model, with its stop tokens."""
-    return Sampler(lm.model, lm.chat.stop_ids, autocast_of(config))
+    return SAMPLERS.get("local")(lm, autocast_of(config))
 
 
-def load_policy(
-    recipe: Recipe,
-    temperature: float,
-    max_new_tokens: int,
-    max_steps: int,
-    path: str | Path | None = None,
-    name: str = "model",
-) -> Callable[[], LanguageModelPolicy]:
-    """A function that loads the language-model policy once, when it is first needed."""
+def load_policy(recipe: Recipe, name: str) -> Policy:
+    """The policy of that name, as the recipe collects with it. "model" is loaded when it first plays."""
+    world, config, steps = load_world(recipe), recipe.collect, recipe.world.max_steps
 
     @lru_cache(maxsize=1)
-    def policy() -> LanguageModelPolicy:
-        lm = load_model(recipe.model, path)
-        params = SamplingParams(max_new_tokens=max_new_tokens, temperature=temperature)
-        return policy_of(recipe, lm, params, max_steps, name)
+    def language_model() -> LanguageModelPolicy:
+        params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
+        return policy_of(recipe, load_model(recipe.model), params, steps)
 
-    return policy
+    return make_policy(name, PolicyMaterials(world, steps, language_model))
 
 
 def policy_of(
@@ -104,11 +98,7 @@ def world_model_of(recipe: Recipe, lm: LanguageModel, params: SamplingParams) ->
 
 def exam_setup(recipe: Recipe) -> ExamSetup:
     """What every arm of the recipe is examined by."""
-    world, steps, model = load_world(recipe), recipe.world.max_steps, recipe.model
-    load = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
-
-    def play(seats: Sequence[Seat], generator: torch.Generator) -> list[Episode]:
-        return play_seats(world, seats, recipe.evaluate.collect_policy, load, steps, generator)
+    world, model = load_world(recipe), recipe.model
 
     def too_long_for_it(rows: Sequence[Transition]) -> frozenset[str]:
         chat, prompts = load_chat(model.path, model.trust_remote_code), world.prompts(model.prompts)
@@ -121,7 +111,7 @@ def exam_setup(recipe: Recipe) -> ExamSetup:
         history_steps=recipe.transitions.history_steps,
         episodes_in_flight=recipe.collect.episodes_in_flight,
         imported=recipe.collect.episodes,
-        play=play,
+        collector=load_policy(recipe, recipe.evaluate.collect_policy),
         too_long=too_long_for_it,
     )
 
@@ -147,12 +137,7 @@ def baselines_of(recipe: Recipe, training: Sequence[Transition]) -> dict[str, Ca
 
 def measure_setup(recipe: Recipe) -> MeasureSetup:
     """What all checkpoints of the recipe are measured by."""
-    config, steps = recipe.measure, recipe.world.max_steps
-    world = load_world(recipe)
-    load = load_policy(recipe, recipe.collect.temperature, recipe.collect.max_new_tokens, steps)
-
-    def play(seats: Sequence[Seat], policy: str, generator: torch.Generator) -> list[Episode]:
-        return play_seats(world, seats, policy, load, steps, generator)
+    config, world = recipe.measure, load_world(recipe)
 
     def model(lm: LanguageModel, of: World) -> LanguageWorldModel:
         params, prompts = SamplingParams(config.max_new_tokens, config.temperature), of.prompts(recipe.model.prompts)
@@ -167,7 +152,7 @@ def measure_setup(recipe: Recipe) -> MeasureSetup:
         history_steps=recipe.transitions.history_steps,
         max_context=recipe.model.max_context_tokens,
         imported=recipe.collect.episodes,
-        play=play,
+        policy=partial(load_policy, recipe),
         model=model,
         load=partial(load_model, recipe.model),
         depends_on={name: dumped[name] for name in MEASURED_UNDER},

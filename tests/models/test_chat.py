@@ -73,7 +73,7 @@ def test_the_pieces_are_the_templates_own_tokens(chat: ChatFormat) -> None:
     ids = chat.opening(INSTRUCTION, OPENING)
     assert ids + chat.ask() == rendered(chat, conversation([]), True)
     for count, (action, observation) in enumerate(EXCHANGES, start=1):
-        ids += chat.told_turn(action_text(action, "so"), observation)
+        ids += chat.past_turn(action_text(action, "so"), observation)
         assert ids + chat.ask() == rendered(chat, conversation(EXCHANGES[:count]), True)
 
 
@@ -81,7 +81,7 @@ def test_the_history_at_a_step_begins_the_history_at_the_next(chat: ChatFormat) 
     trunk = chat.opening("", OPENING)
     before = trunk + chat.ask()
     for count, (action, observation) in enumerate(EXCHANGES, start=1):
-        trunk = trunk + chat.told_turn(action_text(action), observation)
+        trunk = trunk + chat.past_turn(action_text(action), observation)
         now = trunk + chat.ask()
         shared = len(before) - len(chat.ask())
         assert now[:shared] == before[:shared], count
@@ -134,7 +134,7 @@ def test_a_thinking_block_of_the_generation_prompt_is_not_put_into_the_history()
     chat = ChatFormat(tokenizer)
     assert tokenizer.decode(chat.to_assistant).endswith("<think>\n\n</think>\n\n")
     assert "<think>" not in tokenizer.decode(chat.history_to_assistant)
-    ids = chat.opening("", OPENING) + chat.told_turn("look", "A desk.") + chat.ask()
+    ids = chat.opening("", OPENING) + chat.past_turn("look", "A desk.") + chat.ask()
     messages = [
         {"role": "user", "content": OPENING},
         {"role": "assistant", "content": "look"},

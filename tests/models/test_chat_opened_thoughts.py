@@ -15,7 +15,8 @@ from rwml.core.types import Transition
 from rwml.measure.retention import _state_span
 from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel, load_language_model
-from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TEMPLATE
 from rwml.play.demonstrations import conversation, expert_episodes
 from rwml.play.rollout import LanguageModelPolicy, seats_for
@@ -94,7 +95,7 @@ def test_next_states_are_read_after_the_thought(
     stop = lm.chat.to_user[:1]
     pairs = zip(asked, said, strict=True)
     teach(lm.model, [(question_ids(lm.chat, prompts, row), lm.chat.text(text) + stop) for row, text in pairs])
-    sampler = Sampler(lm.model, lm.chat.stop_ids)
+    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
     model = LanguageWorldModel(lm, sampler, prompts, GREEDY, 1000)
     queries = [row.query for row in asked]
     states = [state for [state] in model.predict(queries, 1, torch.Generator())]
@@ -114,7 +115,7 @@ def test_actions_are_played_after_the_thought(
     starts = [chat.opening(prompts.agent, opening) + chat.ask() for opening in openings]
     answers = [chat.text(text) + chat.to_user[:1] for text in said]
     teach(lm.model, list(zip(starts, answers, strict=True)))
-    sampler = Sampler(lm.model, chat.stop_ids)
+    sampler = LocalSampler(lm.model, chat.stop_ids)
     games = LanguageModelPolicy(lm, sampler, prompts, GREEDY, 1, 1000).play(world, seats, torch.Generator())
     steps = [game.episode.steps[0] for game in games]
     assert [(step.text, step.action) for step in steps] == list(said.items())

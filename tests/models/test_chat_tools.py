@@ -131,9 +131,9 @@ def told(chat: ChatFormat, history: list[tuple[str, str]]) -> tuple[list[int], b
     for action, observation in history:
         calls = calls_of(action)
         if calls:
-            ids += chat.told_calls(calls, observation, after_tool)
+            ids += chat.past_calls(calls, observation, after_tool=after_tool)
         else:
-            ids += chat.told_turn(action, observation, after_tool)
+            ids += chat.past_turn(action, observation, after_tool=after_tool)
         after_tool = bool(calls)
     return ids, after_tool
 
@@ -196,7 +196,7 @@ def test_a_question_stands_in_a_users_message(native: tuple[str, ChatFormat]) ->
     family, chat = native
     for count in range(len(HISTORY) + 1):
         ids, after_tool = told(chat, HISTORY[:count])
-        asked = text_of(chat, ids + chat.ask(QUESTION.format(action=ONE), after_tool))
+        asked = text_of(chat, ids + chat.ask(QUESTION.format(action=ONE), after_tool=after_tool))
         messages = messages_of(HISTORY[:count], family == "brackets")
         if not after_tool:
             messages[-1]["content"] += QUESTION.format(action=ONE)
@@ -271,7 +271,7 @@ def test_without_native_tools_all_is_plain_text() -> None:
         f"<|assistant|>{tagged[2]}\n{tagged[3]}<|end|>{response('ok')}"
     )
     assert text_of(chat, ids + chat.ask(after_tool=after_tool)) == f"{text}<|assistant|>"
-    asked = text_of(chat, ids + chat.ask("\nThen?", after_tool))
+    asked = text_of(chat, ids + chat.ask("\nThen?", after_tool=after_tool))
     assert asked == f"{text.removesuffix('<|end|>')}\nThen?<|end|><|assistant|>"
     said = chat.text(tagged[0])
     after = chat.turn_after(said, DATA, calls_of(ONE)) + chat.ask(after_tool=True)

@@ -14,7 +14,7 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.models import server as api
-from rwml.models.server import ApiAnswer, ApiModel
+from rwml.models.server import ApiModel, ChatReply
 
 
 class ChatHandler(BaseHTTPRequestHandler):
@@ -91,15 +91,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[ChatHand
         thread.join()
 
 
-def ask(model: ApiModel, *texts: str, n: int = 1) -> list[list[ApiAnswer]]:
+def ask(model: ApiModel, *texts: str, n: int = 1) -> list[list[ChatReply]]:
     return model.chat([[{"role": "user", "content": text}] for text in texts], 0.5, 11, n)
 
 
 def test_answers_come_in_order_with_their_counts(server: tuple[str, type[ChatHandler]]) -> None:
     out = ask(ApiModel(server[0], "m"), "one", "long two", n=2)
     assert out == [
-        [ApiAnswer(f"m 0.5 11 one {i}", "stop", "", 1, 7, 3) for i in range(2)],
-        [ApiAnswer(f"m 0.5 11 long two {i}", "length", "", 1, 7, 3) for i in range(2)],
+        [ChatReply(f"m 0.5 11 one {i}", "stop", "", 1, 7, 3) for i in range(2)],
+        [ChatReply(f"m 0.5 11 long two {i}", "length", "", 1, 7, 3) for i in range(2)],
     ]
     assert [answer.truncated for answer in (*out[0], *out[1])] == [False, False, True, True]
 

@@ -13,7 +13,8 @@ import torch
 from rwml.core.recipe.sections import GrpoConfig
 from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.models.language_model import LanguageModel
-from rwml.models.sampling.sampler import Sampler, SamplingParams
+from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.sampler import SamplingParams
 from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, seats_for
 from rwml.train.batches import answer_trees, episode_trees, epochs_of, label_trees, observation_weights
 from rwml.trees.forward import tree_backward, tree_logprobs
@@ -167,7 +168,7 @@ def test_the_label_loss_is_the_models_own(lm: LanguageModel, world: World, rows:
 def groups(lm: LanguageModel, world: World) -> list[list[SampledEpisode]]:
     """Two tasks, three episodes each."""
     params = SamplingParams(20)
-    policy = LanguageModelPolicy(lm, Sampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), params, 3, 1000)
+    policy = LanguageModelPolicy(lm, LocalSampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), params, 3, 1000)
     played = policy.play(world, seats_for(world.tasks("train")[:2], 3, 0), torch.Generator().manual_seed(0))
     return [played[:3], played[3:]]
 
@@ -235,7 +236,6 @@ def test_an_episode_that_broke_off_has_the_observations_that_were_read(
             replace(whole.episode, steps=whole.episode.steps[:shown]),
             whole.ids[:stop],
             whole.sampled[:stop],
-            whole.logprobs[:stop],
         )
         [weight] = observation_weights(lm.chat, prompts, [cut], 1.0)
         found = lm.chat.decode([i for i, w in zip(cut.ids, weight, strict=True) if w])

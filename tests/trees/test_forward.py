@@ -332,11 +332,12 @@ def test_math_attention_equals_the_cpu_kernel() -> None:
     for piece in (tree_attention.Piece(0, 5, 0, 9, mask=mask), tree_attention.Piece(0, 5, 0, 9)):
         fused = tree_attention.cpu_attend(q, k, v, piece, 0.4)
         plain = tree_attention.math_attend(q, k, v, piece, 0.4)
+        attended = tree_attention.Attended(q, k, v, *fused)
         torch.testing.assert_close(plain, fused, atol=1e-6, rtol=1e-5)
         grad = torch.randn_like(fused[0])
         torch.testing.assert_close(
-            tree_attention.math_attend_backward(grad, q, k, v, *fused, piece, 0.4),
-            tree_attention.cpu_attend_backward(grad, q, k, v, *fused, piece, 0.4),
+            tree_attention.math_attend_backward(grad, attended, piece, 0.4),
+            tree_attention.cpu_attend_backward(grad, attended, piece, 0.4),
             atol=1e-5, rtol=1e-5,
         )  # fmt: skip
 

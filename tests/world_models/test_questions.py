@@ -42,7 +42,7 @@ def test_questions_nest_inside_an_episode(lm: LanguageModel, world: World, rows:
         question, longer = question_ids(lm.chat, prompts, row), question_ids(lm.chat, prompts, after)
         trunk = question[: -len(tail)]
         assert question[-len(tail) :] == tail
-        told = chat.told_turn(action_text(row.action), row.next_state)
+        told = chat.past_turn(action_text(row.action), row.next_state)
         assert longer[: len(trunk) + len(told)] == trunk + told
         assert len(longer) == len(trunk) + len(told) + len(chat.ask(prompts.question.format(action=after.action)))
 
@@ -107,7 +107,7 @@ def test_questions_about_calls_nest(lm: LanguageModel, rows: list[Transition]) -
     questions = [question_ids(lm.chat, CALLS, row) for row in asked]
     for number, row in enumerate(asked):
         after_tool = number > 0 and bool(calls_of(TALK[number - 1][0]))
-        tail = chat.ask(CALLS.question.format(action=row.action), after_tool)
+        tail = chat.ask(CALLS.question.format(action=row.action), after_tool=after_tool)
         trunk = questions[number][: -len(tail)]
         assert questions[number] == trunk + tail
         assert all(later[: len(trunk)] == trunk for later in questions[number:])

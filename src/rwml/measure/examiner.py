@@ -18,7 +18,8 @@ from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, PredictedState, Task, Transition
 from rwml.exchange.episode_folder import imported_episodes
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
-from rwml.play.rollout import LanguageModelPolicy, Seat, seats_for
+from rwml.play.policies import Policy, play_seats
+from rwml.play.rollout import seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.base import WorldModel, first_of_each, scored
 from rwml.worlds.base import World
@@ -32,8 +33,8 @@ class ExamSetup:
     """What every arm of a run is examined by.
 
     seed: of the run. history_steps: H of the held-out transitions, None = all. imported: folder of the episodes that
-    they are cut from; "" = they are played. play: plays seats by the policy that also collected (the model before
-    training). too_long: ids of the rows that the model cannot read and answer.
+    they are cut from; "" = they are played. collector: the policy that also collected (the model before training).
+    too_long: ids of the rows that the model cannot read and answer.
     """
 
     world: World
@@ -42,7 +43,7 @@ class ExamSetup:
     history_steps: int | None
     episodes_in_flight: int
     imported: str
-    play: Callable[[Sequence[Seat], torch.Generator], list[Episode]]
+    collector: Policy
     too_long: Callable[[Sequence[Transition]], frozenset[str]]
 
 
@@ -118,7 +119,8 @@ def _episodes(setup: ExamSetup, split: str, tasks: Sequence[Task]) -> Iterator[E
         return
     seats = seats_for(tasks, 1, seed_of(setup.seed, "evaluate", "transitions"))
     for index, chunk in enumerate(_chunks(seats, setup.episodes_in_flight)):
-        yield from setup.play(chunk, generator_for(setup.seed, "evaluate", "transitions", split, index))
+        generator = generator_for(setup.seed, "evaluate", "transitions", split, index)
+        yield from play_seats(setup.world, chunk, setup.collector, generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Examinee:
     """
 
     name: str
-    load: Callable[[], tuple[WorldModel, LanguageModelPolicy | None]]
+    load: Callable[[], tuple[WorldModel, Policy | None]]
 
 
 class Examiner:
@@ -169,7 +171,7 @@ class _Arm:
         self._examinee = examinee
 
     @cached_property
-    def _loaded(self) -> tuple[WorldModel, LanguageModelPolicy | None]:
+    def _loaded(self) -> tuple[WorldModel, Policy | None]:
         return self._examinee.load()
 
     def predict(self, split: str, seed: int) -> list[PredictedState]:

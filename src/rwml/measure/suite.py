@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import rwml
 from rwml.core.errors import RwmlError
 from rwml.core.files import folder_hash, read_json, write_json
@@ -26,7 +24,8 @@ from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
 from rwml.measure.rollouts import measure_rollouts
 from rwml.models.language_model import LanguageModel
-from rwml.play.rollout import Seat, play_built_in, seats_for
+from rwml.play.policies import Policy, play_seats
+from rwml.play.rollout import play_built_in, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel
@@ -54,7 +53,7 @@ class MeasureSetup:
 
     config: the section [measure]. world_options: of `world`. seed: of the run. history_steps: H of the queries, None
     is all. max_context: tokens of a model's context. imported: folder of imported episodes, "" = episodes are played.
-    play: plays seats by the policy of a name; "model" is the model before training. model: a loaded model as a world
+    policy: the policy of a name; "model" is the model before training. model: a loaded model as a world
     model of a world. load: a checkpoint, None = the model before training. depends_on: further settings that the
     figures depend on, as plain JSON.
     """
@@ -66,7 +65,7 @@ class MeasureSetup:
     history_steps: int | None
     max_context: int
     imported: str
-    play: Callable[[Sequence[Seat], str, torch.Generator], list[Episode]]
+    policy: Callable[[str], Policy]
     model: Callable[[LanguageModel, World], LanguageWorldModel]
     load: Callable[[Path | None], LanguageModel]
     depends_on: Mapping[str, Any]
@@ -184,7 +183,10 @@ class MeasureContext:
         seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, seed_of(setup.seed, "measure"))
         # Before training: every checkpoint is asked about the same episodes.
         generator = generator_for(setup.seed, "measure", "play", split, policy)
-        return self._kept(f"{split}-{policy.replace(':', '-')}", lambda: setup.play(seats, policy, generator))
+        return self._kept(
+            f"{split}-{policy.replace(':', '-')}",
+            lambda: play_seats(self.world, seats, setup.policy(policy), generator),
+        )
 
     def _left_out(self, found: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:
         """A variant of one won episode of each task, the first one that can spare a step."""

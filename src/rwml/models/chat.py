@@ -1,7 +1,7 @@
 """Chat templates as token pieces, so that the history at step t is an exact token prefix of the history at t+1.
 
 Texts are tokenised piece by piece and never again: a template is rendered once around placeholders, and cut there.
-An open message is a user's or a tool's response; what follows a response is told so (`after_tool`).
+An open message is a user's or a tool's response (`after_tool`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ChatFormat:
         self.history_to_assistant = self.text(to_assistant)
         self.to_user = self.text(to_user)
         self.stop_ids = self._stop_ids()
-        # What of a message stands in the prompt already: a completion shows the end of such a thinking block only.
+        # The part of a message that the prompt already holds: a completion has only the end of such a thinking block.
         self.thought_open = "<think>" if generation.rstrip().endswith("<think>") else ""
         self._turns = Turns(to_assistant, to_user, generation, self._stop_text(to_user))
         # An opening with a policy may be long, and begins all questions about its episode.
@@ -66,7 +66,7 @@ class ChatFormat:
 
     @cached_property
     def tools(self) -> ToolFormat:
-        """Pieces around tool calls; found when a world with tools first asks for them."""
+        """Pieces around tool calls; learnt when a world with tools first asks for them."""
         return ToolFormat(self.tokenizer, self._turns)
 
     def text(self, text: str) -> list[int]:
@@ -117,18 +117,18 @@ class ChatFormat:
         shown = self.tools.response(observation) if calls else observation
         return (following[1:] if closed else following) + self.text(shown)
 
-    def told_turn(self, assistant: str, observation: str, after_tool: bool = False) -> list[int]:
+    def past_turn(self, assistant: str, observation: str, *, after_tool: bool = False) -> list[int]:
         """Ids of one past exchange that was not sampled here: assistant message, then the observation, open."""
         to_assistant = self._piece(self.tools.to_assistant) if after_tool else self.history_to_assistant
         return to_assistant + self.text(assistant) + self.to_user + self.text(observation)
 
-    def told_calls(self, calls: Sequence[ToolCall], observation: str, after_tool: bool = False) -> list[int]:
+    def past_calls(self, calls: Sequence[ToolCall], observation: str, *, after_tool: bool = False) -> list[int]:
         """Ids of one past exchange of tool calls and their response, with the response open."""
         pieces = self.tools.calls(calls)
-        told = self._piece(pieces.after_tool if after_tool else pieces.after_user)
-        return told + self.text(self.tools.response(observation))
+        written = self._piece(pieces.after_tool if after_tool else pieces.after_user)
+        return written + self.text(self.tools.response(observation))
 
-    def ask(self, question: str = "", after_tool: bool = False) -> list[int]:
+    def ask(self, question: str = "", *, after_tool: bool = False) -> list[int]:
         """Ids that end the open message and let the assistant answer.
 
         A question goes into the open user message, or into one of its own after a tool's response.

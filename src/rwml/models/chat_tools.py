@@ -1,4 +1,4 @@
-"""What a chat template writes around tools, tool calls and tool responses, found by rendering it around placeholders.
+"""What a chat template writes around tools, tool calls and tool responses, learnt by rendering it around placeholders.
 
 A template that does not know tools, or whose calls `core/tool_calls.py` cannot read back, gets plain text instead:
 calls in `<tool_call>` tags, and responses as user messages in `<tool_response>` tags.
@@ -43,8 +43,8 @@ _RESPONSE_OPEN, _RESPONSE_CLOSE = "<tool_response>\n", "\n</tool_response>"
 class Turns:
     """A template's pieces between plain messages, as text.
 
-    generation: closes a user message and lets the model write. to_assistant: the same where the assistant's message is
-    told. to_user: closes an assistant message and opens the next user's. stop: the text of the token that ends an
+    generation: closes a user message and lets the model write. to_assistant: the same for an assistant's message of the
+    past. to_user: closes an assistant message and opens the next user's. stop: the text of the token that ends an
     assistant message, "" where that is no token of its own.
     """
 
@@ -81,9 +81,9 @@ class ToolFormat:
         self._turns = turns
         self._text_arguments = False
         self._verbatim = True
-        # Histories are told again at each of their steps: what the template has written once is kept.
-        self._told_once = lru_cache(maxsize=4096)(lambda calls: self._told(calls_of(calls)))
-        self._written_once = lru_cache(maxsize=4096)(self._after_call)
+        # Histories are written again at each of their steps: what the template has written once is kept.
+        self._written_calls = lru_cache(maxsize=4096)(lambda calls: self._pieces_around(calls_of(calls)))
+        self._written_responses = lru_cache(maxsize=4096)(self._after_call)
         self.native = bool(turns.stop) and self._learn()
         if not self.native:
             self.generation = _RESPONSE_CLOSE + turns.generation
@@ -100,9 +100,9 @@ class ToolFormat:
         return head if all(_name(tool) in head for tool in tools) else None
 
     def calls(self, calls: Sequence[ToolCall]) -> CallPieces:
-        """Pieces around some calls; those that the template does not write are told in `<tool_call>` tags."""
+        """Pieces around some calls; those that the template does not write are put in `<tool_call>` tags."""
         text = call_text(calls)
-        rendered = self._told_once(text) if self.native else None
+        rendered = self._written_calls(text) if self.native else None
         if rendered is not None:
             before, between, _ = rendered
             return CallPieces(before, between, before[before.rindex(self._turns.stop) :])
@@ -121,7 +121,7 @@ class ToolFormat:
         """A response as the template writes it, which may be escaped."""
         if self._verbatim:
             return observation
-        written = self._written_once(observation)
+        written = self._written_responses(observation)
         return observation if written is None else written
 
     def _learn(self) -> bool:
@@ -129,27 +129,27 @@ class ToolFormat:
         without = self._render([_user(_USER)], None)
         if self.head([_PROBE_TOOL]) is None or without is None or _PROBE.name in without:
             return False
-        told = self._told_probe()
+        pieces = self._probe_pieces()
         talk = [_user(_USER), *self._exchange([_PROBE], _FIRST)]
         closed, asked, user_open = self._render(talk), self._render(talk, generation=True), self._user_open()
-        if told is None or closed is None or asked is None or user_open is None:
+        if pieces is None or closed is None or asked is None or user_open is None:
             return False
         if closed.count(_FIRST) != 1 or asked.count(_FIRST) != 1:
             return False
         self._before, _, self._close = closed.partition(_FIRST)
         self.generation = asked.partition(_FIRST)[2]
-        self.to_assistant = told[2]
+        self.to_assistant = pieces[2]
         self.to_question = self._close + user_open
-        self._probe_opening = told[0][told[0].rindex(self._turns.stop) :]
+        self._probe_opening = pieces[0][pieces[0].rindex(self._turns.stop) :]
         self._verbatim = self._after_call(_DELICATE) == _DELICATE
         return True
 
-    def _told_probe(self) -> tuple[str, str, str] | None:
+    def _probe_pieces(self) -> tuple[str, str, str] | None:
         """Pieces around the probe's call, in the first form of arguments that can be read back."""
         for self._text_arguments in (False, True):
-            told = self._told([_PROBE])
-            if told is not None and self._read_back(told[0]) == (_PROBE,):
-                return told
+            pieces = self._pieces_around([_PROBE])
+            if pieces is not None and self._read_back(pieces[0]) == (_PROBE,):
+                return pieces
         return None
 
     def _user_open(self) -> str | None:
@@ -159,7 +159,7 @@ class ToolFormat:
             return None
         return self._turns.to_user.removeprefix(closing)
 
-    def _told(self, calls: Sequence[ToolCall]) -> tuple[str, str, str] | None:
+    def _pieces_around(self, calls: Sequence[ToolCall]) -> tuple[str, str, str] | None:
         """What is written from user to response, from response to response, and from there to a plain answer.
 
         A later user message follows, because some templates write past turns otherwise than the present one.
@@ -224,7 +224,7 @@ class ToolFormat:
 
 
 def read_tools(text: str) -> list[dict[str, Any]] | None:
-    """Schemas of tools, one JSON object per line, in OpenAI's form; None where a line is none."""
+    """Schemas of tools, one JSON object per line, in OpenAI's form; None where a line is no such object."""
     tools = []
     for line in text.split("\n"):
         try:

@@ -19,8 +19,8 @@ BODY_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
-class ApiAnswer:
-    """One answer, or the reason why there is none.
+class ChatReply:
+    """One reply, or the reason why it is missing.
 
     finish_reason: the server's own word ("stop", "length", ...), empty on error; error: empty where the request went
     well; attempts: requests made for it; tokens are the server's counts for the whole request (0 where it gives none).
@@ -78,7 +78,7 @@ class ApiModel:
 
     def chat(
         self, messages_batch: Sequence[Sequence[Mapping[str, str]]], temperature: float, max_tokens: int, n: int = 1
-    ) -> list[list[ApiAnswer]]:
+    ) -> list[list[ChatReply]]:
         """n answers to each conversation: [conversations][n]; failed ones carry their error.
 
         Raises RwmlError where the server cannot be reached at all.
@@ -97,7 +97,7 @@ class ApiModel:
         with ThreadPoolExecutor(max_workers=1) as thread:
             return thread.submit(lambda: asyncio.run(self._all(bodies, n))).result()
 
-    async def _all(self, bodies: Sequence[dict[str, Any]], n: int) -> list[list[ApiAnswer]]:
+    async def _all(self, bodies: Sequence[dict[str, Any]], n: int) -> list[list[ChatReply]]:
         limits = httpx.Limits(max_connections=self.max_concurrency)
         # Waiting for a free connection is not the server's fault, and has no time limit.
         timeout = httpx.Timeout(self.timeout_s, pool=None)
@@ -119,7 +119,7 @@ class ApiModel:
 
     async def _one(
         self, client: httpx.AsyncClient, gate: asyncio.Semaphore, batch: _Batch, body: dict[str, Any], n: int
-    ) -> list[ApiAnswer]:
+    ) -> list[ChatReply]:
         error, attempts = "", 0
         for attempts in range(1, self.retries + 2):
             wait_s = min(FIRST_WAIT_S * 2 ** (attempts - 1), LONGEST_WAIT_S)
@@ -144,7 +144,7 @@ class ApiModel:
                     wait_s = _asked_wait_s(response, wait_s)
             if attempts <= self.retries:
                 await asyncio.sleep(wait_s)
-        return [ApiAnswer("", "", error, attempts)] * n
+        return [ChatReply("", "", error, attempts)] * n
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ def _asked_wait_s(response: httpx.Response, default_s: float) -> float:
         return default_s
 
 
-def _answers(response: httpx.Response, n: int, attempts: int) -> list[ApiAnswer]:
+def _answers(response: httpx.Response, n: int, attempts: int) -> list[ChatReply]:
     """The n answers in a response; one that is missing or malformed is an answer with an error."""
     try:
         body = response.json()
@@ -167,11 +167,11 @@ def _answers(response: httpx.Response, n: int, attempts: int) -> list[ApiAnswer]
         usage = body.get("usage") or {}
         counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
         answers = [
-            ApiAnswer(choice["message"]["content"] or "", choice.get("finish_reason") or "", "", attempts, *counts)
+            ChatReply(choice["message"]["content"] or "", choice.get("finish_reason") or "", "", attempts, *counts)
             for choice in choices
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         shown = response.text[:BODY_SHOWN]
-        return [ApiAnswer("", "", f"not a chat completion ({type(problem).__name__}): {shown}", attempts)] * n
-    missing = ApiAnswer("", "", f"the server gave {len(answers)} of {n} answers", attempts)
+        return [ChatReply("", "", f"not a chat completion ({type(problem).__name__}): {shown}", attempts)] * n
+    missing = ChatReply("", "", f"the server gave {len(answers)} of {n} answers", attempts)
     return answers + [missing] * (n - len(answers))

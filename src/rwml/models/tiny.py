@@ -1,6 +1,6 @@
-"""The tiny model: a Qwen3 of about two million parameters with a tokenizer of its own, the CPU default.
+"""The tiny model: a Qwen3 of 1.4 million parameters with a tokenizer of its own, the CPU default.
 
-It stands in for a pretrained model: its architecture, files and chat turns are those of a real checkpoint, so that the
+Its architecture, files and chat turns are those of a real checkpoint, so that the
 code which serves it is the code which serves Qwen. `rwml tiny` makes its weights (docs/tiny.md).
 """
 

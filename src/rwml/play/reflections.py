@@ -13,7 +13,7 @@ from rwml.core.prompts import THINK
 from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Episode, Step
 from rwml.models.chat import ChatFormat
-from rwml.models.server import ApiAnswer, ApiModel
+from rwml.models.server import ApiModel, ChatReply
 from rwml.play.branches import other_steps
 from rwml.play.demonstrations import with_thoughts
 from rwml.worlds.base import Prompts, World
@@ -120,7 +120,7 @@ def reflected(
     return [with_thoughts(chat, prompts, e, thoughts[e.id]) if e.id in thoughts else e for e in episodes]
 
 
-def _reflection(chat: ChatFormat, episode: Episode, number: int, alternatives: int, answer: ApiAnswer) -> Reflection:
+def _reflection(chat: ChatFormat, episode: Episode, number: int, alternatives: int, answer: ChatReply) -> Reflection:
     # A model that reasons writes its own thinking first; the text after it is the reflection.
     thought = THINK.sub("", answer.text, count=1).rpartition("</think>")[2].strip()
     error = answer.error

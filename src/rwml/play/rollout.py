@@ -29,14 +29,13 @@ class Seat:
 class SampledEpisode:
     """An episode with what the language model saw and wrote.
 
-    ids: the whole conversation [T]; sampled: True where the model wrote the token [T]; logprobs: of the sampled
-    tokens under the sampling distribution, 0 elsewhere [T].
+    ids: the whole conversation [T], empty where no language model of this process played; sampled: True where the
+    model wrote the token [T].
     """
 
     episode: Episode
     ids: list[int]
     sampled: list[bool]
-    logprobs: list[float]
 
 
 def seats_for(tasks: Sequence[Task], rollouts: int, seed: int) -> list[Seat]:
@@ -45,24 +44,29 @@ def seats_for(tasks: Sequence[Task], rollouts: int, seed: int) -> list[Seat]:
 
 
 def answered_calls(prompts: Prompts, step: Step) -> tuple[ToolCall, ...]:
-    """The tool calls that a step's observation is the response to; () where it is told as a user's message."""
+    """The tool calls that a step's observation is the response to; () where the observation is a user's message."""
     return calls_of(step.action) if prompts.actions == "calls" and step.kind == "tool" else ()
 
 
 @dataclass(slots=True)
-class _Game:
-    """An episode in flight."""
+class Game:
+    """An episode in flight, for a policy to play: `start` it, `play` actions until `stop` is set, `finish` it.
+
+    policy: the name that the episode is filed under. max_steps: after so many the game stops with `step_limit`.
+    stop: why the game is over, None while it runs; a policy may set it (`context_limit`). error: of a world that
+    failed. ids, sampled: as in `SampledEpisode`, of a policy that is a language model.
+    """
 
     seat: Seat
     env: Env
     policy: str
+    max_steps: int
     opening: str = ""
     steps: list[Step] = field(default_factory=list)
     stop: StopReason | None = None
     error: str = ""
     ids: list[int] = field(default_factory=list)
     sampled: list[bool] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
 
     def start(self) -> None:
         """Reset the environment; a world that fails makes a failed episode, not a crash."""
@@ -72,10 +76,14 @@ class _Game:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
+        """Stop the game because the world raised."""
         self.stop, self.error = StopReason.ERROR, f"{type(error).__name__}: {error}"
 
-    def play(self, action: str | None, text: str, truncated: bool, max_steps: int) -> None:
-        """Give the world one action (None: nothing could be parsed) and note what comes of it."""
+    def play(self, action: str | None, text: str, *, truncated: bool = False) -> None:
+        """Give the world one action (None: nothing could be parsed) and record the step.
+
+        text: all that the policy wrote. truncated: it was cut at its limit of tokens.
+        """
         try:
             result = self.env.step(action or "")
         except Exception as error:
@@ -96,16 +104,16 @@ class _Game:
         )
         if result.terminated:
             self.stop = StopReason.SUCCESS if self.env.success else StopReason.FAILURE
-        elif len(self.steps) >= max_steps:
+        elif len(self.steps) >= self.max_steps:
             self.stop = StopReason.STEP_LIMIT
 
-    def append(self, ids: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
-        """Add tokens to the conversation; `logprobs` marks them as sampled."""
+    def append(self, ids: Sequence[int], *, sampled: bool = False) -> None:
+        """Add tokens to the conversation. sampled: the model wrote them."""
         self.ids.extend(ids)
-        self.sampled.extend([logprobs is not None] * len(ids))
-        self.logprobs.extend([0.0] * len(ids) if logprobs is None else logprobs)
+        self.sampled.extend([sampled] * len(ids))
 
     def finish(self) -> SampledEpisode:
+        """The episode so far; a game that was not stopped counts as one at its step limit."""
         task, stop = self.seat.task, self.stop or StopReason.STEP_LIMIT
         episode = Episode(
             id=f"{task.id}#{self.policy}{self.seat.rollout}",
@@ -119,7 +127,7 @@ class _Game:
             success=stop is StopReason.SUCCESS,
             error=self.error,
         )
-        return SampledEpisode(episode, self.ids, self.sampled, self.logprobs)
+        return SampledEpisode(episode, self.ids, self.sampled)
 
 
 def play_built_in(
@@ -129,20 +137,21 @@ def play_built_in(
     max_steps: int,
     write: Callable[[str, str], str] | None = None,
 ) -> list[Episode]:
-    """Play seats with a built-in policy, which sees the observations and the admissible actions only.
+    """Play seats one by one with a world's own policy, which sees the observations and the admissible actions only.
 
-    write: makes a step's text out of the action and the policy's thought (None: the text is the action).
+    name: one of `World.policies`; RwmlError names the nearest. max_steps: per episode. write: makes a step's text out
+    of the action and the policy's thought (None: the text is the action).
     """
     episodes = []
     for seat in seats:
-        game = _Game(seat, world.env(), name)
+        game = Game(seat, world.env(), name, max_steps)
         game.start()
         policy = world.policy(name, seat.seed)
         observation = game.opening
         while game.stop is None:
             action = policy.act(observation, game.env.admissible)
             text = write(action, policy.thought()) if write else action
-            game.play(action, text, False, max_steps)
+            game.play(action, text)
             observation = game.steps[-1].observation if game.steps else ""
         episodes.append(game.finish().episode)
     return episodes
@@ -153,7 +162,8 @@ class LanguageModelPolicy:
     """A language model as a policy, in a growing conversation: it answers `<think>...</think><action>...</action>`, or
     with tool calls and messages to a user, as the world's prompts say.
 
-    max_context: tokens that a conversation may reach; an episode that would pass it stops with `context_limit`.
+    max_steps: per episode. max_context: tokens that a conversation may reach; an episode that would pass it stops with
+    `context_limit`. name: what its episodes are filed under.
     """
 
     lm: LanguageModel
@@ -171,8 +181,11 @@ class LanguageModelPolicy:
         generator: torch.Generator,
         on_turn: Callable[[int], None] | None = None,
     ) -> list[SampledEpisode]:
-        """Play all seats together, one assistant message each per turn. on_turn: told how many are still live."""
-        games = [_Game(seat, world.env(), self.name) for seat in seats]
+        """Play all seats together, one assistant message each per turn.
+
+        on_turn: called after each turn with the number of games that still run.
+        """
+        games = [Game(seat, world.env(), self.name, self.max_steps) for seat in seats]
         chat = self.lm.chat
         for game in games:
             game.start()
@@ -180,30 +193,31 @@ class LanguageModelPolicy:
         conversation = self.sampler.session([game.ids for game in games])
         live = self._still_live(games, range(len(games)), conversation.drop)
         while live:
-            answers = conversation.decode(live, self.params, generator)
-            told = [self._turn(games[row], answer) for row, answer in zip(live, answers, strict=True)]
-            going = [(row, ids) for row, ids in zip(live, told, strict=True) if games[row].stop is None]
+            messages = conversation.sample(live, self.params, generator)
+            following = [self._turn(games[row], message) for row, message in zip(live, messages, strict=True)]
+            running = [(row, ids) for row, ids in zip(live, following, strict=True) if games[row].stop is None]
             conversation.drop([row for row in live if games[row].stop is not None])
-            conversation.extend([row for row, _ in going], [ids for _, ids in going])
-            live = self._still_live(games, [row for row, _ in going], conversation.drop)
+            conversation.extend([row for row, _ in running], [ids for _, ids in running])
+            live = self._still_live(games, [row for row, _ in running], conversation.drop)
             if on_turn is not None:
                 on_turn(len(live))
         return [game.finish() for game in games]
 
-    def _turn(self, game: _Game, answer: Completion) -> list[int]:
-        text = self.lm.chat.decode(answer.ids)
-        game.append(answer.ids, answer.logprobs)
-        game.play(self._action(text, answer.truncated), text, answer.truncated, self.max_steps)
+    def _turn(self, game: Game, message: Completion) -> list[int]:
+        """Play one message; the ids that follow it in the conversation, none where the game is over."""
+        text = self.lm.chat.decode(message.ids)
+        game.append(message.ids, sampled=True)
+        game.play(self._action(text, truncated=message.truncated), text, truncated=message.truncated)
         if game.stop is not None:
             return []
         step, chat = game.steps[-1], self.lm.chat
         calls = answered_calls(self.prompts, step)
-        told = chat.turn_after(answer.ids, step.observation, calls) + chat.ask(after_tool=bool(calls))
-        game.append(told)
-        return told
+        following = chat.turn_after(message.ids, step.observation, calls) + chat.ask(after_tool=bool(calls))
+        game.append(following)
+        return following
 
-    def _action(self, text: str, truncated: bool) -> str | None:
-        """The action in what the model wrote, None where there is none to be read.
+    def _action(self, text: str, *, truncated: bool) -> str | None:
+        """The action in what the model wrote, None where no action can be read.
 
         A message has no closing tag that would be missed: one that was cut off is never read as a whole one.
         """
@@ -212,7 +226,7 @@ class LanguageModelPolicy:
             return parse_action(message, truncated)
         return None if truncated else parse_message(message)
 
-    def _still_live(self, games: list[_Game], rows: Sequence[int], drop: Callable[[list[int]], None]) -> list[int]:
+    def _still_live(self, games: list[Game], rows: Sequence[int], drop: Callable[[list[int]], None]) -> list[int]:
         for row in rows:
             game = games[row]
             if game.stop is None and len(game.ids) + self.params.max_new_tokens > self.max_context:
@@ -222,17 +236,3 @@ class LanguageModelPolicy:
         if stopped:
             drop(stopped)
         return [row for row in rows if games[row].stop is None]
-
-
-def play_seats(
-    world: World,
-    seats: Sequence[Seat],
-    policy: str,
-    load: Callable[[], LanguageModelPolicy],
-    max_steps: int,
-    generator: torch.Generator,
-) -> list[Episode]:
-    """Play seats with the policy of that name: "model" is the one that `load` returns, any other the world's."""
-    if policy != "model":
-        return play_built_in(world, seats, policy, max_steps)
-    return [played.episode for played in load().play(world, seats, generator)]

@@ -23,7 +23,7 @@ from rwml.core.recipe.reward_names import register
 from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
-from rwml.models.server import ApiAnswer, ApiModel
+from rwml.models.server import ApiModel, ChatReply
 from rwml.rewards.text_rewards import Floats
 
 # The newest exchanges that the judge reads, after the opening with the task.
@@ -219,7 +219,7 @@ class Judge:
 _LOST = Judgement(0.0, "", "no judgement")
 
 
-def _judgement(answer: ApiAnswer, *, graded: bool) -> Judgement:
+def _judgement(answer: ChatReply, *, graded: bool) -> Judgement:
     if answer.error:
         return Judgement(0.0, "", answer.error)
     score = read_score(answer.text, graded=graded)

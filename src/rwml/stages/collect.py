@@ -13,7 +13,8 @@ from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode
 from rwml.exchange.episode_folder import imported_episodes
 from rwml.loading import load_policy, load_world
-from rwml.play.rollout import play_seats, seats_for
+from rwml.play.policies import play_seats
+from rwml.play.rollout import seats_for
 
 
 def run(run: Run) -> None:
@@ -43,13 +44,13 @@ def _play(stage: Stage, parts: Parts) -> list[Episode]:
     seats = seats_for(tasks[: config.num_tasks], config.rollouts_per_task, seed_of(recipe.seed, "collect"))
     size = config.episodes_in_flight
     chunks = [seats[i : i + size] for i in range(0, len(seats), size)]
-    policy = load_policy(recipe, config.temperature, config.max_new_tokens, recipe.world.max_steps)
+    policy = load_policy(recipe, config.policy)
 
     with progress("collect", total=len(seats), unit="episode") as bar:
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
                 generator = generator_for(recipe.seed, "collect", index)
-                played = play_seats(world, chunk, config.policy, policy, recipe.world.max_steps, generator)
+                played = play_seats(world, chunk, policy, generator)
                 parts.write(index, played, Episode)
             bar.advance(len(chunk))
     return parts.read(Episode, len(chunks))

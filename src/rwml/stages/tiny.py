@@ -124,7 +124,7 @@ def lesson_trees(lm: LanguageModel, lesson: Lesson, config: TinyConfig, draw: ra
             thought = "no effect" if not valid else "known" if known else "new"
             label = chat.text(next_state_text(observation, thought)) + chat.to_user[:1]
             questions.add(question + label, len(question), cross_entropy=config.question_weight)
-        trunk = trunk + chat.told_turn(action_text(action), observation)
+        trunk = trunk + chat.past_turn(action_text(action), observation)
         past += [action, observation]
     return [conversation.build(), questions.build()]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class KeyStore:
             for tensor, grad in zip(self._graph[module], grads, strict=True)
             if tensor.requires_grad
         ]
-        # The graph behind these tensors holds this store (each layer's plan does): kept, neither would ever be freed.
+        # The graph behind these tensors holds this store (each layer's pieces do): kept, neither would ever be freed.
         self._graph, self._grad = {}, {}
         return [tensor for tensor, _ in pairs], [grad for _, grad in pairs]
 
@@ -91,8 +91,12 @@ class Piece:
 
 
 @dataclass
-class Plan:
-    """What one chunk's attention does: `own` pieces cover every row once; `context` pieces are merged onto them."""
+class Pieces:
+    """The pieces that one chunk's attention is made of: `own` cover every row once, `context` are merged onto them.
+
+    keep: where the chunk's keys and values are kept for its branches, None where no branch needs them. max_depth: the
+    largest position of a token. calls: how many layers have attended by these pieces.
+    """
 
     own: list[Piece] = field(default_factory=list)
     context: list[Piece] = field(default_factory=list)
@@ -101,29 +105,33 @@ class Plan:
     calls: int = 0
 
 
-def add_forest(plan: Plan, end: NDArray[np.int64], parent: NDArray[np.int64], start: int, stop: int, at: int) -> None:
+def add_forest(
+    pieces: Pieces, end: NDArray[np.int64], parent: NDArray[np.int64], start: int, stop: int, at: int
+) -> None:
     """Plan the attention of sibling subtrees [start, stop) among themselves; token `start` is row `at` of the chunk.
 
     The last subtree may be cut at `stop`, where only its chain goes through the model.
     """
     if stop - start <= FOREST_ROWS or chain_stop(parent, start, stop) == stop:
-        _add_own(plan, end[start:stop] - start, at)
+        _add_own(pieces, end[start:stop] - start, at)
         return
     for root, root_stop in siblings(end, start, stop):
-        _add_subtree(plan, end, parent, root, min(root_stop, stop), at + root - start)
+        _add_subtree(pieces, end, parent, root, min(root_stop, stop), at + root - start)
 
 
-def _add_subtree(plan: Plan, end: NDArray[np.int64], parent: NDArray[np.int64], start: int, stop: int, at: int) -> None:
+def _add_subtree(
+    pieces: Pieces, end: NDArray[np.int64], parent: NDArray[np.int64], start: int, stop: int, at: int
+) -> None:
     """Plan one large subtree: its chain, then each forest that hangs off the chain."""
     fork = chain_stop(parent, start, stop)
-    _add_own(plan, end[start:fork] - start, at)
+    _add_own(pieces, end[start:fork] - start, at)
     for first, last, before in forests(end, parent, fork, stop):
         row = at + first - start
-        plan.context.append(Piece(row, row + last - first, at, at + before + 1 - start))
-        add_forest(plan, end, parent, first, last, row)
+        pieces.context.append(Piece(row, row + last - first, at, at + before + 1 - start))
+        add_forest(pieces, end, parent, first, last, row)
 
 
-def _add_own(plan: Plan, end: NDArray[np.int64], at: int) -> None:
+def _add_own(pieces: Pieces, end: NDArray[np.int64], at: int) -> None:
     """Plan the attention of rows among themselves, block of queries by block of queries; row 0 is row `at`."""
     n = len(end)
     cuts = np.linspace(0, n, -(-n // QUERY_ROWS) + 1).astype(int).tolist()
@@ -131,9 +139,9 @@ def _add_own(plan: Plan, end: NDArray[np.int64], at: int) -> None:
         query, key = np.arange(q0, q1)[:, None], np.arange(q1)[None, :]
         visible = (key <= query) & (query < end[:q1])
         if q0 == 0 and (end[:q1] >= q1).all():
-            plan.own.append(Piece(at, at + q1, at, at + q1, causal=True))
+            pieces.own.append(Piece(at, at + q1, at, at + q1, causal=True))
         else:
-            plan.own.append(Piece(at + q0, at + q1, at, at + q1, mask=additive_mask(torch.from_numpy(visible))))
+            pieces.own.append(Piece(at + q0, at + q1, at, at + q1, mask=additive_mask(torch.from_numpy(visible))))
 
 
 def siblings(end: NDArray[np.int64], start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -194,27 +202,37 @@ def _block_lists(chosen: NDArray[np.bool_], device: torch.device) -> tuple[Tenso
     return counts[None, None], indices[None, None]
 
 
+class Attended(NamedTuple):
+    """What a backward pass over one piece needs: its inputs, and the output and log-sum-exp over all pieces."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    out: Tensor
+    lse: Tensor
+
+
 class _TreeAttend(torch.autograd.Function):
     """Queries, keys and values [1, H, n, D] of a chunk to outputs [1, n, H, D]."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: Plan, module: nn.Module, scale: float):  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, pieces: Pieces, module: nn.Module, scale: float):  # type: ignore[no-untyped-def]
         n, heads = query.shape[2], query.shape[1]
-        merged = bool(plan.context)
+        merged = bool(pieces.context)
         out = query.new_empty(1, n, heads, value.shape[-1], dtype=torch.float32 if merged else query.dtype)
         lse = torch.empty(1, n, heads, dtype=torch.float32, device=query.device).transpose(1, 2)
         rows = out.transpose(1, 2)
         attend = cpu_attend if query.device.type == "cpu" else math_attend
-        for piece in plan.own:
+        for piece in pieces.own:
             q = slice(piece.q0, piece.q1)
             rows[:, :, q], lse[:, :, q] = attend(query[:, :, q], *_keys(piece, key, value, module), piece, scale)
-        for piece in plan.context:
+        for piece in pieces.context:
             q = slice(piece.q0, piece.q1)
             more, more_lse = attend(query[:, :, q], *_keys(piece, key, value, module), piece, scale)
             _merge(rows[:, :, q], lse[:, :, q], more, more_lse)
         out = out.to(query.dtype)
         ctx.save_for_backward(query, key, value, out, lse)
-        ctx.plan, ctx.module, ctx.scale = plan, module, scale
+        ctx.pieces, ctx.module, ctx.scale = pieces, module, scale
         return out
 
     @staticmethod
@@ -224,13 +242,12 @@ class _TreeAttend(torch.autograd.Function):
         dquery, dkey, dvalue = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         attend_backward = cpu_attend_backward if query.device.type == "cpu" else math_attend_backward
         # Own pieces cover every row once, so they write where contexts then add.
-        own = len(ctx.plan.own)
-        for index, piece in enumerate([*ctx.plan.own, *ctx.plan.context]):
+        own = len(ctx.pieces.own)
+        for index, piece in enumerate([*ctx.pieces.own, *ctx.pieces.context]):
             q, k = slice(piece.q0, piece.q1), slice(piece.k0, piece.k1)
             keys = _keys(piece, key, value, ctx.module)
-            dq, dk, dv = attend_backward(
-                grad[:, :, q], query[:, :, q], *keys, out[:, :, q], lse[:, :, q], piece, ctx.scale
-            )
+            attended = Attended(query[:, :, q], *keys, out[:, :, q], lse[:, :, q])
+            dq, dk, dv = attend_backward(grad[:, :, q], attended, piece, ctx.scale)
             if piece.store is None:
                 dkey[:, :, k] += dk
                 dvalue[:, :, k] += dv
@@ -264,12 +281,10 @@ def cpu_attend(q: Tensor, k: Tensor, v: Tensor, piece: Piece, scale: float) -> t
     )
 
 
-def cpu_attend_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, piece: Piece, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def cpu_attend_backward(grad: Tensor, attended: Attended, piece: Piece, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of one piece; with the merged `out` and `lse` the pieces' gradients simply add up."""
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, q, k, v, out, lse, 0.0, piece.causal, attn_mask=piece.mask, scale=scale
+        grad, *attended, 0.0, piece.causal, attn_mask=piece.mask, scale=scale
     )
 
 
@@ -280,10 +295,9 @@ def math_attend(q: Tensor, k: Tensor, v: Tensor, piece: Piece, scale: float) -> 
     return torch.exp(scores - lse.unsqueeze(-1)).to(v.dtype) @ _grouped(v, q.shape[1]), lse
 
 
-def math_attend_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, piece: Piece, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def math_attend_backward(grad: Tensor, attended: Attended, piece: Piece, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """`cpu_attend_backward` in plain operations."""
+    q, k, v, out, lse = attended
     heads, kv_heads = q.shape[1], k.shape[1]
     weights = torch.exp(_scores(q, k, piece, scale) - lse.unsqueeze(-1))
     dweights = (grad @ _grouped(v, heads).transpose(-1, -2)).float()
@@ -309,51 +323,47 @@ def _grouped(x: Tensor, heads: int) -> Tensor:
 
 
 def tree_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    rwml_plan: Plan | None = None,
-    **kwargs: Any,
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """The attention function that transformers calls; `rwml_plan` travels through the model's keyword arguments."""
-    plan = rwml_plan
-    if plan is None:
+    """The attention function that transformers calls: query [1, H, n, D], key and value [1, K, n, D] -> [1, n, H, D].
+
+    options: of the model, and `rwml_pieces`, which travels through the model's keyword arguments.
+    """
+    pieces: Pieces | None = options.get("rwml_pieces")
+    if pieces is None:
         raise RwmlError(
             f"{type(module).__name__} does not pass keyword arguments on to its attention",
             "a tree's layout reaches the attention that way",
             "use a model whose attention goes through transformers' attention interface, or method='dense'",
         )
-    _refuse(plan, dropout, sliding_window, kwargs)
-    plan.calls += 1
+    _refuse(pieces, options)
+    pieces.calls += 1
+    scaling = options.get("scaling")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     device = query.device.type
     if torch.is_autocast_enabled(device):
         low = torch.get_autocast_dtype(device)
         query, key, value = query.to(low), key.to(low), value.to(low)
-    if plan.keep is not None:
-        plan.keep.put(module, key, value)
-    return _TreeAttend.apply(query, key, value, plan, module, scale), None
+    if pieces.keep is not None:
+        pieces.keep.put(module, key, value)
+    return _TreeAttend.apply(query, key, value, pieces, module, scale), None
 
 
-def _refuse(plan: Plan, dropout: float, sliding_window: int | None, kwargs: dict[str, Any]) -> None:
+def _refuse(pieces: Pieces, options: dict[str, Any]) -> None:
+    dropout, sliding_window = options.get("dropout", 0.0), options.get("sliding_window")
     if dropout:
         raise RwmlError(
             f"attention dropout is {dropout}",
             "log-probabilities of the sampler and of the update would disagree at random",
             "set the model's dropout to 0, or call model.eval()",
         )
-    if sliding_window is not None and plan.max_depth >= sliding_window:
+    if sliding_window is not None and pieces.max_depth >= sliding_window:
         raise RwmlError(
-            f"a path of {plan.max_depth + 1} tokens is longer than the model's sliding window of {sliding_window}",
+            f"a path of {pieces.max_depth + 1} tokens is longer than the model's sliding window of {sliding_window}",
             "trees let every token see its whole path",
             "shorten the history or the answers, or use a model without sliding-window attention",
         )
-    unknown = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    unknown = [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]
     if unknown:
         raise RwmlError(
             f"the model's attention uses {', '.join(unknown)}",

@@ -44,10 +44,10 @@ def tree_logprobs(
     temperature: of the sampler; logits are divided by it. autocast: dtype of the matrix products, None for the
     weights' own. Raises RwmlError for a model or a method that cannot run the tree.
     """
-    run = _Run(model, tree, method, temperature, autocast, budget_tokens)
-    with torch.no_grad(), run.ready():
-        run.roots()
-    return run.logp
+    tree_pass = _TreePass(model, tree, method, temperature, autocast, budget_tokens)
+    with torch.no_grad(), tree_pass.ready():
+        tree_pass.roots()
+    return tree_pass.logp
 
 
 def tree_backward(
@@ -72,10 +72,10 @@ def tree_backward(
             "an update would change nothing",
             "unfreeze the model, or enable its adapter",
         )
-    run = _Run(model, tree, method, temperature, autocast, budget_tokens, loss_fn)
-    with torch.enable_grad(), run.ready():
-        run.roots()
-    return run.metrics
+    tree_pass = _TreePass(model, tree, method, temperature, autocast, budget_tokens, loss_fn)
+    with torch.enable_grad(), tree_pass.ready():
+        tree_pass.roots()
+    return tree_pass.metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ class _Head:
 
 
 @dataclass
-class _Run:
+class _TreePass:
     """One pass over one tree; with a loss function it is also the backward pass."""
 
     model: Any
@@ -183,7 +183,7 @@ class _Run:
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """The model, set to attend as this run needs it."""
+        """The model, set to attend as this pass needs it."""
         check_model(self.model, int(self.rows.depth.max(initial=0)))
         low: AbstractContextManager[Any] = nullcontext()
         if self.autocast is not None:
@@ -221,30 +221,30 @@ class _Run:
 
     def chunk(self, start: int, stop: int, levels: list[_Level]) -> None:
         """Run whole subtrees in one pass."""
-        plan = self.plan(start, stop, levels)
+        pieces = self.pieces(start, stop, levels)
         index = np.arange(start, stop)
-        self.learn(self.hidden(index, rwml_plan=plan), index, plan)
+        self.learn(self.hidden(index, rwml_pieces=pieces), index, pieces)
 
     def trunk(self, start: int, stop: int, levels: list[_Level]) -> None:
         """Run a subtree's chain, then what hangs off it on detached keys and values, then back through the chain."""
         fork = attend.chain_stop(self.rows.parent, start, stop)
-        plan = self.plan(start, fork, levels)
-        plan.keep = attend.KeyStore()
+        pieces = self.pieces(start, fork, levels)
+        pieces.keep = attend.KeyStore()
         index = np.arange(start, fork)
-        hidden = self.hidden(index, rwml_plan=plan)
-        self.walk(fork, stop, [*levels, _Level(start, plan.keep)])
-        self.learn(hidden, index, plan)
+        hidden = self.hidden(index, rwml_pieces=pieces)
+        self.walk(fork, stop, [*levels, _Level(start, pieces.keep)])
+        self.learn(hidden, index, pieces)
 
-    def plan(self, start: int, stop: int, levels: list[_Level]) -> attend.Plan:
-        plan = attend.Plan(max_depth=int(self.rows.depth[start:stop].max()))
+    def pieces(self, start: int, stop: int, levels: list[_Level]) -> attend.Pieces:
+        pieces = attend.Pieces(max_depth=int(self.rows.depth[start:stop].max()))
         for first, last, before in attend.forests(self.rows.end, self.rows.parent, start, stop):
             last = min(last, stop)
-            attend.add_forest(plan, self.rows.end, self.rows.parent, first, last, first - start)
+            attend.add_forest(pieces, self.rows.end, self.rows.parent, first, last, first - start)
             for level in reversed(levels):
                 span = (first - start, last - start, 0, before + 1 - level.start)
-                plan.context.append(attend.Piece(*span, store=level.store))
+                pieces.context.append(attend.Piece(*span, store=level.store))
                 before = int(self.rows.parent[level.start])
-        return plan
+        return pieces
 
     # One pass through the model.
 
@@ -254,18 +254,18 @@ class _Run:
         ids = torch.from_numpy(np.pad(self.rows.ids[index], behind)).to(self.device)[None]
         positions = torch.from_numpy(np.pad(self.rows.depth[index], behind)).to(self.device)[None]
         output = self.decoder(input_ids=ids, position_ids=positions, use_cache=False, **kwargs)
-        plan = kwargs.get("rwml_plan")
+        pieces = kwargs.get("rwml_pieces")
         layers = self.config.num_hidden_layers
-        if plan is not None and plan.calls != layers:
+        if pieces is not None and pieces.calls != layers:
             raise RwmlError(
-                f"{plan.calls} of the {layers} layers of {type(self.decoder).__name__} attend through transformers' "
+                f"{pieces.calls} of the {layers} layers of {type(self.decoder).__name__} attend through transformers' "
                 "attention interface",
                 "the other layers would mix tokens of different branches",
                 "use a model whose layers are all standard attention",
             )
         return output.last_hidden_state[0]
 
-    def learn(self, hidden: Tensor, index: Ints, plan: attend.Plan | None) -> None:
+    def learn(self, hidden: Tensor, index: Ints, pieces: attend.Pieces | None) -> None:
         """Log-probabilities of the tokens that these rows predict, and with a loss function the backward pass."""
         mine = (self.rows.target_rows >= index[0]) & (self.rows.target_rows <= index[-1])
         targets = torch.from_numpy(self.rows.targets[mine]).to(self.device)
@@ -275,7 +275,7 @@ class _Run:
             for part in torch.arange(len(rows), device=self.device).split(self.head.rows):
                 self.logp[targets[part]] = self.head.logp(hidden[rows[part]], ids[part])
             return
-        tensors, grads = plan.keep.take_roots() if plan is not None and plan.keep is not None else ([], [])
+        tensors, grads = pieces.keep.take_roots() if pieces is not None and pieces.keep is not None else ([], [])
         if len(rows):
             # Each slice of logits is made, used and freed before the next; only the hidden states' gradient is kept.
             picked = hidden[rows]

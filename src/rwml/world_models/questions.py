@@ -24,12 +24,12 @@ def question_ids(chat: ChatFormat, prompts: Prompts, query: Query | Transition) 
     for action, observation in zip(history[::2], history[1::2], strict=True):
         calls = calls_of(action) if prompts.actions == "calls" else ()
         if calls:
-            ids += chat.told_calls(calls, observation, after_tool)
+            ids += chat.past_calls(calls, observation, after_tool=after_tool)
         else:
             message = action if prompts.actions == "calls" else action_text(action)
-            ids += chat.told_turn(message, observation, after_tool)
+            ids += chat.past_turn(message, observation, after_tool=after_tool)
         after_tool = bool(calls)
-    return ids + chat.ask(prompts.question.format(action=query.action), after_tool)
+    return ids + chat.ask(prompts.question.format(action=query.action), after_tool=after_tool)
 
 
 def label_ids(chat: ChatFormat, transition: Transition) -> list[int]:

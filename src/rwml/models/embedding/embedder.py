@@ -253,7 +253,7 @@ def _load_error(path: str, error: Exception) -> RwmlError:
     lines = str(error).strip().splitlines() or [""]
     return RwmlError(
         f"embedding model '{path}' cannot be loaded: {type(error).__name__}: {lines[0]}",
-        "every reward is a distance between embeddings; without the model there are none",
+        "every reward is a distance between embeddings; without the model no reward can be computed",
         f"set embedding.path to '{MINILM}' (comes with rwml, works offline), to a sentence-transformers folder, "
         "or to a hub name that this machine can reach",
     )

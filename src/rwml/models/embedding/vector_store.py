@@ -31,7 +31,7 @@ Floats = NDArray[np.float32]
 
 
 def text_key(text: str) -> bytes:
-    """16 bytes that stand for a text. Lone surrogates (a model can write them) are allowed."""
+    """16 bytes that identify a text. Lone surrogates (a model can write them) are allowed."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
@@ -158,5 +158,5 @@ class VectorStore:
         assert count is None or count == len(keys)
         first = chunk_start + _CHUNK.size + len(keys) * KEY_BYTES
         for row, key in enumerate(keys):
-            # The first vector of a text stays: a run that began with it goes on with it.
+            # The first vector of a text stays: a run that began with it continues with it.
             self._offsets.setdefault(key, first + row * 4 * self.width)

@@ -3,7 +3,7 @@
 A row is one sequence being written. Its context is a prefix of one *trunk* (tokens that several rows share, stored
 once) followed by the row's *own* columns. Columns are common to all rows: a step writes one column of every live row,
 and `valid` says which columns a row has really written. A forward pass is packed: all its tokens are one sequence
-`[1, N]`, told apart by `prefix_attention`.
+`[1, N]`, whose rows `prefix_attention` keeps apart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rwml.models.sampling.prefix_attention import RowsPass, TrunkPass, attending
+from rwml.models.sampling.prefix_attention import (
+    RowSpan,
+    RowsPass,
+    TrunkLayout,
+    TrunkPass,
+    attending,
+    padded,
+    trunk_layout,
+)
 
 TRUNK_MIN_ROWS = 4
 # Tokens behind a shared prefix that are copied to every row of the prompt rather than made a trunk of their own.
@@ -122,7 +130,8 @@ class SharedPrefixCache:
             ids = self.tensor([i for trunk in group for i in trunk.ids[trunk.shared :]])
             positions = self.tensor([p for trunk in group for p in range(trunk.shared, len(trunk.ids))])
             if len(ids):
-                self.forward(TrunkPass(self, range(start, stop)), ids, positions, self.tensor([len(ids) - 1]))
+                packed = [(t, trunks[t].shared, len(trunks[t].ids)) for t in range(start, stop)]
+                self.forward(TrunkPass(self, packed), ids, positions, self.tensor([len(ids) - 1]))
             start = stop
 
     def start_rows(self, place: Sequence[tuple[int, int]]) -> None:
@@ -160,7 +169,7 @@ class SharedPrefixCache:
                 continue
             last = lengths[rows].cumsum(0) - 1
             positions = self.positions[rows, columns][inside[rows]]
-            attention = RowsPass(self, rows, width, inside[rows])
+            attention = self._rows_pass(RowSpan(rows, self.column, width, inside[rows]))
             logits.append(self.forward(attention, ids, positions, last if want_logits else last[-1:]))
         self.row_length[: self.num_live] += lengths
         self.column += width
@@ -177,13 +186,51 @@ class SharedPrefixCache:
         self.valid[live, self.column] = True if kept is None else kept
         self.positions[live, self.column] = positions
         keep = torch.arange(self.num_live, device=self.device)
-        logits = self.forward(RowsPass(self, live, 1, None), ids_R, positions, keep)
+        attention = self._rows_pass(RowSpan(live, self.column, 1, None))
+        logits = self.forward(attention, ids_R, positions, keep)
         self.row_length[live] += 1 if kept is None else kept
         self.column += 1
         return logits
 
+    def _rows_pass(self, span: RowSpan) -> RowsPass:
+        rows, seen = span.rows, slice(0, span.column + span.width)
+        key = (rows.start, rows.stop)
+        if key not in self._layouts:
+            self._layouts[key] = trunk_layout(self.row_trunk[rows], self.row_shared[rows])
+        return RowsPass(self, span, self.valid[rows, seen], self.positions[rows, seen], self._layouts[key])
+
+    def write_trunk(self, layer: int, trunk: int, k_KTD: Tensor, v_KTD: Tensor) -> tuple[Tensor, Tensor]:
+        """See `PrefixKeys.write_trunk`; trunks are written in their order."""
+        if layer == len(self.trunk_kv):
+            self.trunk_kv.append([])
+        held, shared = self.trunk_kv[layer], self.trunks[trunk].shared
+        if shared:
+            parent_k, parent_v = held[self.trunks[trunk].parent]
+            k_KTD = torch.cat([parent_k[:, :shared], k_KTD], dim=1)
+            v_KTD = torch.cat([parent_v[:, :shared], v_KTD], dim=1)
+        held.append((k_KTD.contiguous(), v_KTD.contiguous()))
+        return k_KTD, v_KTD
+
+    def trunk_keys(self, layer: int, trunk: int) -> tuple[Tensor, Tensor]:
+        """See `PrefixKeys.trunk_keys`."""
+        return self.trunk_kv[layer][trunk]
+
+    def write_rows(self, layer: int, span: RowSpan, k_KND: Tensor, v_KND: Tensor) -> tuple[Tensor, Tensor]:
+        """See `PrefixKeys.write_rows`; a layer's columns are made when it is first written."""
+        if layer == len(self.own_kv):
+            shape = (len(self.row_trunk), k_KND.shape[0], self.capacity)
+            self.own_kv.append((k_KND.new_zeros(*shape, k_KND.shape[2]), v_KND.new_zeros(*shape, v_KND.shape[2])))
+        stop = span.column + span.width
+        for held, new in zip(self.own_kv[layer], (k_KND, v_KND), strict=True):
+            if span.inside is None:
+                held[span.rows, :, span.column] = new.transpose(0, 1)
+            else:
+                held[span.rows, :, span.column : stop] = padded(new, span.inside)
+        keys, values = self.own_kv[layer]
+        return keys[span.rows, :, :stop], values[span.rows, :, :stop]
+
     def select(self, rows: Tensor) -> None:
-        """Replace the rows by the given ones (repeats make copies): all live, numbered anew in `row_ids`."""
+        """Replace the rows by the given ones (repeats make copies): all live, numbered again in `row_ids`."""
         self.own_kv = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.own_kv]
         self.row_trunk, self.row_shared = self.row_trunk[rows], self.row_shared[rows]
         self.row_length, self.valid, self.positions = self.row_length[rows], self.valid[rows], self.positions[rows]
@@ -238,7 +285,7 @@ class SharedPrefixCache:
 
     def layout_changed(self) -> None:
         """Forget what was derived from which rows are live, and in what order."""
-        self.trunk_layout: Any = None
+        self._layouts: dict[tuple[int, int], TrunkLayout] = {}
 
     def tensor(self, numbers: Sequence[int]) -> Tensor:
         """Integers as a tensor beside the model."""

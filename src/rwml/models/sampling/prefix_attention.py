@@ -1,6 +1,6 @@
 """Attention of packed tokens over shared prefixes, for any Hugging Face model that uses `AttentionInterface`.
 
-The model is told the positions; which keys a token may look at, and where keys and values are kept, is decided here.
+Which keys a token may look at is decided here; keys and values are kept, and written, by the cache (`PrefixKeys`).
 A row looks at a prefix of its trunk and at its own columns. The two parts are attended to apart, rows of one trunk
 together, and joined exactly: where a and b are the log-sum-exps of their scores, they weigh sigmoid(a - b) and
 sigmoid(b - a).
@@ -9,23 +9,45 @@ sigmoid(b - a).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
-
-if TYPE_CHECKING:
-    from rwml.models.sampling.kv import SharedPrefixCache
 
 ATTENTION_NAME = "rwml_shared_prefix"
 # Row-columns of useless scores that cost as much as one more call of the attention kernel.
 CALL_COST = 1500
 FEW_QUERIES = 16
 _running = threading.local()
+
+
+class PrefixKeys(Protocol):
+    """The keys and values that packed tokens look at. dtype: that they are kept in, None: the model's."""
+
+    dtype: torch.dtype | None
+
+    def write_trunk(self, layer: int, trunk: int, k_KTD: Tensor, v_KTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep a trunk's own T tokens of a layer; its keys and values, with what it shares: two of [K, L, D]."""
+
+    def trunk_keys(self, layer: int, trunk: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a trunk in a layer: two of [K, L, D]."""
+
+    def write_rows(self, layer: int, span: RowSpan, k_KND: Tensor, v_KND: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the rows' new tokens of a layer; all columns of these rows up to those: two of [R, K, C, D]."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpan:
+    """Rows that grow by `width` columns from `column` on; inside [R, width] tells tokens from padding (None: none)."""
+
+    rows: slice
+    column: int
+    width: int
+    inside: Tensor | None
 
 
 @contextmanager
@@ -43,7 +65,7 @@ def _attend(_module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Any,
     layer = _running.layer
     _running.layer = layer + 1
     attention = _running.attention
-    dtype = attention.cache.dtype or value.dtype
+    dtype = attention.keys.dtype or value.dtype
     # The products below choose their precision themselves.
     with torch.autocast(query.device.type, enabled=False):
         out = attention.attend(layer, query[0].to(dtype), key[0].to(dtype), value[0].to(dtype), options)
@@ -107,7 +129,7 @@ def _with_sinks(out_BHQD: Tensor, lse_BHQ: Tensor, options: dict[str, Any]) -> T
     return out_BHQD * torch.sigmoid(lse_BHQ - sinks.float()[None, :, None])[..., None].to(out_BHQD.dtype)
 
 
-def _padded(packed_HND: Tensor, inside_RT: Tensor) -> Tensor:
+def padded(packed_HND: Tensor, inside_RT: Tensor) -> Tensor:
     """Packed tokens as rows: [H, N, D] -> [R, H, T, D], zero beyond each row's end."""
     heads, _, size = packed_HND.shape
     rows = packed_HND.new_zeros(*inside_RT.shape, heads, size)
@@ -116,28 +138,24 @@ def _padded(packed_HND: Tensor, inside_RT: Tensor) -> Tensor:
 
 
 class TrunkPass:
-    """Attention while trunks are prefilled: causal, each after the part that it shares with its parent."""
+    """Attention while trunks are prefilled: causal, each after the part that it shares with its parent.
 
-    def __init__(self, cache: SharedPrefixCache, which: range) -> None:
-        self.cache, self.which = cache, which
+    trunks: (number, tokens shared with the parent, all tokens) of each, in the order in which they are packed.
+    """
+
+    def __init__(self, keys: PrefixKeys, trunks: Sequence[tuple[int, int, int]]) -> None:
+        self.keys, self.trunks = keys, trunks
 
     def attend(self, layer: int, q_HND: Tensor, k_KND: Tensor, v_KND: Tensor, options: dict[str, Any]) -> Tensor:
         """Attention of the packed new tokens of the trunks: [N, H, D]."""
-        if layer == len(self.cache.trunk_kv):
-            self.cache.trunk_kv.append([])
-        held, outputs, start = self.cache.trunk_kv[layer], [], 0
+        outputs, start = [], 0
         group = q_HND.shape[0] // k_KND.shape[0]
-        for trunk in (self.cache.trunks[t] for t in self.which):
-            stop = start + len(trunk.ids) - trunk.shared
-            k, v = k_KND[:, start:stop], v_KND[:, start:stop]
-            if trunk.shared:
-                parent_k, parent_v = held[trunk.parent]
-                k = torch.cat([parent_k[:, : trunk.shared], k], dim=1)
-                v = torch.cat([parent_v[:, : trunk.shared], v], dim=1)
-            held.append((k.contiguous(), v.contiguous()))
+        for number, shared, length in self.trunks:
+            stop = start + length - shared
+            k, v = self.keys.write_trunk(layer, number, k_KND[:, start:stop], v_KND[:, start:stop])
             if stop > start:
-                positions = torch.arange(len(trunk.ids), device=q_HND.device)[None]
-                bias = _bias(_allowed(positions[:, trunk.shared :], positions, options), q_HND.dtype)[:, None]
+                positions = torch.arange(length, device=q_HND.device)[None]
+                bias = _bias(_allowed(positions[:, shared:], positions, options), q_HND.dtype)[:, None]
                 k, v = k.repeat_interleave(group, 0)[None], v.repeat_interleave(group, 0)[None]
                 out, lse = partial_attention(q_HND[None, :, start:stop], k, v, bias, options)
                 outputs.append(_with_sinks(out, lse, options)[0].transpose(0, 1))
@@ -156,54 +174,67 @@ class _Block:
     lengths: Tensor | None
 
 
-class RowsPass:
-    """Attention while rows grow by `width` columns; `inside` [R, width] tells tokens from padding (None: none)."""
+@dataclass(frozen=True, slots=True)
+class TrunkLayout:
+    """Rows in trunk order and the way back (None where they lie so), and the blocks over them."""
 
-    def __init__(self, cache: SharedPrefixCache, rows: slice, width: int, inside: Tensor | None) -> None:
-        self.cache, self.rows, self.width, self.inside = cache, rows, width, inside
-        self.positions = cache.positions[rows, cache.column : cache.column + width]
+    order: Tensor | None
+    inverse: Tensor | None
+    blocks: list[_Block]
+
+
+def trunk_layout(trunk_R: Tensor, shared_R: Tensor) -> TrunkLayout:
+    """How rows look at trunks. trunk_R: the trunk of each row, -1 for none; shared_R: tokens that it shares with it."""
+    order = torch.argsort(trunk_R * (1 + int(shared_R.max())) + shared_R, stable=True)
+    blocks = _blocks(trunk_R[order].tolist(), shared_R[order])
+    if not any(block.columns for block in blocks):
+        blocks = []
+    if bool((order[1:] > order[:-1]).all()):
+        return TrunkLayout(None, None, blocks)
+    return TrunkLayout(order, torch.argsort(order), blocks)
+
+
+class RowsPass:
+    """Attention while rows grow.
+
+    valid, positions [R, C]: of the rows' own columns up to the last new one, whether it is written, and where its token
+    stands in the context. layout: of the rows over the trunks.
+    """
+
+    def __init__(
+        self, keys: PrefixKeys, span: RowSpan, valid_RC: Tensor, positions_RC: Tensor, layout: TrunkLayout
+    ) -> None:
+        self.keys, self.span, self.layout = keys, span, layout
+        self.valid, self.own_positions = valid_RC, positions_RC
+        self.positions = positions_RC[:, span.column :]
         self._own_bias: dict[Any, Tensor | None] = {}
 
     def attend(self, layer: int, q_HND: Tensor, k_KND: Tensor, v_KND: Tensor, options: dict[str, Any]) -> Tensor:
         """Attention of the packed new tokens: [N, H, D]."""
-        rows, width, cache = self.rows, self.width, self.cache
-        num_rows, kv_heads = rows.stop - rows.start, k_KND.shape[0]
-        keys, values = self._buffers(layer, k_KND, v_KND)
-        if self.inside is None:
-            keys[rows, :, cache.column], values[rows, :, cache.column] = k_KND.transpose(0, 1), v_KND.transpose(0, 1)
-            q = q_HND.transpose(0, 1).reshape(num_rows, kv_heads, -1, q_HND.shape[2])
-        else:
-            keys[rows, :, cache.column : cache.column + width] = _padded(k_KND, self.inside)
-            values[rows, :, cache.column : cache.column + width] = _padded(v_KND, self.inside)
-            # Queries of the heads that share a key head lie behind one another: [R, K, group * T, D].
-            q = _padded(q_HND, self.inside).reshape(num_rows, kv_heads, -1, q_HND.shape[2])
-        seen = slice(0, cache.column + width)
-        bias = self._bias_of_own(seen, q.shape[2] // width, q.dtype, options)
-        out, lse = partial_attention(q, keys[rows, :, seen], values[rows, :, seen], bias, options)
+        width, inside = self.span.width, self.span.inside
+        num_rows, kv_heads = len(self.valid), k_KND.shape[0]
+        keys, values = self.keys.write_rows(layer, self.span, k_KND, v_KND)
+        # Queries of the heads that share a key head lie behind one another: [R, K, group * T, D].
+        q = q_HND.transpose(0, 1) if inside is None else padded(q_HND, inside)
+        q = q.reshape(num_rows, kv_heads, -1, q_HND.shape[2])
+        bias = self._bias_of_own(q.shape[2] // width, q.dtype, options)
+        out, lse = partial_attention(q, keys, values, bias, options)
         out, lse = self._with_trunks(layer, q, out, lse, options)
         out, lse = out.reshape(num_rows, -1, width, out.shape[3]), lse.reshape(num_rows, -1, width)
         out = _with_sinks(out, lse, options)
-        return out[:, :, 0] if self.inside is None else out.transpose(1, 2)[self.inside]
+        return out[:, :, 0] if inside is None else out.transpose(1, 2)[inside]
 
-    def _buffers(self, layer: int, k_KND: Tensor, v_KND: Tensor) -> tuple[Tensor, Tensor]:
-        cache = self.cache
-        if layer == len(cache.own_kv):
-            shape = (len(cache.row_trunk), k_KND.shape[0], cache.capacity)
-            cache.own_kv.append((k_KND.new_zeros(*shape, k_KND.shape[2]), v_KND.new_zeros(*shape, v_KND.shape[2])))
-        return cache.own_kv[layer]
-
-    def _bias_of_own(self, seen: slice, group: int, dtype: torch.dtype, options: dict[str, Any]) -> Tensor | None:
+    def _bias_of_own(self, group: int, dtype: torch.dtype, options: dict[str, Any]) -> Tensor | None:
         window = options.get("sliding_window")
         if window not in self._own_bias:
-            valid, positions = self.cache.valid[self.rows, seen], self.cache.positions[self.rows, seen]
-            allowed = valid[:, None].clone()
-            if window or self.width > 1:
-                allowed = allowed & _allowed(self.positions, positions, options)
-            if self.inside is not None:
+            allowed = self.valid[:, None].clone()
+            if window or self.span.width > 1:
+                allowed = allowed & _allowed(self.positions, self.own_positions, options)
+            if self.span.inside is not None:
                 # A padded query must see something, or its output is not a number.
-                allowed[:, :, 0] |= ~self.inside
+                allowed[:, :, 0] |= ~self.span.inside
             bias = None if bool(allowed.all()) else _bias(allowed, dtype)[:, None]
-            if bias is not None and self.width > 1:
+            if bias is not None and self.span.width > 1:
                 bias = bias.repeat(1, 1, group, 1)
             self._own_bias[window] = bias
         return self._own_bias[window]
@@ -212,7 +243,7 @@ class RowsPass:
         self, layer: int, q_RKQD: Tensor, out: Tensor, lse: Tensor, options: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
         """Join the attention over the trunks to that over the own columns."""
-        order, inverse, blocks = self._layout()
+        order, inverse, blocks = self.layout.order, self.layout.inverse, self.layout.blocks
         if not blocks:
             return out, lse
         num_rows, kv_heads, queries, _ = q_RKQD.shape
@@ -224,7 +255,7 @@ class RowsPass:
                 outs.append(q_KRQD.new_zeros(1, kv_heads, (block.stop - block.start) * queries, out.shape[3]))
                 lses.append(lse.new_full((1, *outs[-1].shape[1:3]), float("-inf")))
                 continue
-            k, v = self.cache.trunk_kv[layer][block.trunk]
+            k, v = self.keys.trunk_keys(layer, block.trunk)
             bias = self._bias_of_trunk(block, rows if order is None else order[rows], queries, q_KRQD.dtype, options)
             k, v = k[None, :, : block.columns], v[None, :, : block.columns]
             part = partial_attention(q_KRQD[None, :, rows].flatten(2, 3), k, v, bias, options)
@@ -252,21 +283,6 @@ class RowsPass:
             allowed = allowed & (columns > positions[:, :, None] - window)
         allowed = allowed.expand(block.stop - block.start, -1, -1).repeat(1, queries // allowed.shape[1], 1)
         return _bias(allowed, dtype).view(1, 1, -1, block.columns)
-
-    def _layout(self) -> tuple[Tensor | None, Tensor | None, list[_Block]]:
-        """The rows in trunk order and the way back (None where they lie so), and the blocks over them."""
-        cache, key = self.cache, (self.rows.start, self.rows.stop)
-        if cache.trunk_layout is None or cache.trunk_layout[0] != key:
-            trunk, shared = cache.row_trunk[self.rows], cache.row_shared[self.rows]
-            order = torch.argsort(trunk * (1 + int(shared.max())) + shared, stable=True)
-            blocks = _blocks(trunk[order].tolist(), shared[order])
-            if not any(block.columns for block in blocks):
-                blocks = []
-            sorted_already = bool((order[1:] > order[:-1]).all())
-            ways = (None, None) if sorted_already else (order, torch.argsort(order))
-            cache.trunk_layout = (key, (*ways, blocks))
-        layout: tuple[Tensor | None, Tensor | None, list[_Block]] = cache.trunk_layout[1]
-        return layout
 
 
 def _blocks(trunks: list[int], shared: Tensor) -> list[_Block]:

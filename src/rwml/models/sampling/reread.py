@@ -15,7 +15,7 @@ from rwml.models.sampling.kv import FORWARD_TOKENS, Trunk
 
 
 class RereadCache:
-    """Takes the place of `SharedPrefixCache`: the same rows, of which only the tokens are kept."""
+    """The same rows and methods as `SharedPrefixCache`, of which only the tokens are kept."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -60,7 +60,7 @@ class RereadCache:
         return torch.cat(parts)
 
     def select(self, rows: Tensor) -> None:
-        """Replace the rows by the given ones (repeats make copies): all live, numbered anew in `row_ids`."""
+        """Replace the rows by the given ones (repeats make copies): all live, numbered again in `row_ids`."""
         self.contexts = [list(self.contexts[row]) for row in rows.tolist()]
         self.num_live, self.row_ids = len(rows), torch.arange(len(rows), device=self.device)
 

@@ -1,0 +1,90 @@
+"""What picks actions for a batch of running games, found by name: a world's own policies, a language model, and others.
+
+A policy of one's own is a class in one file: `@POLICIES.register("name")`, made from `PolicyMaterials`, with a `play`
+that moves `Game`s of `play/rollout.py`. It is then a name that `collect.policy` takes; so is `module:Name`, without
+the decorator, and a name among the entry points `rwml.policies` of an installed package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from rwml.core.registry import Registry
+from rwml.core.types import Episode
+from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, Seat, play_built_in
+from rwml.worlds.base import World
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Whatever picks actions for a batch of running games."""
+
+    def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
+        """Play one episode per seat, in the order of the seats, as one batch where that is cheaper.
+
+        An environment that raises makes a failed episode, never an error. All chance comes from the generator and the
+        seats' seeds, so that the same ones give the same episodes.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyMaterials:
+    """What a policy may be made of.
+
+    world: that it will play. max_steps: per episode. language_model: loads the language model as a policy, at the
+    first call only.
+    """
+
+    world: World
+    max_steps: int
+    language_model: Callable[[], LanguageModelPolicy]
+
+
+MakePolicy = Callable[[PolicyMaterials], Policy]
+POLICIES: Registry[MakePolicy] = Registry("policy", "rwml.policies", {"model": __name__})
+
+
+@POLICIES.register("model")
+class ModelPolicy:
+    """The language model, which is not loaded before it plays: a stage that resumes may have nothing left to play."""
+
+    def __init__(self, materials: PolicyMaterials) -> None:
+        self._language_model = materials.language_model
+
+    def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
+        """See `LanguageModelPolicy.play`."""
+        return self._language_model().play(world, seats, generator)
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPolicy:
+    """A world's own policy of that name, which plays seat by seat and holds one environment at a time."""
+
+    name: str
+    max_steps: int
+
+    def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
+        """Play all seats; chance is the seats' own, the generator is not used."""
+        return [SampledEpisode(episode, [], []) for episode in play_built_in(world, seats, self.name, self.max_steps)]
+
+
+def make_policy(name: str, materials: PolicyMaterials) -> Policy:
+    """The policy of that name: the world's own first, then those of the registry `POLICIES`.
+
+    A name that neither knows raises RwmlError: at once for a `module:Name`, else when the world is to play it, with
+    the nearest of the world's policies.
+    """
+    head, _, attribute = name.partition(":")
+    of_module = attribute.isidentifier()
+    if head not in materials.world.policies() and (name in POLICIES.names() or of_module):
+        return POLICIES.get(name)(materials)
+    return WorldPolicy(name, materials.max_steps)
+
+
+def play_seats(world: World, seats: Sequence[Seat], policy: Policy, generator: torch.Generator) -> list[Episode]:
+    """The episodes of the seats, without tokens."""
+    return [played.episode for played in policy.play(world, seats, generator)]

@@ -1,0 +1,90 @@
+"""Policies by name: a world's own, the language model, and one of another author."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from rwml.core.errors import RwmlError
+from rwml.core.types import StopReason
+from rwml.models.language_model import LanguageModel
+from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.sampler import SamplingParams
+from rwml.play.policies import POLICIES, Policy, PolicyMaterials, WorldPolicy, make_policy, play_seats
+from rwml.play.rollout import Game, LanguageModelPolicy, SampledEpisode, Seat, play_built_in, seats_for
+from rwml.worlds.base import World
+
+
+@POLICIES.register("test-first-action")
+class FirstAction:
+    """Takes the first admissible action, all games in lockstep."""
+
+    def __init__(self, materials: PolicyMaterials) -> None:
+        self.max_steps = materials.max_steps
+
+    def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
+        games = [Game(seat, world.env(), "first", self.max_steps) for seat in seats]
+        for game in games:
+            game.start()
+        while live := [game for game in games if game.stop is None]:
+            for game in live:
+                game.play(game.env.admissible[0], "the first")
+        return [game.finish() for game in games]
+
+
+def never() -> LanguageModelPolicy:
+    raise AssertionError("the language model is not needed")
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def test_a_worlds_own_policy_plays_as_it_does_alone(world: World) -> None:
+    seats = seats_for(world.tasks("train")[:2], 2, seed=1)
+    for name in ("expert", "noisy:0.5"):
+        policy = make_policy(name, PolicyMaterials(world, 9, never))
+        assert isinstance(policy, Policy)
+        assert policy == WorldPolicy(name, 9)
+        assert play_seats(world, seats, policy, generator()) == play_built_in(world, seats, name, 9)
+
+
+def test_the_language_model_is_loaded_when_it_first_plays(lm: LanguageModel, world: World) -> None:
+    loaded = []
+    sampler, prompts = LocalSampler(lm.model, lm.chat.stop_ids), world.prompts("brief")
+    model = LanguageModelPolicy(lm, sampler, prompts, SamplingParams(12), 3, 1000)
+    assert isinstance(model, Policy)
+
+    def load() -> LanguageModelPolicy:
+        loaded.append(model)
+        return model
+
+    policy = make_policy("model", PolicyMaterials(world, 3, load))
+    assert loaded == []
+    seats = seats_for(world.tasks("train")[:2], 2, seed=1)
+    assert policy.play(world, seats, generator()) == model.play(world, seats, generator())
+    assert loaded == [model]
+
+
+@pytest.mark.parametrize("name", ["test-first-action", f"{__name__}:FirstAction"])
+def test_a_policy_of_ones_own_is_a_class_with_a_name(world: World, name: str) -> None:
+    seats = seats_for(world.tasks("train")[:2], 1, seed=1)
+    episodes = play_seats(world, seats, make_policy(name, PolicyMaterials(world, 4, never)), generator())
+    for seat, episode in zip(seats, episodes, strict=True):
+        env = world.env()
+        assert episode.opening == env.reset(seat.task, seat.seed)
+        assert (episode.id, episode.stop) == (f"{seat.task.id}#first0", StopReason.STEP_LIMIT)
+        assert len(episode.steps) == 4
+        for step in episode.steps:
+            assert step.action == env.admissible[0]
+            assert (step.observation, step.valid) == (env.step(step.action).observation, True)
+
+
+def test_an_unknown_policy_is_refused_with_the_nearest(world: World) -> None:
+    seats = seats_for(world.tasks("train")[:1], 1, seed=1)
+    with pytest.raises(RwmlError, match="expert"):
+        play_seats(world, seats, make_policy("expret", PolicyMaterials(world, 4, never)), generator())
+    with pytest.raises(RwmlError, match="cannot be imported"):
+        make_policy("no_such_module:Policy", PolicyMaterials(world, 4, never))
