@@ -13,7 +13,7 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --no-inpu
 # Waiting threads that spin take the cores from the ones that work.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: quickstart check test lint clean
+.PHONY: quickstart check quick test lint clean
 
 # One thread: matrices this small gain little from two, and lose much when another process holds the second core.
 quickstart: export OMP_NUM_THREADS ?= 1
@@ -21,7 +21,10 @@ quickstart: $(VENV)/.installed
 	@$(BIN)/rwml run recipes/quickstart.toml $(ARGS)
 	@$(BIN)/rwml summary runs/quickstart --label quickstart
 
-check: lint
+check: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory -j2 lint quick
+
+quick: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test: lint

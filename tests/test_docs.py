@@ -263,6 +263,7 @@ def _write_examples(name: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if any(w[:1] == ["run"] for w, _ in _blocks(name, "python"))])
 def test_python_examples_run(name: str, tmp_path: Path) -> None:
     script = _write_examples(name, tmp_path)

@@ -199,7 +199,7 @@ WAYS = [("dense", 4096), ("walk", 4096), ("walk", 40), ("walk", 1)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-@pytest.mark.parametrize("family", ["qwen3", "llama"])
+@pytest.mark.parametrize("family", ["qwen3", pytest.param("llama", marks=pytest.mark.slow)])
 def test_trees_equal_separate_sequences(shape: Callable[[np.random.Generator], list[Answer]], family: str) -> None:
     model, reference = make_model(family), make_model(family, seed=1)
     answers = shape(np.random.default_rng(3))
@@ -273,7 +273,7 @@ def gradient_of(
     return gradients(model)
 
 
-@pytest.mark.parametrize("budget", [4096, 300])
+@pytest.mark.parametrize("budget", [4096, pytest.param(300, marks=pytest.mark.slow)])
 def test_long_chains_and_long_answers(budget: int) -> None:
     """Longer than the blocks that attention is cut into, so that every kind of piece is used."""
     model = make_model("llama")

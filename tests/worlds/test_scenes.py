@@ -158,6 +158,7 @@ def official_env():
     return AlfredInfos(AlfredDemangler(PddlEnv(infos), shuffle=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["tiny", "small"])
 def test_official_engine_plays_the_same(size, tmp_path):
     env = official_env()

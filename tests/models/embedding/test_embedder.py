@@ -51,6 +51,7 @@ def reference():
     return SentenceTransformer(str(installed_folder()), device="cpu", local_files_only=True)
 
 
+@pytest.mark.slow
 def test_equal_to_sentence_transformers(minilm: MiniLM) -> None:
     peer = reference()
     theirs = peer.encode(TEXTS, normalize_embeddings=True)
