@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rwml.core.types import Transition
-from rwml.exchange.importing import check_paths, import_files
+from rwml.exchange.importer import check_paths, import_files
 from rwml.models.embedding.embedder import Embedder
 from rwml.play.rollout import play_built_in, seats_for
 from rwml.rewards.embedding_rewards import ContinuousReward, EmbeddingReward, NamedReward

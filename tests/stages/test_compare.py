@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, load_recipe, parse_recipe, recipe_toml
 from rwml.core.records import read_json
 from rwml.measure.compare.arm_evaluations import ArmEvaluations
 from rwml.measure.compare.open_arms import open_arm
 from rwml.measure.compare.paper_table import PAPER
-from rwml.reports.formats import recipe_toml
 from rwml.stages import compare
 from rwml.stages.pipeline import find_recipe
 

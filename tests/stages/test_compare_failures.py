@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, parse_recipe
+from rwml.core.recipe.recipe import Recipe, parse_recipe, recipe_toml
 from rwml.core.records import read_json
 from rwml.measure.compare.results import figures as compare_figures
-from rwml.reports.formats import recipe_toml
 from rwml.stages import compare
 
 pytestmark = pytest.mark.slow  # a comparison is many pipelines

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rwml.core.types import StopReason
-from rwml.play.rollout import _Game, seats_for
+from rwml.play.rollout import Game, seats_for
 from rwml.worlds.tau2 import package
 from rwml.worlds.tau2.world import Tau2World
 
@@ -139,7 +139,7 @@ def test_the_users_own_tools_work_and_the_agent_sees_none_of_it(serve: Server) -
 def test_a_user_that_fails_is_a_failed_episode_with_its_cause(serve: Server, script: list[Any], cause: str) -> None:
     url, _ = serve(script)
     world = _world(url, "telecom")
-    game = _Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model")
+    game = Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model")
     game.start()
     assert game.stop is None
     game.play("What is wrong?", "What is wrong?", False, 10)
@@ -151,7 +151,7 @@ def test_a_user_that_fails_is_a_failed_episode_with_its_cause(serve: Server, scr
 
 def test_a_user_that_cannot_be_reached_fails_at_the_start() -> None:
     world = _world("http://127.0.0.1:9/v1")
-    game = _Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model")
+    game = Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model")
     game.start()
     assert game.stop is StopReason.ERROR
     assert "InternalServerError" in game.error or "Connection" in game.error
