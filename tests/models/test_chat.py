@@ -95,12 +95,12 @@ def test_an_opening_without_instruction_stands_alone(chat: ChatFormat) -> None:
 
 
 def test_a_sampled_turn_is_closed_once(chat: ChatFormat) -> None:
-    """With and without the stop token, the conversation goes on exactly as the template would write it."""
+    """With and without the stop token, the conversation continues exactly as the template would write it."""
     start = chat.opening(INSTRUCTION, OPENING) + chat.ask()
-    said = chat.text(action_text("go to desk 1", "so"))
+    written_ids = chat.text(action_text("go to desk 1", "so"))
     stop = chat.to_user[0]
     whole = rendered(chat, conversation(EXCHANGES[:1]), True)
-    stopped, cut = [*said, stop], said
+    stopped, cut = [*written_ids, stop], written_ids
     assert start + stopped + chat.turn_after(stopped, EXCHANGES[0][1]) + chat.ask() == whole
     assert start + cut + chat.turn_after(cut, EXCHANGES[0][1]) + chat.ask() == whole
     assert start + chat.turn_after([], EXCHANGES[0][1])[:1] == [*start, stop]

@@ -125,7 +125,7 @@ def native(request: pytest.FixtureRequest) -> tuple[str, ChatFormat]:
     return request.param, make_chat(request.param)
 
 
-def told(chat: ChatFormat, history: list[tuple[str, str]]) -> tuple[list[int], bool]:
+def past(chat: ChatFormat, history: list[tuple[str, str]]) -> tuple[list[int], bool]:
     """The ids of a history, and whether it ends in a response."""
     ids, after_tool = chat.opening("Act.", BLOCK + OPENING), False
     for action, observation in history:
@@ -178,7 +178,7 @@ def test_a_history_reads_as_the_template_writes_it(family: str) -> None:
     chat = make_chat(family)
     history = HISTORY if family == "headers" else [*HISTORY, (TWO, "ok\n{}"), (TWO, DATA)]
     for count in range(len(history) + 1):
-        ids, after_tool = told(chat, history[:count])
+        ids, after_tool = past(chat, history[:count])
         whole = rendered(chat, messages_of(history[:count], family == "brackets"))
         assert text_of(chat, ids + chat.ask(after_tool=after_tool)) == whole
 
@@ -188,14 +188,14 @@ def test_a_history_has_the_tokens_of_its_whole_text(family: str) -> None:
     """Where a template lays messages side by side, between line ends, the cuts are cuts of the tokenizer too."""
     chat = make_chat(family)
     for count in range(len(HISTORY) + 1):
-        ids, after_tool = told(chat, HISTORY[:count])
+        ids, after_tool = past(chat, HISTORY[:count])
         assert ids + chat.ask(after_tool=after_tool) == chat.text(rendered(chat, messages_of(HISTORY[:count], False)))
 
 
 def test_a_question_stands_in_a_users_message(native: tuple[str, ChatFormat]) -> None:
     family, chat = native
     for count in range(len(HISTORY) + 1):
-        ids, after_tool = told(chat, HISTORY[:count])
+        ids, after_tool = past(chat, HISTORY[:count])
         asked = text_of(chat, ids + chat.ask(QUESTION.format(action=ONE), after_tool=after_tool))
         messages = messages_of(HISTORY[:count], family == "brackets")
         if not after_tool:
@@ -214,7 +214,7 @@ def test_the_history_at_a_step_begins_the_history_at_the_next(chat: ChatFormat) 
         history = draw.choices([*HISTORY, (TWO, "ok\n{}")], k=6)
         before: list[int] = []
         for count in range(7):
-            ids, _ = told(chat, history[:count])
+            ids, _ = past(chat, history[:count])
             assert ids[: len(before)] == before
             assert len(ids) > len(before)
             before = ids
@@ -222,9 +222,9 @@ def test_the_history_at_a_step_begins_the_history_at_the_next(chat: ChatFormat) 
 
 @pytest.mark.parametrize("family", ALIKE)
 def test_a_sampled_call_is_closed_once_and_answered(family: str) -> None:
-    """With and without the stop token, the conversation goes on exactly as the template would write it."""
+    """With and without the stop token, the conversation continues exactly as the template would write it."""
     chat = make_chat(family)
-    trunk, after_tool = told(chat, HISTORY[:2])
+    trunk, after_tool = past(chat, HISTORY[:2])
     start = trunk + chat.ask(after_tool=after_tool)
     written = {
         "tags": f"<tool_call>\n{OTHER}\n</tool_call>",
@@ -235,8 +235,8 @@ def test_a_sampled_call_is_closed_once_and_answered(family: str) -> None:
     }[family]
     assert parse_message(written) == OTHER
     whole = rendered(chat, messages_of([*HISTORY[:2], (OTHER, DATA)], family == "brackets"))
-    said = chat.text(written)
-    for sampled in (said, [*said, chat.to_user[0]]):
+    written_ids = chat.text(written)
+    for sampled in (written_ids, [*written_ids, chat.to_user[0]]):
         after = chat.turn_after(sampled, DATA, calls_of(OTHER)) + chat.ask(after_tool=True)
         assert text_of(chat, start + sampled + after) == whole
 
@@ -261,7 +261,7 @@ def test_a_block_that_is_no_list_of_tools_stays_in_the_text(native: tuple[str, C
 
 def test_without_native_tools_all_is_plain_text() -> None:
     chat = make_chat("tiny")
-    ids, after_tool = told(chat, [*HISTORY[:3], (TWO, "ok")])
+    ids, after_tool = past(chat, [*HISTORY[:3], (TWO, "ok")])
     tagged = [f"<tool_call>\n{line}\n</tool_call>" for line in (ONE, OTHER, *TWO.split("\n"))]
     response = "<|user|><tool_response>\n{}\n</tool_response><|end|>".format
     text = (
@@ -273,15 +273,15 @@ def test_without_native_tools_all_is_plain_text() -> None:
     assert text_of(chat, ids + chat.ask(after_tool=after_tool)) == f"{text}<|assistant|>"
     asked = text_of(chat, ids + chat.ask("\nThen?", after_tool=after_tool))
     assert asked == f"{text.removesuffix('<|end|>')}\nThen?<|end|><|assistant|>"
-    said = chat.text(tagged[0])
-    after = chat.turn_after(said, DATA, calls_of(ONE)) + chat.ask(after_tool=True)
+    written_ids = chat.text(tagged[0])
+    after = chat.turn_after(written_ids, DATA, calls_of(ONE)) + chat.ask(after_tool=True)
     assert text_of(chat, after) == f"<|end|>{response(DATA)}<|assistant|>"
 
 
-def test_calls_that_a_template_refuses_are_told_in_tags() -> None:
-    """One call a message is what it takes; two are told all the same, and their response as any other."""
+def test_calls_that_a_template_refuses_are_put_in_tags() -> None:
+    """One call a message is what it takes; two are written all the same, and their response as any other."""
     chat = make_chat("headers")
-    ids, _ = told(chat, [(TWO, "ok")])
+    ids, _ = past(chat, [(TWO, "ok")])
     lines = [f"<tool_call>\n{line}\n</tool_call>" for line in TWO.split("\n")]
     assert text_of(chat, ids).endswith(
         "<|start_header_id|>assistant<|end_header_id|>\n\n" + "\n".join(lines)
@@ -306,7 +306,7 @@ def test_a_template_that_knows_half_of_it_gets_plain_text(old: str, new: str) ->
     chat.tokenizer.chat_template = TAGS.replace(old, new)
     half = ChatFormat(chat.tokenizer)
     assert not half.tools.native
-    ids, after_tool = told(half, HISTORY[:1])
+    ids, after_tool = past(half, HISTORY[:1])
     assert BLOCK in text_of(half, ids)
     assert text_of(half, half.ask(after_tool=after_tool)) == "\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
 

@@ -111,12 +111,12 @@ def test_tokens_marks_and_texts_line_up(lm: LanguageModel, world: World, played:
         assert [chat.decode(p.ids[a:b]) for a, b in runs] == [step.text for step in p.episode.steps]
         whole = chat.opening(prompts.agent, p.episode.opening) + chat.ask()
         for number, (step, (a, b)) in enumerate(zip(p.episode.steps, runs, strict=True), start=1):
-            said = p.ids[a:b]
-            assert step.truncated == (len(said) == MAX_NEW and said[-1] not in chat.stop_ids)
-            assert (said[-1] in chat.stop_ids) != step.truncated
-            whole += said
+            message = p.ids[a:b]
+            assert step.truncated == (len(message) == MAX_NEW and message[-1] not in chat.stop_ids)
+            assert (message[-1] in chat.stop_ids) != step.truncated
+            whole += message
             if number < len(p.episode.steps):
-                whole += chat.turn_after(said, step.observation) + chat.ask()
+                whole += chat.turn_after(message, step.observation) + chat.ask()
         assert p.ids == whole
 
 
@@ -325,14 +325,14 @@ def caller() -> LanguageModel:
     lm = new_language_model([DESK, *SAYINGS, "The red one.", UNREAD] * 4, shape, seed=0)
     chat = lm.chat
     rows = []
-    for said in SAYINGS:
+    for saying in SAYINGS:
         for seen in ("The red one.", UNREAD, '{"pen": 1}'):
             tool = seen.startswith("{")
             start = chat.past_calls(calls_of(LOOK), seen) if tool else chat.past_turn("Which pen?", seen)
             rows.append(
-                (chat.opening("Help.", DESK) + start + chat.ask(after_tool=tool), chat.text(said) + chat.to_user[:1])
+                (chat.opening("Help.", DESK) + start + chat.ask(after_tool=tool), chat.text(saying) + chat.to_user[:1])
             )
-        rows.append((chat.opening("Help.", DESK) + chat.ask(), chat.text(said) + chat.to_user[:1]))
+        rows.append((chat.opening("Help.", DESK) + chat.ask(), chat.text(saying) + chat.to_user[:1]))
     teach(lm.model, rows)
     return lm
 

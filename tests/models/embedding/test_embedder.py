@@ -261,7 +261,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes()[:8] == b"RWMLVEC9"
 
 
-def test_a_full_disk_is_told_and_leaves_the_file_whole(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_file_whole(tmp_path: Path) -> None:
     path = tmp_path / "vectors"
     store = VectorStore(path, 3)
     store.add([text_key("a")], rows(1))
