@@ -96,7 +96,7 @@ def load_games(
 
     Without a cache each game is parsed when it is first asked for. With one, games that it lacks, or whose files have
     changed, are parsed now (about 5 ms each; `progress(done, total)` is called after each) and the cache is written
-    again, whole. A missing or broken game file is an RwmlError; a cache that cannot be written is not (`Games.unsaved`).
+    again, whole. A missing or broken game file is an RwmlError; an unwritable cache is not (`Games.unsaved`).
     """
     files = [game_path(path) for path in paths]
     if cache is None:

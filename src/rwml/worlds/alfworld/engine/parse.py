@@ -203,7 +203,7 @@ def _build(sections: dict[str, list[Any]], tools: Tools, where: str) -> tuple[An
         values: dict[str, list[Any]] = {member: [] for member in members}
         for key, value in pairs:
             values[key].append(index[value] if numbered else intern(value))
-        return shared(tuple(shared(tuple(group)) for group in values.values()))
+        return shared(tuple(shared(tuple(row)) for row in values.values()))
 
     def mask(predicate: str, sort: str) -> int:
         return sum(1 << index[row[0]] for row in rows(predicate, sort))
