@@ -33,23 +33,23 @@ def mask_response(text: str) -> str:
     `{"type": "object", "additionalProperties": <its values, merged>}`. Fields and alternatives are sorted, so
     that equal forms have equal text. A schema is itself JSON: masking it again gives another text.
     """
-    masked, position, found = [], 0, False
+    masked, position, changed = [], 0, False
     while position <= len(text):
         end_of_line = text.find("\n", position)
         end_of_line = len(text) if end_of_line < 0 else end_of_line
         schema, end = _schema_at(text, position, end_of_line)
         if end:
             masked.append(schema)
-            end_of_line, found = end, True
+            end_of_line, changed = end, True
         else:
             masked.append(text[position:end_of_line])
         position = end_of_line + 1
-    return "\n".join(masked).strip() if found else text
+    return "\n".join(masked).strip() if changed else text
 
 
 def _schema_at(text: str, start: int, end_of_line: int) -> tuple[str, int]:
     """The schema of the object or array that the line from `start` begins with, and the end of the line that it ends
-    on; end 0 where there is none, or where more stands behind it."""
+    on; end 0 if there is no such value, or if more text follows it."""
     line = text[start:end_of_line].lstrip()
     if not line.startswith(("{", "[")):
         return "", 0

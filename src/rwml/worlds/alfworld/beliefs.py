@@ -261,11 +261,11 @@ class Beliefs:
         return f"On the {name}, you see {write_list(inside)}."
 
     def predict(self, action: str) -> str | None:
-        """Return the answer to an action where the texts so far tell it, else None.
+        """Return the answer to an action if the texts so far tell it, else None.
 
-        Told are: what was seen before or follows from the player's own doings by the rules of the domain (the kinds
+        They tell what was seen before or follows from the player's own doings by the rules of the domain (the kinds
         that open, hold, can be heated, ...); receptacles not yet visited are taken to be closed and to stand somewhere
-        else than here. Not told are the contents of what was never looked into, and what stands at a spot that was
+        else than here. They do not tell the contents of what was never looked into, and what stands at a spot that was
         never looked around.
         """
         parts = read_action(action)
@@ -283,8 +283,8 @@ class Beliefs:
         if verb == "examine":
             return self._predict_thing(what)
         if verb == "use":
-            there = self.where.get(what)
-            return f"You turn on the {what}." if kind_of(what) in LAMPS and there in self.here else NOTHING
+            home = self.where.get(what)
+            return f"You turn on the {what}." if kind_of(what) in LAMPS and home in self.here else NOTHING
         if verb == "slice":
             return self._predict_slice(what, where)
         return self._predict_handling(verb, what, where)
@@ -353,12 +353,12 @@ class Beliefs:
 
 
 def knowable(opening: str, history: Sequence[str], action: str, next_state: str) -> bool:
-    """Whether the next state could be told from the opening and the full history (action, observation, ...).
+    """Whether the next state follows from the opening and the full history (action, observation, ...).
 
-    It could if `Beliefs.predict` writes exactly this text: a place gone to, opened or examined whose contents were
+    It does if `Beliefs.predict` writes exactly this text: a place gone to, opened or examined whose contents were
     seen before (kept up with the player's own moves); a closed receptacle; the outcome of taking, moving, cleaning,
     heating, cooling, slicing and using what is known; the hands; "Nothing happens." where the rules and the sightings
-    forbid the action. It could not for the first sight of a receptacle's contents, for receptacles that turn out to
+    forbid the action. It does not for the first sight of a receptacle's contents, for receptacles that turn out to
     share a spot before that was seen, and for the first `help`.
     """
     beliefs = Beliefs(opening)

@@ -72,11 +72,11 @@ def _object_facts(kind: str) -> tuple[str, ...]:
 def _facts(plan: GamePlan) -> Iterator[str]:
     scene = plan.scene
     yield f"(atLocation agent1 {scene.places[-1]})"
-    for one in scene.receptacles:
-        yield f"(receptacleType {one.id} {one.kind}Type)"
-        yield f"(receptacleAtLocation {one.id} {scene.places[one.place]})"
-        if one.kind in data.OPENABLE:
-            yield f"(openable {one.id})"
+    for home in scene.receptacles:
+        yield f"(receptacleType {home.id} {home.kind}Type)"
+        yield f"(receptacleAtLocation {home.id} {scene.places[home.place]})"
+        if home.kind in data.OPENABLE:
+            yield f"(openable {home.id})"
     for thing in plan.objects:
         home = scene.receptacles[thing.receptacle]
         yield f"(objectType {thing.id} {thing.kind}Type)"
@@ -95,12 +95,12 @@ def _declarations(plan: GamePlan) -> Iterator[str]:
     yield "agent1 - agent"
     for place in plan.scene.places:
         yield f"{place} - location"
-    for one in plan.scene.receptacles:
-        yield f"{one.id} - receptacle"
+    for home in plan.scene.receptacles:
+        yield f"{home.id} - receptacle"
     for thing in plan.objects:
         yield f"{thing.id} - object"
     types = dict(_NAMED_TYPES)
-    types.update(dict.fromkeys((one.kind for one in plan.scene.receptacles), "rtype"))
+    types.update(dict.fromkeys((home.kind for home in plan.scene.receptacles), "rtype"))
     types.update(dict.fromkeys((thing.kind for thing in plan.objects), "otype"))
     for name, sort in sorted(types.items()):
         yield f"{name}Type - {sort}"

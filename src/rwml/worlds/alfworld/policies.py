@@ -31,7 +31,7 @@ _TASKS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A task sentence, read. verb: clean, heat, cool or ""; lamp and parent: kinds, "" where there is none."""
+    """A task sentence, read. verb: clean, heat, cool or ""; lamp and parent: kinds, or ""."""
 
     target: str
     parent: str = ""
@@ -46,10 +46,10 @@ def read_goal(opening: str) -> Goal | None:
     for pattern in _TASKS:
         match = pattern.fullmatch(sentence)
         if match is not None:
-            found = {key: value or "" for key, value in match.groupdict().items()}
-            two = found.get("two", "")
-            verb = _VERB.get(found.get("verb", ""), "")
-            return Goal(two or found["target"], found.get("parent", ""), verb, found.get("lamp", ""), 2 if two else 1)
+            parts = {key: value or "" for key, value in match.groupdict().items()}
+            two = parts.get("two", "")
+            verb = _VERB.get(parts.get("verb", ""), "")
+            return Goal(two or parts["target"], parts.get("parent", ""), verb, parts.get("lamp", ""), 2 if two else 1)
     return None
 
 
@@ -70,7 +70,7 @@ class RandomPolicy:
 
 class ExpertPolicy:
     """Explores by rules with no hidden knowledge: looks where things of a kind usually are, then does what the task
-    asks for. noise: chance of a random admissible action instead, after which it goes on from what it then knows."""
+    asks for. noise: chance of a random admissible action instead, after which it continues from what it then knows."""
 
     def __init__(self, seed: int, noise: float = 0.0) -> None:
         self._rng = random_for("expert", seed)
@@ -119,7 +119,7 @@ class ExpertPolicy:
     def _in_reach(self, receptacle: str) -> bool:
         return f"examine {receptacle}" in self._allowed
 
-    def _approach(self, receptacle: str, thought: str = "", inside: bool = True) -> tuple[str, str] | None:
+    def _approach(self, receptacle: str, thought: str = "", *, inside: bool = True) -> tuple[str, str] | None:
         """Return a step towards a receptacle, or None when it is in reach (and open, if `inside`)."""
         if not self._in_reach(receptacle):
             return f"go to {receptacle}", thought or f"find {kind_of(receptacle)}"
@@ -144,8 +144,8 @@ class ExpertPolicy:
 
         def rank(name: str) -> tuple[int, bool, bool, int]:
             inside = sum(home == name and kind_of(thing) == goal.target for thing, home in beliefs.where.items())
-            there = self._in_reach(name)
-            return (-inside if goal.count == 2 else 0, not there, not beliefs.is_open(name), options.index(name))
+            near = self._in_reach(name)
+            return (-inside if goal.count == 2 else 0, not near, not beliefs.is_open(name), options.index(name))
 
         return min(options, key=rank) if options else ""
 
@@ -193,8 +193,8 @@ class ExpertPolicy:
         for name in beliefs.receptacles:
             if beliefs.contents[name] is not None:
                 continue
-            there = self._in_reach(name)
-            steps = 2 if beliefs.has_door(name) and not there else 1
+            near = self._in_reach(name)
+            steps = 2 if beliefs.has_door(name) and not near else 1
             value = rates.get(kind_of(name), _UNLIKELY) / steps
             if value > score:
                 best, score = name, value

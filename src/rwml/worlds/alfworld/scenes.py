@@ -4,7 +4,7 @@ A scene is a room: receptacles, where they stand, and perhaps a desk lamp. It de
 A game is a task in a scene: objects placed for it, a goal, and a plan with full knowledge. It depends on the
 `SceneConfig`, the split and its index, so that one game can be made without the others. `pddl.py` writes it down.
 
-Scenes are told apart by what a player sees first, the list of receptacles. Each such list belongs to one pool:
+Scenes differ in what a policy sees first, the list of receptacles. Each such list belongs to one pool:
 `train` (splits train and valid_seen), `unseen` (valid_unseen) or `warm_up` (scene numbers from `WARM_UP_OFFSET` on,
 for the tiny model's own data), so that scenes of different pools look different, whatever the numbers.
 """
@@ -214,11 +214,11 @@ def _arrange(rng: random.Random, room: str, number: int, kinds: Sequence[str]) -
     shuffled = rng.sample(range(len(kinds)), len(kinds))
     places: dict[int, int] = {}
     last: dict[str, int] = {}
-    for one in shuffled:
-        kind = kinds[one]
+    for number in shuffled:
+        kind = kinds[number]
         together = kind in data.STACKED and kind in last and rng.random() < 0.3
-        places[one] = last[kind] if together else len(set(places.values()))
-        last[kind] = places[one]
+        places[number] = last[kind] if together else len(set(places.values()))
+        last[kind] = places[number]
     names = number_names(ids)
     receptacles = tuple(
         sorted(
@@ -252,10 +252,10 @@ def _new_id(rng: random.Random, kind: str) -> str:
 def number_names(ids: Sequence[str]) -> dict[str, str]:
     """Name entities as the game does: numbers count down over the sorted ids of one name."""
     by_stem: dict[str, list[str]] = {}
-    for one in sorted(ids, key=str.lower):
-        stem = one.split("_bar_")[0].lower() + ("basin" if "Basin" in one else "")
-        by_stem.setdefault(stem, []).append(one)
-    return {one: f"{stem} {len(ones) - i}" for stem, ones in by_stem.items() for i, one in enumerate(ones)}
+    for id in sorted(ids, key=str.lower):
+        stem = id.split("_bar_")[0].lower() + ("basin" if "Basin" in id else "")
+        by_stem.setdefault(stem, []).append(id)
+    return {id: f"{stem} {len(same) - i}" for stem, same in by_stem.items() for i, id in enumerate(same)}
 
 
 @lru_cache(maxsize=16384)
@@ -266,7 +266,7 @@ def goals(size: str, number: int, kind: str) -> tuple[tuple[str, str, tuple[str,
     verb = _VERB.get(kind)
     if (verb and data.TOOL[verb] not in present) or (kind == KINDS[1] and scene.lamp is None):
         return ()
-    found = []
+    options = []
     for entry in data.OBJECTS[scene.room]:
         target = entry.split(":")[0]
         if verb and target not in data.STATE_OF[verb]:
@@ -278,8 +278,8 @@ def goals(size: str, number: int, kind: str) -> tuple[tuple[str, str, tuple[str,
         for parent in parents:
             sources = tuple(name for name in homes if name != parent)
             if sources and not (verb and parent == data.TOOL[verb]):
-                found.append((target, parent, sources))
-    return tuple(found)
+                options.append((target, parent, sources))
+    return tuple(options)
 
 
 @lru_cache(maxsize=1024)
@@ -318,14 +318,14 @@ def _place(
 ) -> tuple[PlacedObject, ...] | None:
     """Place the wanted objects, then others; None if the wanted ones find no room."""
     limits = SIZES[size]
-    room_left = [min(limits.crowd, data.CAPACITY.get(one.kind, 99)) for one in scene.receptacles]
+    room_left = [min(limits.crowd, data.CAPACITY.get(receptacle.kind, 99)) for receptacle in scene.receptacles]
     placed: list[tuple[str, int]] = []
 
     def put(name: str, allowed: Container[str]) -> bool:
         rates = data.RATE[name]
         weights = [
-            rates.get(one.kind, 0) if left and one.kind in allowed and name in data.CAN_CONTAIN[one.kind] else 0
-            for one, left in zip(scene.receptacles, room_left, strict=True)
+            rates.get(home.kind, 0) if left and home.kind in allowed and name in data.CAN_CONTAIN[home.kind] else 0
+            for home, left in zip(scene.receptacles, room_left, strict=True)
         ]
         if not any(weights):
             return False
@@ -348,19 +348,19 @@ def _place(
     if len(set(ids)) < len(ids):
         return None
     called = number_names(ids)
-    rows = (PlacedObject(one, name, called[one], where) for one, (name, where) in zip(ids, placed, strict=True))
+    rows = (PlacedObject(id, name, called[id], where) for id, (name, where) in zip(ids, placed, strict=True))
     return tuple(sorted(rows, key=lambda row: row.id.lower()))
 
 
 def _solve(scene: Scene, objects: Sequence[PlacedObject], kind: str, target: str, parent: str) -> Iterator[str]:
     """Yield a plan with full knowledge."""
-    here, opened = -1, set[int]()
+    place, opened = -1, set[int]()
 
-    def reach(index: int, inside: bool = True) -> Iterator[str]:
-        nonlocal here
+    def reach(index: int, *, inside: bool = True) -> Iterator[str]:
+        nonlocal place
         receptacle = scene.receptacles[index]
-        if receptacle.place != here:
-            here = receptacle.place
+        if receptacle.place != place:
+            place = receptacle.place
             yield f"go to {receptacle.name}"
         if inside and receptacle.kind in data.OPENABLE and index not in opened:
             opened.add(index)
@@ -370,9 +370,9 @@ def _solve(scene: Scene, objects: Sequence[PlacedObject], kind: str, target: str
         return next(i for i, receptacle in enumerate(scene.receptacles) if receptacle.kind == name)
 
     verb = _VERB.get(kind)
-    for one in [thing for thing in objects if thing.kind == target][: 2 if kind == KINDS[5] else 1]:
-        yield from reach(one.receptacle)
-        yield f"take {one.name} from {scene.receptacles[one.receptacle].name}"
+    for wanted in [thing for thing in objects if thing.kind == target][: 2 if kind == KINDS[5] else 1]:
+        yield from reach(wanted.receptacle)
+        yield f"take {wanted.name} from {scene.receptacles[wanted.receptacle].name}"
         if kind == KINDS[1]:
             assert scene.lamp is not None
             yield from reach(scene.lamp, inside=False)
@@ -381,6 +381,6 @@ def _solve(scene: Scene, objects: Sequence[PlacedObject], kind: str, target: str
         if verb:
             tool = first(data.TOOL[verb])
             yield from reach(tool, inside=False)
-            yield f"{verb} {one.name} with {scene.receptacles[tool].name}"
+            yield f"{verb} {wanted.name} with {scene.receptacles[tool].name}"
         yield from reach(first(parent))
-        yield f"move {one.name} to {scene.receptacles[first(parent)].name}"
+        yield f"move {wanted.name} to {scene.receptacles[first(parent)].name}"

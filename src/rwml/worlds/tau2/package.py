@@ -60,7 +60,7 @@ class _Deferred(ModuleType):
 def package_folder() -> Path:
     """The folder of the installed official package, found without importing it.
 
-    Raises RwmlError when there is none, or when a distribution of the same name but of other content is installed.
+    Raises RwmlError when it is missing, or when a distribution of the same name but of other content is installed.
     """
     folder = _folder_of(_spec())
     if all((folder / mark).is_file() for mark in MARKS):

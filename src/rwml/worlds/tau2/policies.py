@@ -112,9 +112,9 @@ class Technician:
         """The customer, and the line with the ticket's number."""
         self.purpose = "identify"
         numbers = re.findall(_IDS["phone_number"], self.ticket)
-        found = _record((yield from _ask("get_customer_by_phone", phone_number=numbers[0] if numbers else "")))
-        self.customer, self.bills = str(found.get("customer_id", "")), list(found.get("bill_ids", ()))
-        for line in found.get("line_ids", ()):
+        customer = _record((yield from _ask("get_customer_by_phone", phone_number=numbers[0] if numbers else "")))
+        self.customer, self.bills = str(customer.get("customer_id", "")), list(customer.get("bill_ids", ()))
+        for line in customer.get("line_ids", ()):
             record = _record((yield from _ask("get_details_by_id", id=line)))
             if record.get("phone_number") in numbers:
                 self.line, self.line_record = line, record
@@ -250,8 +250,8 @@ class SoloPolicy:
 
     def _value(self, name: str, schema: dict[str, Any]) -> Any:
         if name in _IDS:
-            found = sorted(set(re.findall(_IDS[name], self._seen.rpartition("Ticket: ")[2])))
-            return self._rng.choice(found) if found else "C1001"
+            ids = sorted(set(re.findall(_IDS[name], self._seen.rpartition("Ticket: ")[2])))
+            return self._rng.choice(ids) if ids else "C1001"
         if name in _WORDS:
             return self._rng.choice(_WORDS[name])
         if schema.get("type") in ("number", "integer"):

@@ -54,14 +54,14 @@ class ModelUser:
         """See `User.reply`. The user's own tool calls are done first; the agent sees none of them."""
         heard: Any = self._messages.AssistantMessage(role="assistant", content=message)
         for _ in range(MOST_CALLS):
-            said, self._state = self._user.generate_next_message(heard, self._state)
-            if not said.is_tool_call():
-                text = _THOUGHT.sub("", said.content or "").strip()
+            answer, self._state = self._user.generate_next_message(heard, self._state)
+            if not answer.is_tool_call():
+                text = _THOUGHT.sub("", answer.content or "").strip()
                 if not text:
                     raise RuntimeError("the user model said nothing")
-                said.content = text
+                answer.content = text
                 return text
-            answers = [self._answer(call) for call in said.tool_calls]
+            answers = [self._answer(call) for call in answer.tool_calls]
             many = self._messages.MultiToolMessage
             heard = answers[0] if len(answers) == 1 else many(role="tool", tool_messages=answers)
         raise RuntimeError(f"the user model called tools {MOST_CALLS} times without a word to the agent")
@@ -97,18 +97,18 @@ class ReplayUser:
 
 def recorded_users(files: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
     """The user's turns of every task in simulation files, the first simulation of each; RwmlError for a bad file."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    users: dict[str, list[Mapping[str, Any]]] = {}
     for name in files:
         try:
             simulations = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))["simulations"]
             for simulation in simulations:
                 turns = [message for message in simulation["messages"] if message["role"] == "user"]
                 if turns:
-                    found.setdefault(str(simulation["task_id"]), turns)
+                    users.setdefault(str(simulation["task_id"]), turns)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RwmlError(
                 f"'{name}' is no file of tau2 simulations: {type(error).__name__}: {error}",
                 "a replayed user says what it holds",
                 "name files as the official `tau2 run` writes them in world.options.user_files",
             ) from None
-    return found
+    return users

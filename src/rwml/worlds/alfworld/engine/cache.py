@@ -4,7 +4,7 @@ The file is a line of JSON (format, version, size and checksum of the index), a 
 and the pool of texts and short tuples that games have in common), and one compressed JSON record per game, which names
 them by their place in the pool. It is derived from the game files and never trusted beyond them: a row
 counts only while the size and time stamp of its game file are the same, a record only while its checksum is right, and
-a file that is truncated, foreign or of another version is made anew.
+a file that is truncated, foreign or of another version is made again.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def load_games(
 
     Without a cache each game is parsed when it is first asked for. With one, games that it lacks, or whose files have
     changed, are parsed now (about 5 ms each; `progress(done, total)` is called after each) and the cache is written
-    anew, whole. A missing or broken game file is an RwmlError; a cache that cannot be written is not (`Games.unsaved`).
+    again, whole. A missing or broken game file is an RwmlError; an unwritable cache is not (`Games.unsaved`).
     """
     files = [game_path(path) for path in paths]
     if cache is None:

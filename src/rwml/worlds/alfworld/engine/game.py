@@ -18,7 +18,7 @@ _MIDDLE = "You are in the middle of a room. Looking quickly around you, you see 
 class Game:
     """One play of one game. Cheap to make; any number of games can share a `GameSpec`, and each has its own state.
 
-    `reset` comes before the first `step`. After a win play can go on, as in the official engine: reward and done
+    `reset` comes before the first `step`. After a win play can continue, as in the official engine: reward and done
     say whether the goal holds in the present state. Attributes that goals read (numbers and masks as in `GameSpec`):
     location, held, opened, contents, places (locations of each object), clean, hot, cool, on, toggled, sliced.
     """

@@ -143,7 +143,7 @@ class _Compiler:
             return lambda facts, env: True
         head = str(tree[0])
         if head in ("and", "or"):
-            return _all_or_any([self.condition(part, scope, bound) for part in tree[1:]], head == "and")
+            return _all_or_any([self.condition(part, scope, bound) for part in tree[1:]], every=head == "and")
         if head == "not":
             inner = self.condition(self._only(tree, 1)[0], scope, bound)
             return lambda facts, env: not inner(facts, env)
@@ -245,7 +245,7 @@ def _slots(terms: Iterable[_Term]) -> frozenset[int]:
     return frozenset(term.slot for term in terms if term.slot >= 0)
 
 
-def _all_or_any(checks: list[Check], every: bool) -> Check:
+def _all_or_any(checks: list[Check], *, every: bool) -> Check:
     if every:
         return lambda facts, env: all(check(facts, env) for check in checks)
     return lambda facts, env: any(check(facts, env) for check in checks)
@@ -286,10 +286,10 @@ def _join(parts: list[_Join], new: dict[int, str], bound: set[int]) -> Check:
             steps.append(_ranging(slot, new[slot]))
             bound.add(slot)
     steps += [_ranging(slot, sort) for slot, sort in new.items() if slot not in bound]
-    found: Check = lambda facts, env: True  # noqa: E731
+    search: Check = lambda facts, env: True  # noqa: E731
     for step in reversed(steps):
-        found = step(found)
-    return found
+        search = step(search)
+    return search
 
 
 def _eagerness(part: _Join, bound: set[int]) -> tuple[float, int, int]:
@@ -313,7 +313,7 @@ def _searching(part: _Join, bound: frozenset[int]) -> Callable[[Check], Check]:
         def search(facts: Facts, env: Env) -> bool:
             pattern = tuple(_value(term, env) if fixed else None for term, fixed in zip(terms, known, strict=True))
             for row in facts.rows(predicate, pattern):
-                if any(row[one] != row[other] for one, other in twins):
+                if any(row[left] != row[right] for left, right in twins):
                     continue
                 for place, slot in free:
                     env[slot] = row[place]

@@ -199,11 +199,11 @@ def _build(sections: dict[str, list[Any]], tools: Tools, where: str) -> tuple[An
     def rows(predicate: str, *kinds: str) -> _Rows:
         return sorted(row for row in facts[predicate] if tuple(map(sorts.get, row)) == kinds)
 
-    def group(members: list[str], pairs: _Rows, numbered: bool) -> tuple[tuple[Any, ...], ...]:
-        found: dict[str, list[Any]] = {member: [] for member in members}
+    def group(members: list[str], pairs: _Rows, *, numbered: bool) -> tuple[tuple[Any, ...], ...]:
+        values: dict[str, list[Any]] = {member: [] for member in members}
         for key, value in pairs:
-            found[key].append(index[value] if numbered else intern(value))
-        return shared(tuple(shared(tuple(values)) for values in found.values()))
+            values[key].append(index[value] if numbered else intern(value))
+        return shared(tuple(shared(tuple(row)) for row in values.values()))
 
     def mask(predicate: str, sort: str) -> int:
         return sum(1 << index[row[0]] for row in rows(predicate, sort))

@@ -38,7 +38,7 @@ _TASK = re.compile(r'"Your task is to: ((?:[^"\\]|\\.)*)"')
 
 
 def broken(where: str, what: str) -> RwmlError:
-    """The error for a file that is there, but cannot be played."""
+    """The error for a file that exists, but cannot be played."""
     return RwmlError(
         f"{where} is not a playable game file: {what}",
         "the rules, the objects and the goal of a task all come from this file",
@@ -56,10 +56,12 @@ def _other_release(where: str, what: str) -> RwmlError:
 
 def read_grammar(grammar: str, where: str) -> tuple[str, str]:
     """Return the task text and the help text; refuse a grammar with other commands than ours."""
-    found = dict(_TEMPLATE.findall(grammar))
+    templates = dict(_TEMPLATE.findall(grammar))
     for action, template in TEMPLATES.items():
-        if found.get(action) != template:
-            raise _other_release(where, f"writes the command of {action} as {found.get(action)!r}, not {template!r}")
+        if templates.get(action) != template:
+            raise _other_release(
+                where, f"writes the command of {action} as {templates.get(action)!r}, not {template!r}"
+            )
     task, help_text = _TASK.search(grammar), _HELP.search(grammar)
     if task is None or help_text is None:
         raise broken(where, "its grammar has no task or no help text")
