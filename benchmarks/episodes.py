@@ -27,7 +27,7 @@ from rwml.play.rollout import play_built_in, seats_for
 from rwml.trees.objectives import group_advantages
 from rwml.world_models.questions import question_ids
 from rwml.worlds.base import World
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
 
 POLICY = "noisy:0.6"

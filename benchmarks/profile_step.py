@@ -144,7 +144,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.train.batches import answer_trees
     from rwml.train.trainer import PolicyLoss, Trainer, TrainingLog
     from rwml.world_models.language import LanguageWorldModel
-    from rwml.worlds.registry import get_world
+    from rwml.worlds.by_name import get_world
     from rwml.worlds.transitions import transitions_of
 
     world = get_world("alfworld", source="scenes", size=args.size, num_train=64)

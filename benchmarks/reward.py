@@ -191,7 +191,7 @@ def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
     from rwml.models.sampling.sampler import SamplingParams
     from rwml.play.rollout import LanguageModelPolicy, seats_for
     from rwml.world_models.language import LanguageWorldModel
-    from rwml.worlds.registry import get_world
+    from rwml.worlds.by_name import get_world
     from rwml.worlds.transitions import transitions_of
 
     world = get_world("alfworld", source="scenes", size="tiny", num_train=64)

@@ -34,7 +34,7 @@ from episodes import Work
 from rwml.core.prompts import action_text, parse_next_state
 from rwml.models.embedding.minilm import installed_folder
 from rwml.models.language_model import LanguageModel, load_language_model
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 from workers import Channel, Meter, Options, key_of, perturb, save_gradients
 
 FOREVER = 10**6

@@ -185,7 +185,7 @@ class RwmlSide:
         from rwml.core.records import MetricsLog
         from rwml.models.language_model import load_language_model
         from rwml.train.trainer import PolicyLoss, Trainer, TrainingLog
-        from rwml.worlds.registry import get_world
+        from rwml.worlds.by_name import get_world
 
         torch.set_num_threads(options.threads)
         self.options, self.work = options, Work.load(Path(options.work))

@@ -110,7 +110,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def world() -> World:
     """Small scenes to play in."""
-    from rwml.worlds.registry import get_world
+    from rwml.worlds.by_name import get_world
 
     return get_world("alfworld", size="tiny", num_train=8, num_valid_seen=2, num_valid_unseen=2, num_scenes=12)
 

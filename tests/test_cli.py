@@ -17,7 +17,7 @@ from rwml.core.run import Run
 from rwml.stages import VERBS
 from rwml.stages.pipeline import folder_named, recipe_named, run_all
 from rwml.stages.worlds import find_task, parse_options, play
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 
 RECIPE = 'name = "r"\nout = "{out}"\n'
 HEAVY = ("torch", "transformers", "numpy", "pyarrow", "pydantic", "matplotlib")

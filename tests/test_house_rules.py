@@ -36,7 +36,7 @@ def test_what_is_known_names_a_rule() -> None:
         ("worlds", "rwml.models.chat", False),
         ("models", "rwml.worlds.base", False),
         ("trees", "rwml.models.chat", False),
-        ("rewards", "rwml.world_models.base", False),
+        ("rewards", "rwml.world_models.world_model", False),
         ("worlds", "rwml.worlds.base", True),
         ("core", "rwml.trees.tree", False),
         ("loading", "rwml.train.trainer.Trainer", True),

@@ -252,7 +252,7 @@ def play_world(
         import readline  # noqa: F401  gives `input` line editing and a history
 
     from rwml.stages.worlds import find_task, parse_options, play
-    from rwml.worlds.registry import get_world
+    from rwml.worlds.by_name import get_world
 
     made = get_world(world, **parse_options(option or []))
     play(made, find_task(made, split, task), input, typer.echo)

@@ -25,12 +25,12 @@ from rwml.play.policies import Policy, PolicyMaterials, make_policy
 from rwml.play.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.base import Materials, WorldModel, make_world_model
 from rwml.world_models.baselines import BASELINES
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.questions import too_long
+from rwml.world_models.world_model import Materials, WorldModel, make_world_model
 from rwml.worlds.base import World
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 
 RewardChoice = str | dict[str, str]
 

@@ -11,11 +11,11 @@ from made import Scripted, hand_episode
 from rwml.core.types import Episode
 from rwml.measure.plans import LEFT_OUT, confusion, leave_one_out, measure_plans
 from rwml.play.rollout import play_built_in, seats_for
-from rwml.world_models.base import UNPARSED
 from rwml.world_models.engine import EngineWorldModel
 from rwml.world_models.imagination import BEFORE, Imagination
+from rwml.world_models.world_model import UNPARSED
 from rwml.worlds.base import ReadsWins, World
-from rwml.worlds.chat import ChatLogs
+from rwml.worlds.chat_world import ChatLogs
 
 
 def generator() -> torch.Generator:

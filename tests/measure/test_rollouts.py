@@ -9,8 +9,8 @@ from made import Scripted, hand_episode
 from rwml.core.types import Query
 from rwml.measure.rollouts import measure_rollouts
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.base import UNPARSED
 from rwml.world_models.imagination import BEFORE, Imagination
+from rwml.world_models.world_model import UNPARSED
 from rwml.worlds.base import World
 
 EXACT = KindReward("exact", lambda: pytest.fail("no embedder is needed"), 0.5)

@@ -12,7 +12,7 @@ import torch
 from rwml.models.language_model import TINY_FOLDER, LanguageModel, load_language_model
 from rwml.models.tiny import PAD, TAGS, TURNS, TinyShape, new_language_model, new_model, train_tokenizer
 from rwml.worlds.base import World
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 
 TEXTS = [
     "You are in the middle of a room. Looking quickly around you, you see a sidetable 2, a desk 12, and a drawer 1.",

@@ -13,7 +13,7 @@ from rwml.models.embedding.embedder import Embedder
 from rwml.play.rollout import play_built_in, seats_for
 from rwml.rewards.embedding_rewards import ContinuousReward, EmbeddingReward, NamedReward
 from rwml.rewards.rewards import KindReward
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
 
 DESK = "You arrive at desk 2. On the desk 2, you see a cellphone 1, and a pen 1."

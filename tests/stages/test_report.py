@@ -20,9 +20,9 @@ from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 from rwml.reports.run_examples import Evaluation
 from rwml.stages import report
-from rwml.world_models.base import Materials, make_world_model
 from rwml.world_models.baselines import BASELINES
-from rwml.worlds.registry import get_world
+from rwml.world_models.world_model import Materials, make_world_model
+from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
 
 SKILL = {"model": (0.25, "noisy:0.8"), "world_model": (0.6, "noisy:0.8"), "policy": (0.6, "noisy:0.1")}

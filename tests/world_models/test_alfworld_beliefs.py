@@ -7,9 +7,9 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import generator_for
 from rwml.play.rollout import play_built_in, seats_for
-from rwml.world_models.base import UNKNOWN, Materials, make_world_model
+from rwml.world_models.world_model import UNKNOWN, Materials, make_world_model
 from rwml.worlds.base import World
-from rwml.worlds.chat import ChatLogs
+from rwml.worlds.chat_world import ChatLogs
 from rwml.worlds.transitions import transitions_of
 
 

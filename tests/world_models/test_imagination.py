@@ -12,9 +12,9 @@ from rwml.loading import sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.play.rollout import play_built_in, seats_for
-from rwml.world_models.base import CONTEXT, UNPARSED
 from rwml.world_models.imagination import BEFORE, Imagination, Walk
 from rwml.world_models.language import LanguageWorldModel
+from rwml.world_models.world_model import CONTEXT, UNPARSED
 from rwml.worlds.base import World
 
 GREEDY = SamplingParams(max_new_tokens=24, temperature=0.0)

@@ -6,7 +6,7 @@ import pytest
 
 from rwml.play.rollout import play_built_in, seats_for
 from rwml.worlds.alfworld.outcome import granted, reads_win
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 
 ROOM = "You are in a room. Looking quickly around you, you see a desk 1, a drawer 1, a fridge 1, and a shelf 1.\n\n"
 TAKE = ("take mug 1 from desk 1", "You pick up the mug 1 from the desk 1.")

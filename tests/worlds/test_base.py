@@ -11,7 +11,7 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.types import Task
 from rwml.worlds.base import BuiltInPolicy, Env, Prompts, World
-from rwml.worlds.registry import WORLDS, get_world, register
+from rwml.worlds.by_name import WORLDS, get_world, register
 from rwml.worlds.tool_world import ToolWorld
 
 MODULE = """

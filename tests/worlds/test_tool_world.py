@@ -11,7 +11,7 @@ from rwml.core.tool_calls import ToolCall, call_text
 from rwml.core.types import Task
 from rwml.worlds import tool_world
 from rwml.worlds.base import World
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 
 
 def call(*pairs: tuple[str, dict[str, object]]) -> str:

@@ -10,8 +10,8 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.worlds.alfworld.world import AlfEnv, AlfWorld
 from rwml.worlds.base import BuiltInPolicy, Env, World
+from rwml.worlds.by_name import get_world
 from rwml.worlds.checker import NONSENSE, check_world
-from rwml.worlds.registry import get_world
 
 FEW = {"num_train": 12, "num_valid_seen": 6, "num_valid_unseen": 6}
 

@@ -21,7 +21,7 @@ from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.play.policies import Policy, play_seats
 from rwml.play.rollout import seats_for
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.base import WorldModel, first_of_each, scored
+from rwml.world_models.world_model import WorldModel, first_of_each, scored
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 

@@ -30,7 +30,7 @@ from rwml.rewards.rewards import KindReward
 from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel
 from rwml.worlds.base import World
-from rwml.worlds.registry import get_world
+from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
 
 # The settings in [measure] that each measure depends on.

@@ -16,7 +16,7 @@ from rwml.core.progress import note, progress
 from rwml.core.records import Parts, write_records
 from rwml.core.types import Episode, Transition
 from rwml.exchange.importer import Imported, check_paths, import_files
-from rwml.worlds.chat import ChatLogs
+from rwml.worlds.chat_world import ChatLogs
 from rwml.worlds.transitions import transitions_of
 
 PART = 1000

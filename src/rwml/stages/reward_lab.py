@@ -44,8 +44,8 @@ from rwml.reports.plots import write_reward_png
 from rwml.reports.reward_page import page
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.base import Materials, first_of_each, make_world_model
 from rwml.world_models.baselines import BASELINES
+from rwml.world_models.world_model import Materials, first_of_each, make_world_model
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 

@@ -18,8 +18,8 @@ from rwml.play.branches import branched_transitions, is_branch
 from rwml.train.batches import epochs_of
 from rwml.train.drift import DriftWatch
 from rwml.train.preferences import Opponent, forget_opponents, pair_counts
+from rwml.train.steps import RwmlSteps, SpinSteps, sft_steps
 from rwml.train.trainer import NO_SAMPLES, MakeBatch, PolicyLoss, Trainer, TrainingLog
-from rwml.train.world_model import RwmlSteps, SpinSteps, sft_steps
 from rwml.world_models.questions import TOO_LONG, too_long
 
 BRANCH_SECTIONS = ("collect.split", "collect.num_tasks", "transitions.history_steps")

@@ -10,8 +10,8 @@ from rwml.core.errors import RwmlError, nearest
 from rwml.core.recipe.recipe import key_and_value
 from rwml.core.types import Task
 from rwml.worlds.base import World
+from rwml.worlds.by_name import WORLDS, get_world
 from rwml.worlds.checker import WorldCheck
-from rwml.worlds.registry import WORLDS, get_world
 
 SHOWN_VIOLATIONS = 50
 _HELP = "Type an action; ? lists what is admissible, quit ends."

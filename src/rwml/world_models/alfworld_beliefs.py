@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rwml.core.types import PredictedState, Query
-from rwml.world_models.base import Materials, lacks, register, repeated
+from rwml.world_models.world_model import Materials, lacks, register, repeated
 from rwml.worlds.alfworld.beliefs import Beliefs
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rwml.core.types import PredictedState, Query, Transition
-from rwml.world_models.base import Materials, register, repeated
+from rwml.world_models.world_model import Materials, register, repeated
 from rwml.worlds.base import World
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rwml.core.types import Episode, PredictedState, Query, Task
-from rwml.world_models.base import Materials, lacks, register, repeated
+from rwml.world_models.world_model import Materials, lacks, register, repeated
 from rwml.worlds.base import World
 
 if TYPE_CHECKING:

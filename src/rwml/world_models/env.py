@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rwml.core.seeds import generator_for
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Query, Task
-from rwml.world_models.base import WorldModel
+from rwml.world_models.world_model import WorldModel
 from rwml.worlds.base import Env, ReadsWins, StepResult, World
 
 _STYLE = "brief"

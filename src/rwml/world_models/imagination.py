@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rwml.core.types import Episode, PredictedState, Query, Transition
-from rwml.world_models.base import WorldModel, first_of_each
+from rwml.world_models.world_model import WorldModel, first_of_each
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 

@@ -11,8 +11,8 @@ from rwml.core.prompts import parse_next_state
 from rwml.core.types import PredictedState, Query
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, Sampler, SamplingParams
-from rwml.world_models.base import CONTEXT, UNPARSED, Materials, WorldModel, lacks, register
 from rwml.world_models.questions import question_ids
+from rwml.world_models.world_model import CONTEXT, UNPARSED, Materials, WorldModel, lacks, register
 from rwml.worlds.base import Prompts
 
 

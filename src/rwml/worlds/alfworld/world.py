@@ -25,7 +25,7 @@ from rwml.worlds.alfworld.pddl import generate, write_game
 from rwml.worlds.alfworld.scenes import SPLITS, GamePlan, SceneConfig, split_plans
 from rwml.worlds.alfworld.wording import STYLES
 from rwml.worlds.base import BaseWorld, BuiltInPolicy, Prompts, StepResult
-from rwml.worlds.registry import register
+from rwml.worlds.by_name import register
 
 SOURCES = ("scenes", "official")
 RELEASE = "json_2.1.1"

@@ -11,7 +11,7 @@ from rwml.core.errors import RwmlError, nearest
 from rwml.core.tool_calls import ToolCall, calls_of
 from rwml.core.types import Task
 from rwml.worlds.base import BuiltInPolicy, Prompts, StepResult
-from rwml.worlds.registry import register
+from rwml.worlds.by_name import register
 from rwml.worlds.tau2 import policies, tasks
 from rwml.worlds.tau2.domain import Domain, get_domain
 from rwml.worlds.tau2.scoring import Score, score

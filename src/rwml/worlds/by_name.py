@@ -13,7 +13,7 @@ from rwml.worlds.base import World
 WORLDS: Registry[Callable[..., World]] = Registry(
     "world",
     "rwml.worlds",
-    {"alfworld": "rwml.worlds.alfworld.world", "tau2": "rwml.worlds.tau2.world", "chat": "rwml.worlds.chat"},
+    {"alfworld": "rwml.worlds.alfworld.world", "tau2": "rwml.worlds.tau2.world", "chat": "rwml.worlds.chat_world"},
 )
 register = WORLDS.register
 """`@register("boxes")` above a class enters it; a recipe's `world.options` are the keywords that it is made with."""

@@ -18,8 +18,8 @@ from rwml.train.batches import answer_trees, label_trees
 from rwml.train.drift import DriftWatch
 from rwml.train.preferences import Opponent, preference_trees
 from rwml.train.trainer import Batch, MakeBatch
-from rwml.world_models.base import first_of_each
 from rwml.world_models.language import LanguageWorldModel
+from rwml.world_models.world_model import first_of_each
 
 Batches = Sequence[Sequence[Transition]]
 

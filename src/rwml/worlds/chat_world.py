@@ -5,7 +5,7 @@ from __future__ import annotations
 from rwml.core.errors import RwmlError
 from rwml.core.types import Task
 from rwml.worlds.base import BuiltInPolicy, Env, Prompts
-from rwml.worlds.registry import register
+from rwml.worlds.by_name import register
 from rwml.worlds.tool_world import ToolWorld
 
 FULL = Prompts(
