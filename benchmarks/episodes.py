@@ -23,7 +23,7 @@ from rwml.core.prompts import next_state_text
 from rwml.core.types import Episode, PredictedState, Transition
 from rwml.models.language_model import LanguageModel, load_language_model, save_language_model
 from rwml.models.tiny import TinyShape, new_model
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.trees.objectives import group_advantages
 from rwml.world_models.questions import question_ids
 from rwml.worlds.base import World

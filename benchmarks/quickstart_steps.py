@@ -33,7 +33,7 @@ from rwml.core.types import PredictedState, Transition
 from rwml.loading import load_embedder, load_model, load_world, policy_of, sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, SamplingParams
-from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, seats_for
+from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, seats_for
 from rwml.rewards.embedding_rewards import EmbeddingReward
 from rwml.stages.pipeline import find_recipe
 from rwml.train.batches import answer_trees, episode_trees

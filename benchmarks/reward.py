@@ -189,7 +189,7 @@ def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
     from rwml.models.language_model import load_language_model
     from rwml.models.sampling.local import LocalSampler
     from rwml.models.sampling.sampler import SamplingParams
-    from rwml.play.rollout import LanguageModelPolicy, seats_for
+    from rwml.playing.rollout import LanguageModelPolicy, seats_for
     from rwml.world_models.language import LanguageWorldModel
     from rwml.worlds.by_name import get_world
     from rwml.worlds.transitions import transitions_of

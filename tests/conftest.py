@@ -126,7 +126,7 @@ def lm(model_folder: Path) -> LanguageModel:
 @pytest.fixture(scope="session")
 def rows(world: World) -> list[Transition]:
     """The transitions of three noisy episodes of at most five steps, in order."""
-    from rwml.play.rollout import play_built_in, seats_for
+    from rwml.playing.rollout import play_built_in, seats_for
     from rwml.worlds.transitions import transitions_of
 
     episodes = play_built_in(world, seats_for(world.tasks("train")[:3], 1, seed=0), "noisy", 5)

@@ -21,8 +21,8 @@ from rwml.measure.suite import MeasureSetup
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_chat, load_language_model
 from rwml.models.sampling.sampler import SAMPLERS, Sampler, SamplingParams
-from rwml.play.policies import Policy, PolicyMaterials, make_policy
-from rwml.play.rollout import LanguageModelPolicy
+from rwml.playing.policies import Policy, PolicyMaterials, make_policy
+from rwml.playing.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.baselines import BASELINES

@@ -11,7 +11,7 @@ from rwml.core.text import same_text
 from rwml.core.types import Transition
 from rwml.measure import edits
 from rwml.measure.edits import HARMLESS, WRONG, Vocabulary
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.rewards.named_things import named_things
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of

@@ -10,7 +10,7 @@ import torch
 from made import Scripted, hand_episode
 from rwml.core.types import Episode
 from rwml.measure.plans import LEFT_OUT, confusion, leave_one_out, measure_plans
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.world_models.engine import EngineWorldModel
 from rwml.world_models.imagination import BEFORE, Imagination
 from rwml.world_models.world_model import UNPARSED

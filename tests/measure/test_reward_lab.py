@@ -29,7 +29,7 @@ from rwml.measure.reward_lab import (
     threshold_figures,
 )
 from rwml.models.embedding.embedder import Embedder
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of

@@ -18,8 +18,8 @@ from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TEMPLATE
-from rwml.play.demonstrations import conversation, expert_episodes
-from rwml.play.rollout import LanguageModelPolicy, seats_for
+from rwml.playing.demonstrations import conversation, expert_episodes
+from rwml.playing.rollout import LanguageModelPolicy, seats_for
 from rwml.train.batches import label_trees
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.questions import label_ids, question_ids

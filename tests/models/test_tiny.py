@@ -98,7 +98,7 @@ def test_the_shipped_model_answers_in_its_format(shipped: LanguageModel) -> None
     """Greedy, at the opening of scenes that it never saw: a thought and an action that the world admits."""
     from rwml.models.sampling.local import LocalSampler
     from rwml.models.sampling.sampler import SamplingParams
-    from rwml.play.rollout import LanguageModelPolicy, seats_for
+    from rwml.playing.rollout import LanguageModelPolicy, seats_for
 
     world: World = get_world("alfworld", size="tiny", num_train=0, num_valid_seen=0, num_valid_unseen=12)
     sampler = LocalSampler(shipped.model, shipped.chat.stop_ids)

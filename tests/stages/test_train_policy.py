@@ -22,8 +22,8 @@ from rwml.core.run import Run
 from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.loading import load_world
 from rwml.models.language_model import load_language_model
-from rwml.play.reflections import Reflection
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.reflections import Reflection
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.stages import train_policy
 
 pytestmark = pytest.mark.slow  # trains in stages

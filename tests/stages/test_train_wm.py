@@ -16,7 +16,7 @@ from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
 from rwml.core.types import Transition
 from rwml.loading import load_world
-from rwml.play.branches import branched_transitions, is_branch
+from rwml.playing.branches import branched_transitions, is_branch
 from rwml.stages import train_wm
 from rwml.stages.pipeline import run_all
 from rwml.train.trainer import Trainer

@@ -15,7 +15,7 @@ from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, seats_for
+from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, seats_for
 from rwml.train.batches import answer_trees, episode_trees, epochs_of, label_trees, observation_weights
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, token_losses

@@ -6,7 +6,7 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import generator_for
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.world_models.world_model import UNKNOWN, Materials, make_world_model
 from rwml.worlds.base import World
 from rwml.worlds.chat_world import ChatLogs

@@ -11,7 +11,7 @@ from rwml.core.recipe.recipe import ModelConfig
 from rwml.loading import sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.rollout import LanguageModelPolicy, play_built_in, seats_for
+from rwml.playing.rollout import LanguageModelPolicy, play_built_in, seats_for
 from rwml.world_models.engine import EngineWorldModel
 from rwml.world_models.env import ImaginedEnv, ImaginedWorld
 from rwml.world_models.language import LanguageWorldModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.worlds.alfworld.outcome import granted, reads_win
 from rwml.worlds.by_name import get_world
 

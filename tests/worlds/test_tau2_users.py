@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rwml.core.types import StopReason
-from rwml.play.rollout import Game, seats_for
+from rwml.playing.rollout import Game, seats_for
 from rwml.worlds.tau2 import package
 from rwml.worlds.tau2.world import Tau2World
 

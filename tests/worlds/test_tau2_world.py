@@ -10,7 +10,7 @@ import pytest
 from rwml.core.errors import RwmlError
 from rwml.core.tool_calls import ToolCall, call_text
 from rwml.core.types import Task
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.worlds.by_name import get_world
 from rwml.worlds.checker import check_world
 from rwml.worlds.tau2 import package

@@ -18,8 +18,8 @@ from rwml.core.seeds import generator_for, lot, numpy_for, seed_of
 from rwml.core.types import Episode, PredictedState, Task, Transition
 from rwml.exchange.episode_folder import imported_episodes
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
-from rwml.play.policies import Policy, play_seats
-from rwml.play.rollout import seats_for
+from rwml.playing.policies import Policy, play_seats
+from rwml.playing.rollout import seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.world_model import WorldModel, first_of_each, scored
 from rwml.worlds.base import World

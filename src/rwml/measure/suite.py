@@ -24,8 +24,8 @@ from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
 from rwml.measure.rollouts import measure_rollouts
 from rwml.models.language_model import LanguageModel
-from rwml.play.policies import Policy, play_seats
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.policies import Policy, play_seats
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel

@@ -13,8 +13,8 @@ from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode
 from rwml.exchange.episode_folder import imported_episodes
 from rwml.loading import load_policy, load_world
-from rwml.play.policies import play_seats
-from rwml.play.rollout import seats_for
+from rwml.playing.policies import play_seats
+from rwml.playing.rollout import seats_for
 
 
 def run(run: Run) -> None:

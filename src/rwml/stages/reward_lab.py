@@ -39,7 +39,7 @@ from rwml.measure.reward_lab import (
     together,
 )
 from rwml.models.embedding.embedder import Embedder
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.reports.plots import write_reward_png
 from rwml.reports.reward_page import page
 from rwml.rewards.judge import Judge

@@ -20,9 +20,9 @@ from rwml.loading import autocast_of, load_model, load_world, policy_of
 from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.demonstrations import conversation, expert_episodes
-from rwml.play.reflections import Reflection, reflect, reflected
-from rwml.play.rollout import SampledEpisode, seats_for
+from rwml.playing.demonstrations import conversation, expert_episodes
+from rwml.playing.reflections import Reflection, reflect, reflected
+from rwml.playing.rollout import SampledEpisode, seats_for
 from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
 from rwml.train.trainer import NO_SAMPLES, Batch, MakeBatch, PolicyLoss, Trainer, TrainingLog
 from rwml.world_models.questions import too_long

@@ -14,7 +14,7 @@ from rwml.core.types import Transition
 from rwml.loading import autocast_of, load_model, load_reward, load_world, training_tau_d, world_model_of
 from rwml.models.language_model import LanguageModel, load_chat, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.branches import branched_transitions, is_branch
+from rwml.playing.branches import branched_transitions, is_branch
 from rwml.train.batches import epochs_of
 from rwml.train.drift import DriftWatch
 from rwml.train.preferences import Opponent, forget_opponents, pair_counts

@@ -15,8 +15,8 @@ from rwml.core.seeds import numpy_for
 from rwml.core.types import Episode, PredictedState, Transition
 from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel
-from rwml.play.demonstrations import conversation
-from rwml.play.rollout import SampledEpisode, answered_calls
+from rwml.playing.demonstrations import conversation
+from rwml.playing.rollout import SampledEpisode, answered_calls
 from rwml.trees.objectives import answer_coefficients, group_advantages
 from rwml.trees.tree import Tree, TreeBuilder
 from rwml.world_models.questions import label_ids, question_ids

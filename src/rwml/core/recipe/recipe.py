@@ -151,6 +151,11 @@ def read_settings(model: type[M], overrides: tuple[str, ...], source: str) -> M:
     return _validate(model, data, source)
 
 
+def read_values(model: type[M], values: dict[str, Any], source: str) -> M:
+    """One section of plain values; RwmlError names the key that is unknown or wrong, and the nearest known one."""
+    return _validate(model, values, source)
+
+
 def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
     data = in_todays_words(data) if model is Recipe else data
     _refuse_unknown(data, model, source, "")

@@ -1,7 +1,7 @@
 """What picks actions for a batch of running games, found by name: a world's own policies, a language model, and others.
 
 A policy of one's own is a class in one file: `@POLICIES.register("name")`, made from `PolicyMaterials`, with a `play`
-that moves `Game`s of `play/rollout.py`. It is then a name that `collect.policy` takes; so is `module:Name`, without
+that moves `Game`s of `playing/rollout.py`. It is then a name that `collect.policy` takes; so is `module:Name`, without
 the decorator, and a name among the entry points `rwml.policies` of an installed package.
 """
 
@@ -15,7 +15,7 @@ import torch
 
 from rwml.core.registry import Registry
 from rwml.core.types import Episode
-from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, Seat, play_built_in
+from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, Seat, play_built_in
 from rwml.worlds.base import World
 
 

@@ -19,7 +19,7 @@ from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TinyShape, new_language_model
-from rwml.play.rollout import LanguageModelPolicy, SampledEpisode, play_built_in, seats_for
+from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, play_built_in, seats_for
 from rwml.worlds.base import Prompts, StepResult, World
 from sampled import misses, plain_logprobs
 

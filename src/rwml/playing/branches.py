@@ -11,7 +11,7 @@ from dataclasses import replace
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import random_for, seed_of
 from rwml.core.types import Episode, Step, Task, Transition
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.worlds.base import BuiltInPolicy, Env, World
 from rwml.worlds.transitions import transitions_of
 

@@ -10,8 +10,8 @@ import pytest
 from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Episode, Step
 from rwml.models.language_model import LanguageModel
-from rwml.play.demonstrations import expert_episodes
-from rwml.play.reflections import CUT_OFF, EMPTY, MARKED, Reflection, question, reflect, reflected
+from rwml.playing.demonstrations import expert_episodes
+from rwml.playing.reflections import CUT_OFF, EMPTY, MARKED, Reflection, question, reflect, reflected
 from rwml.worlds.base import World
 
 BLOCK = re.compile(r"^\[([^\]]+)\]\n", re.MULTILINE)

@@ -10,7 +10,7 @@ from rwml.core.seeds import seed_of
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Episode, Step, Task
 from rwml.models.chat import ChatFormat
-from rwml.play.rollout import answered_calls, play_built_in, seats_for
+from rwml.playing.rollout import answered_calls, play_built_in, seats_for
 from rwml.worlds.base import Prompts, World
 
 EXPERT = "expert"

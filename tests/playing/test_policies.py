@@ -12,8 +12,8 @@ from rwml.core.types import StopReason
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.policies import POLICIES, Policy, PolicyMaterials, WorldPolicy, make_policy, play_seats
-from rwml.play.rollout import Game, LanguageModelPolicy, SampledEpisode, Seat, play_built_in, seats_for
+from rwml.playing.policies import POLICIES, Policy, PolicyMaterials, WorldPolicy, make_policy, play_seats
+from rwml.playing.rollout import Game, LanguageModelPolicy, SampledEpisode, Seat, play_built_in, seats_for
 from rwml.worlds.base import World
 
 

@@ -13,8 +13,8 @@ from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.play.demonstrations import conversation, expert_episodes, message_text, with_thoughts
-from rwml.play.rollout import LanguageModelPolicy, play_built_in, seats_for
+from rwml.playing.demonstrations import conversation, expert_episodes, message_text, with_thoughts
+from rwml.playing.rollout import LanguageModelPolicy, play_built_in, seats_for
 from rwml.train.batches import demonstration_trees
 from rwml.trees.forward import tree_logprobs
 from rwml.trees.tree import pack

@@ -14,8 +14,8 @@ from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Episode, Step
 from rwml.models.chat import ChatFormat
 from rwml.models.server import ApiModel, ChatReply
-from rwml.play.branches import other_steps
-from rwml.play.demonstrations import with_thoughts
+from rwml.playing.branches import other_steps
+from rwml.playing.demonstrations import with_thoughts
 from rwml.worlds.base import Prompts, World
 
 CUT_OFF = "cut off at judge.max_new_tokens"

@@ -13,8 +13,8 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.core.types import Task, Transition
-from rwml.play.branches import branched_transitions, is_branch, other_steps
-from rwml.play.rollout import play_built_in, seats_for
+from rwml.playing.branches import branched_transitions, is_branch, other_steps
+from rwml.playing.rollout import play_built_in, seats_for
 from rwml.worlds.base import BuiltInPolicy, Env, Prompts, StepResult, World
 from rwml.worlds.transitions import transitions_of
 

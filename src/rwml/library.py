@@ -1,0 +1,390 @@
+"""The library door: worlds, models, world models, training and planning as a few objects, without folders or recipes.
+
+What `import rwml` offers is defined here or named in `rwml/__init__.py`; docs/reference/python-api.md describes it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rwml.core.errors import RwmlError, nearest
+from rwml.core.files import Json
+from rwml.core.recipe.recipe import read_values
+from rwml.core.recipe.sections import TrainWmConfig
+from rwml.core.records import MetricsLog
+from rwml.core.run import Run
+from rwml.core.seeds import generator_for, seed_of
+from rwml.core.types import Episode, PredictedState, Query, Task, Transition
+from rwml.measure.figures.metrics import success_summary, world_model_summary
+from rwml.models.language_model import TINY, LanguageModel, load_language_model
+from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.sampler import SamplingParams
+from rwml.models.server import ApiModel
+from rwml.playing.planner import Plan, best_of
+from rwml.playing.policies import Policy, PolicyMaterials, make_policy, play_seats
+from rwml.playing.rollout import LanguageModelPolicy, seats_for
+from rwml.rewards.rewards import TAU_D, KindReward, Reward
+from rwml.train.batches import epochs_of
+from rwml.train.drift import DriftWatch
+from rwml.train.steps import RwmlSteps
+from rwml.train.trainer import PolicyLoss, TrainingLog
+from rwml.train.trainer import Trainer as TreeTrainer
+from rwml.world_models import world_model as world_models
+from rwml.world_models.env import ImaginedEnv, ImaginedWorld
+from rwml.world_models.language import LanguageWorldModel
+from rwml.world_models.remote import RemoteWorldModel
+from rwml.worlds.base import Prompts, World
+from rwml.worlds.by_name import get_world
+from rwml.worlds.transitions import transitions_of
+
+MAX_CONTEXT_TOKENS = 4096
+TINY_NEW_TOKENS, NEW_TOKENS = 80, 512
+Model = LanguageModel | ApiModel
+
+
+def make(name: str, split: str = "", **options: Any) -> World:
+    """A world: "alfworld", "tau2", a name of an installed package's entry point, or `module:Class` of your own.
+
+    split: checked to exist, for a world that is wanted for it; "" checks nothing. options: the world's own
+    (docs/reference/worlds.md). RwmlError names the nearest world, option or split.
+    """
+    world = get_world(name, **options)
+    if split and split not in world.splits():
+        raise RwmlError(
+            f"the world {name} has no split '{split}'", "there would be no task", nearest(split, world.splits())
+        )
+    return world
+
+
+def load_model(path: str | Path, device: str = "auto", *, api_key_env: str = "") -> Model:
+    """A language model: "tiny", a folder, a hub name, or a model behind a server as "http://HOST:PORT/v1#NAME".
+
+    A model behind a server predicts and plans; it cannot be trained. api_key_env: environment variable with the
+    server's key. RwmlError for what cannot be loaded.
+    """
+    url, mark, name = str(path).partition("#")
+    if not url.startswith(("http://", "https://")):
+        return load_language_model(path, device)
+    if not (mark and name):
+        raise RwmlError(
+            f"'{path}' names a server and no model",
+            "a server may serve several models",
+            'write the model\'s name after a #: "http://localhost:8000/v1#name"',
+        )
+    return ApiModel(url, name, api_key_env or None)
+
+
+class WorldModel:
+    """A language model as a world model of a world: it predicts, imagines, and is trained by `Trainer`.
+
+    predictor: the `rwml.world_models` object that answers; any of them can be given instead of a language model.
+    """
+
+    def __init__(
+        self,
+        model: Model | world_models.WorldModel,
+        world: World,
+        *,
+        prompts: str = "",
+        temperature: float = 1.0,
+        max_new_tokens: int = 0,
+        history_steps: int | None = None,
+    ) -> None:
+        """prompts: "full" or "brief"; "" = brief for the tiny model, which knows no other. max_new_tokens: 0 = 80 for
+        the tiny model, 512 for others. history_steps: H, exchanges that a query shows; None = all.
+        """
+        self.world, self.history_steps, self.temperature = world, history_steps, temperature
+        tiny = isinstance(model, LanguageModel) and model.source == TINY
+        self.style = prompts or ("brief" if tiny else "full")
+        params = SamplingParams(max_new_tokens or (TINY_NEW_TOKENS if tiny else NEW_TOKENS), temperature)
+        self.max_new_tokens = params.max_new_tokens
+        words = world.prompts(self.style)
+        self.model = model if isinstance(model, LanguageModel | ApiModel) else None
+        self.predictor: world_models.WorldModel
+        if isinstance(model, LanguageModel):
+            self.predictor = LanguageWorldModel(
+                model, LocalSampler(model.model, model.chat.stop_ids), words, params, MAX_CONTEXT_TOKENS
+            )
+        elif isinstance(model, ApiModel):
+            self.predictor = RemoteWorldModel(model, words, params)
+        else:
+            self.predictor = model
+
+    @property
+    def name(self) -> str:
+        """Of the predictor."""
+        return self.predictor.name
+
+    def predict(
+        self, history: Sequence[str], action: str, n: int = 1, *, kind: str = "text", seed: int = 0
+    ) -> list[PredictedState]:
+        """n answers to one question: what comes of `action`?
+
+        history: all that was seen and done, [opening, action, observation, action, ...], so an odd number of texts.
+        kind: of the next state ("text", "tool", "user"). The same seed gives the same answers.
+        """
+        if len(history) % 2 == 0:
+            raise RwmlError(
+                f"history has {len(history)} texts",
+                "it is the opening, then pairs of action and observation, so its number is odd",
+                "give [opening], or [opening, action, observation, ...]",
+            )
+        past = tuple(history[1:])
+        kept = past[-2 * self.history_steps :] if self.history_steps else past
+        query = Query("", history[0], kept, action, kind, self.world.verb(action), step=len(past) // 2)
+        return self.predictor.predict([query], n, generator_for(seed, "predict", *history, action))[0]
+
+    def imagine(
+        self, task: Task, policy: str | Model | Policy | Sequence[str], *, max_steps: int = 30, seed: int = 0
+    ) -> Episode:
+        """One imagined episode: only the opening is real. policy: as in `play`, or the actions themselves."""
+        return play(self.as_world(), [task], policy, max_steps=max_steps, seed=seed)[0]
+
+    def as_env(self) -> ImaginedEnv:
+        """An environment whose answers are the predictions."""
+        return ImaginedEnv(self.predictor, self.world, history_steps=self.history_steps)
+
+    def as_world(self) -> World:
+        """The world with imagined environments; tasks and words are the real world's."""
+        imagined: Any = ImaginedWorld(self.predictor, self.world, history_steps=self.history_steps)
+        world: World = imagined
+        return world
+
+
+class Episodes(list[Episode]):
+    """Episodes, with the world that they were played in."""
+
+    def __init__(self, episodes: Iterable[Episode], world: World) -> None:
+        super().__init__(episodes)
+        self.world = world
+
+
+def play(
+    world: World,
+    tasks: Sequence[Task],
+    policy: str | Model | Policy | Sequence[str] = "random",
+    *,
+    rollouts: int = 1,
+    max_steps: int = 30,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Episodes:
+    """One episode of every task and rollout. A world that fails makes an episode with `error`, never an exception.
+
+    policy: a name ("expert", "random", ... of the world, or of `rwml.policies`), a language model, a policy object, or
+    a list of actions that is played in order. RwmlError names the nearest policy.
+    """
+    seats = seats_for(tasks, rollouts, seed_of(seed, "play"))
+    chosen = _policy(world, policy, max_steps, temperature)
+    return Episodes(play_seats(world, seats, chosen, generator_for(seed, "play", "model")), world)
+
+
+def transitions(
+    episodes: Sequence[Episode], world: World | None = None, *, history_steps: int | None = None
+) -> list[Transition]:
+    """The (history, action, next state) rows of episodes, of their tasks' splits.
+
+    world: that they were played in; None for what `play` returned. history_steps: H, None = all.
+    """
+    chosen = world or getattr(episodes, "world", None)
+    if chosen is None:
+        raise RwmlError(
+            "these episodes do not say which world they were played in",
+            "the world says what of an observation a world model has to predict",
+            "give what rwml.play returned, or world=...",
+        )
+    return [row for episode in episodes for row in transitions_of(episode, chosen, episode.task.split, history_steps)]
+
+
+class Trainer:
+    """Trains a `WorldModel` on transitions by GRPO on next-state prediction (RWML, step 4), in place.
+
+    reward: a name, an object of `rwml.rewards`, or a table {kind: reward}. settings: keys of the section [train_wm]
+    (docs/reference/config.md). folder: checkpoints and metrics.jsonl; a killed training with the same folder continues.
+    None: they are gone when the process ends.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        reward: str | Reward | dict[str, str | Reward] = "embedding",
+        *,
+        folder: str | Path | None = None,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        predictor = world_model.predictor
+        if not isinstance(predictor, LanguageWorldModel):
+            raise RwmlError(
+                f"the world model '{predictor.name}' has no weights here",
+                "training changes weights",
+                "give a WorldModel of a language model that this process has loaded",
+            )
+        self.world_model, self.seed = world_model, seed
+        given = {"learning_rate": 2e-4} if world_model.style == "brief" else {}
+        self.config = _settings({**given, "max_new_tokens": world_model.max_new_tokens, **settings})
+        self._temporary = tempfile.TemporaryDirectory(prefix="rwml-")  # gone with this object
+        self.folder = Path(self._temporary.name if folder is None else folder)
+        tau_d = self.config.tau_d if self.config.tau_d is not None else getattr(reward, "tau_d", TAU_D)
+        self.reward = KindReward(reward, tau_d=tau_d)
+        self.metrics = MetricsLog(self.folder / "metrics.jsonl")
+        params = SamplingParams(self.config.max_new_tokens, self.config.temperature)
+        self._model = replace(predictor, params=params)
+
+    def fit(self, rows: Sequence[Transition], steps: int) -> list[Json]:
+        """Train for `steps` steps of `batch_size` rows each, in shuffled passes; returns the metrics, a row a step."""
+        if not rows:
+            raise RwmlError("there is no transition", "there is nothing to learn from", "collect more episodes")
+        config, batch_size = self.config, min(self.config.batch_size, len(rows))
+        passes = -(-steps * batch_size // len(rows)) + 1
+        batches = epochs_of(rows, batch_size, passes, seed_of(self.seed, "train_wm", "order"))[:steps]
+        log = TrainingLog(self.folder, self.metrics, "train_wm", self.seed)
+        trainer = TreeTrainer(self._model.lm, config, log, PolicyLoss.of(config))
+        drift = DriftWatch(config.drift_share, self.metrics)
+        trainer.fit(RwmlSteps(self._model, self.reward, batches, config, drift), len(batches), "train-wm (rwml)")
+        return self.metrics.read()
+
+
+def evaluate(
+    world_model: WorldModel,
+    tasks: Sequence[Task],
+    *,
+    reward: str | Reward = "embedding",
+    tau_d: float = TAU_D,
+    temperature: float = 0.4,
+    max_steps: int = 30,
+    seed: int = 0,
+) -> Json:
+    """Play the tasks with the model, and ask it for every next state of its play.
+
+    Returns {"world_model": figures, "success": figures, "tau_d"}, each figure with its interval over tasks
+    (docs/reference/evaluate.md). A world model that cannot play is asked about the world's first built-in policy's
+    play, and has no "success".
+    """
+    world, model = world_model.world, world_model.model
+    policy: str | Model = model if isinstance(model, LanguageModel) else _first_policy(world)
+    episodes = play(world, tasks, policy, max_steps=max_steps, temperature=temperature, seed=seed)
+    rows = transitions(episodes, history_steps=world_model.history_steps)
+    groups = world_model.predictor.predict([row.query for row in rows], 1, generator_for(seed, "evaluate"))
+    states = world_models.first_of_each(groups)
+    distances, rewards = KindReward(reward, tau_d=tau_d).score([state.next_state for state in states], rows)
+    judged = [world_models.scored(*each) for each in zip(states, distances, rewards, strict=True)]
+    result: Json = {"tau_d": tau_d, "world_model": world_model_summary(rows, judged, tau_d)}
+    return result | ({"success": success_summary(episodes, world.inefficient)} if model is policy else {})
+
+
+def plan(
+    world_model: WorldModel,
+    task: Task,
+    k: int = 8,
+    *,
+    policy: str | Model | Policy | None = None,
+    max_steps: int = 30,
+    seed: int = 0,
+) -> Plan:
+    """The best of k imagined episodes of a task (`playing/planner.py` says which is best).
+
+    policy: who proposes actions; None = the world model's own language model.
+    """
+    chosen = world_model.model if policy is None else policy
+    if chosen is None:
+        raise RwmlError(
+            f"the world model '{world_model.name}' proposes no actions",
+            "a plan is the best of several imagined episodes, and somebody has to act in them",
+            "give policy=..., a name or a language model",
+        )
+    imagined = world_model.as_world()
+    episodes = play(imagined, [task], chosen, rollouts=k, max_steps=max_steps, seed=seed)
+    return best_of(episodes)
+
+
+def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_steps: int, temperature: float) -> Policy:
+    if isinstance(policy, ApiModel):
+        raise RwmlError(
+            f"the model '{policy.model}' behind a server was asked to play",
+            "a model behind a server predicts next states; it does not act yet",
+            "play with a model that this process loads, or with a policy of the world",
+        )
+    if isinstance(policy, LanguageModel):
+        return _language_policy(world, policy, max_steps, temperature)
+    if isinstance(policy, str):
+        materials = PolicyMaterials(world, max_steps, _no_language_model)
+        return make_policy(policy, materials)
+    if isinstance(policy, Policy):
+        return policy
+    return _Actions(tuple(policy), max_steps)
+
+
+def _language_policy(world: World, lm: LanguageModel, max_steps: int, temperature: float) -> LanguageModelPolicy:
+    tiny = lm.source == TINY
+    params = SamplingParams(TINY_NEW_TOKENS if tiny else NEW_TOKENS, temperature)
+    words: Prompts = world.prompts("brief" if tiny else "full")
+    return LanguageModelPolicy(
+        lm, LocalSampler(lm.model, lm.chat.stop_ids), words, params, max_steps, MAX_CONTEXT_TOKENS
+    )
+
+
+def _no_language_model() -> LanguageModelPolicy:
+    raise RwmlError(
+        "the policy 'model' has no language model here",
+        "a name alone does not say which model plays",
+        'give the model itself: policy=rwml.load_model("tiny")',
+    )
+
+
+def _first_policy(world: World) -> str:
+    names = world.policies()
+    if not names:
+        raise RwmlError(
+            f"the world {world.name} has no built-in policy, and the world model is no language model that plays",
+            "questions about next states come from somebody's play",
+            "give a WorldModel of a language model",
+        )
+    return names[0]
+
+
+def _settings(values: Json) -> TrainWmConfig:
+    config: TrainWmConfig = read_values(TrainWmConfig, values, "rwml.Trainer")
+    if config.method != "rwml":
+        raise RwmlError(
+            f"rwml.Trainer trains by GRPO, and method = '{config.method}' was given",
+            "the other methods need what only a run has",
+            "use a recipe with train_wm.method, and rwml.run",
+        )
+    return config
+
+
+def run(recipe: str | Path, *overrides: str, until: str | None = None) -> Run:
+    """Run the stages of a recipe that are not done yet, as `rwml run` does; returns the run.
+
+    recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value".
+    until: the last stage.
+    """
+    from rwml.stages.pipeline import recipe_named, run_all
+
+    opened = Run.open(recipe_named(str(recipe), overrides))
+    run_all(opened, until)
+    return opened
+
+
+@dataclass(frozen=True, slots=True)
+class _Actions:
+    """A policy that plays given actions in order, and then stops."""
+
+    actions: tuple[str, ...]
+    max_steps: int
+
+    def play(self, world: World, seats: Sequence[Any], generator: Any) -> Any:
+        from rwml.playing.rollout import Game
+
+        games = [Game(seat, world.env(), "actions", min(self.max_steps, len(self.actions))) for seat in seats]
+        for game in games:
+            game.start()
+            for action in self.actions:
+                if game.stop is None:
+                    game.play(action, action)
+        return [game.finish() for game in games]
