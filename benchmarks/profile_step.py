@@ -80,7 +80,7 @@ class Clock:
 
 @contextmanager
 def clocks(clock: Clock) -> Iterator[None]:
-    """The parts, as they are named in docs/performance.md."""
+    """The parts, as they are named in docs/results/performance.md."""
     from rwml.models.chat import ChatFormat
     from rwml.models.embedding.minilm import MiniLM
     from rwml.models.sampling import sampler

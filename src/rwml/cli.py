@@ -217,7 +217,7 @@ def tiny(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Changes to the settings: key=value ...")] = None,
 ) -> None:
-    """Make the tiny model's weights again (docs/tiny.md)."""
+    """Make the tiny model's weights again (docs/reference/tiny.md)."""
     from rwml.stages.tiny import main as make_tiny
 
     make_tiny(out, tuple(overrides or ()))

@@ -1,4 +1,4 @@
-"""Documented edits of a real next state: harmless rewordings, and one wrong fact each (docs/reward-lab.md).
+"""Documented edits of a real next state: harmless rewordings, and one wrong fact each (docs/reference/reward-lab.md).
 
 They work on any text that names things with numbers ("a mug 1"), on numbers as such, and on JSON objects (schemas of
 tool responses). An edit without anything to change in a text returns None. All choices follow from the text itself,

@@ -65,7 +65,7 @@ def measure_plans(
     generator: torch.Generator,
     num_samples: int = 2000,
 ) -> dict[str, Any]:
-    """Plans in imagination against the same plans in reality (docs/measures.md defines every figure).
+    """Plans in imagination against the same plans in reality (see docs/reference/measure.md).
 
     plans: episodes by their source, whose actions are played again in imagination from their real opening. Failed
     episodes and those without a step are no plans; they are counted.

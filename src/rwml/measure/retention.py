@@ -60,7 +60,7 @@ def read_corpus(path: str | Path = "") -> list[str]:
 def measure_text(
     lm: LanguageModel, passages: Sequence[str], max_context: int, num_samples: int = 2000
 ) -> dict[str, Any]:
-    """Cross-entropy of plain text, without any chat turns around it (docs/measures.md defines every figure).
+    """Cross-entropy of plain text, without any chat turns around it (see docs/reference/measure.md).
 
     A passage begins with what the tokenizer puts before a text, if anything; the first token is given, all others are
     predicted. Passages are cut after `max_context` tokens; `cut` counts them. Losses are in nats.
@@ -94,7 +94,7 @@ def measure_text(
 def measure_transitions(
     model: LanguageWorldModel, transitions: Sequence[Transition], generator: torch.Generator, num_samples: int = 2000
 ) -> dict[str, Any]:
-    """Loss of the real next states and share of exact answers (docs/measures.md defines every figure).
+    """Loss of the real next states and share of exact answers (see docs/reference/measure.md).
 
     The loss is the cross-entropy, in nats, of the next state's own tokens where it is the answer after an empty think;
     the tags around it do not count. Rows that do not fit into the context are left out; `too_long` counts them.

@@ -1,4 +1,4 @@
-"""What a reward can tell apart, and what it pays for nothing: the figures of `rwml reward` (docs/reward-lab.md).
+"""What a reward can tell apart, and what it pays for nothing: `rwml reward-lab` (docs/reference/reward-lab.md).
 
 Pairs of (predicted, real) next states are made of real ones: harmless rewordings, which ought to be right, and edited
 facts, other outcomes of the same action and unrelated states, which ought to be wrong.

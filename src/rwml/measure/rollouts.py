@@ -25,7 +25,7 @@ def measure_rollouts(
     generator: torch.Generator,
     num_samples: int = 2000,
 ) -> dict[str, Any]:
-    """How far imagined courses keep to the real ones, at depth 1 ... `depth` (docs/measures.md defines every figure).
+    """How far imagined courses keep to the real ones, at depth 1 ... `depth` (see docs/reference/measure.md).
 
     Episodes are cut into stretches of `depth` steps. Within one, the model reads its own answers as the history; each
     imagined step is compared with what the same model predicts from the real history (`one_step`), so that their

@@ -93,7 +93,7 @@ class _Checkpoint:
 
 
 def measure_weight_change(before: Weights, after: Weights, threshold: float = THRESHOLD) -> dict[str, Any]:
-    """Share of the weights that differ, overall, by layer and by module (docs/measures.md defines every figure).
+    """Share of the weights that differ, overall, by layer and by module (see docs/reference/measure.md).
 
     before, after: a checkpoint folder (safetensors, sharded or not), "tiny", a hub name whose weights are cached here,
     or a state dict of floating-point tensors. Weights are compared in float32, whatever dtype they are stored in;

@@ -1,7 +1,7 @@
 """The tiny model: a Qwen3 of 1.4 million parameters with a tokenizer of its own, the CPU default.
 
 Its architecture, files and chat turns are those of a real checkpoint, so that the
-code which serves it is the code which serves Qwen. `rwml tiny` makes its weights (docs/tiny.md).
+code which serves it is the code which serves Qwen. `rwml tiny` makes its weights (docs/reference/tiny.md).
 """
 
 from __future__ import annotations

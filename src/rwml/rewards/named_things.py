@@ -1,7 +1,7 @@
 """The things that a text names apart from others of their sort: desk 1, #W2378156, 5G, 28243, ada9@example.com.
 
 Embeddings hardly tell "desk 1" from "desk 2". A thing is named where a digit or an @ stands, which needs no list of
-words and serves any world; capital letters and quotation marks say too little (docs/rewards.md has the figures).
+words and serves any world; capital letters and quotation marks say too little (docs/concepts/rewards.md).
 """
 
 from __future__ import annotations

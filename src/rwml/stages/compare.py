@@ -73,7 +73,7 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
         raise RwmlError(
             f"the recipe '{recipe.name}' has no [[compare.arms]]",
             "there is nothing to compare",
-            "take recipes/compare_alfworld.toml as a pattern, or see docs/compare.md",
+            "take recipes/compare_alfworld.toml as a pattern, or see docs/reference/compare.md",
         )
     if not (recipe.evaluate.tau_d or recipe.train_wm.tau_d):
         raise RwmlError(

@@ -67,7 +67,7 @@ def _split_long(stage: Stage, rows: Sequence[Transition]) -> tuple[list[Transiti
 
 def _predictor_rows(rows: Sequence[Transition], fraction: float, seed: int) -> frozenset[str]:
     """Ids of the training rows that the predictor learns from. They stay in the training set: with them the paper's
-    21,011 rows at 30% easy give its 15,813 (docs/filter.md)."""
+    21,011 rows at 30% easy give its 15,813 (docs/reference/filter.md)."""
     return frozenset(
         r.id for r in rows if r.split == "train" and share_of(seed, "filter", "predictor", r.id) < fraction
     )

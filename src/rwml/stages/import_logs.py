@@ -25,7 +25,7 @@ PART = 1000
 def run(
     files: Sequence[str | Path], out: str | Path, hold_out: float = 0.0, *, briefing: bool = True
 ) -> dict[str, Any]:
-    """Import `files` into the folder `out`, and return the content of its `import.json` (docs/import.md).
+    """Import `files` into the folder `out`, and return the content of its `import.json` (docs/reference/import.md).
 
     hold_out: share of the tasks without a split of their own that become `test`. briefing: the openings hold tools and
     policy; without them a small model can read the rest.
@@ -57,7 +57,7 @@ def run(
         raise RwmlError(
             f"none of the logs could be imported: {reasons}",
             "a world model has nothing to learn from",
-            f"see '{out / 'rejected.jsonl'}' for each of them, and docs/import.md for the forms that are read",
+            f"see '{out / 'rejected.jsonl'}' for each, and docs/reference/import.md for the forms that are read",
         )
     return summary
 

@@ -107,7 +107,7 @@ def _without_rows(value: Any) -> Any:
 
 
 def outcome(result: Json) -> str:
-    """The figures in tables for a terminal; docs/measures.md says what each of them means."""
+    """The figures in tables for a terminal; docs/reference/measure.md says what each of them means."""
     return "\n".join(_lines(result))
 
 

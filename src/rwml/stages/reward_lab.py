@@ -57,7 +57,7 @@ FALSE_POSITIVE_SHARES = (0.0, 0.01, 0.05, 0.1)
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
-    """Measure, write the three files, and return the figures (docs/reward-lab.md defines them)."""
+    """Measure, write the three files, and return the figures (docs/reference/reward-lab.md defines them)."""
     began, config = time.monotonic(), recipe.reward_lab
     world = load_world(recipe)
     rows, source = lab_rows(recipe, world)

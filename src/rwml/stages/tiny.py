@@ -1,4 +1,4 @@
-"""`rwml tiny`: make the tiny model's weights, on play by mediocre policies in scenes of its own (docs/tiny.md)."""
+"""`rwml tiny`: the tiny model's weights, from play by mediocre policies in its own scenes (docs/reference/tiny.md)."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def _say_nothing(why: str) -> None:
     note(
         f"note: {why}\n"
         "  why it matters: the policy is not trained; policy/final holds the weights that it would have begun with\n"
-        "  what to do: nothing, if only the world model is of interest; else see docs/train-policy.md"
+        "  what to do: nothing, if only the world model is of interest; else see docs/reference/train-policy.md"
     )
 
 

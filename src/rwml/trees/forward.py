@@ -1,4 +1,4 @@
-"""Exact log-probabilities and gradients of trees, for any Hugging Face causal language model (docs/trees.md)."""
+"""Exact log-probabilities and gradients of trees, for any Hugging Face causal LM (docs/concepts/trees.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trajectory trees: token paths that share every prefix they have in common (docs/trees.md).
+"""Trajectory trees: token paths that share every prefix they have in common (docs/concepts/trees.md).
 
 A tree is laid out depth-first. Token i may look at token j exactly when j <= i < end[j]; its position is its depth.
 """

@@ -1,7 +1,7 @@
 """Two world models that need no model: what a trained one has to beat before its figures mean anything.
 
 `copy_last` answers what the identical action brought last in the query's own history; `most_frequent` answers what the
-same kind of action brought most often in training. Both are defined in `docs/evaluate.md`.
+same kind of action brought most often in training. Both are defined in `docs/reference/evaluate.md`.
 """
 
 from __future__ import annotations

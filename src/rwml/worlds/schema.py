@@ -9,7 +9,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-# Keys that are data rather than names of fields; docs/rewards.md has the cases behind each rule.
+# Keys that are data rather than names of fields; docs/concepts/rewards.md has the cases behind each rule.
 _NUMBERED = re.compile(r"\d{3}|^[\W\d_]*\d[\W\d_]*$")
 _NAMING_FIELD = re.compile(r"(?:^|_)(?:id|key|name)$|[a-z]Id$")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")

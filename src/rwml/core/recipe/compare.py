@@ -1,6 +1,6 @@
 """The `[compare]` section of a recipe and its arms.
 
-An arm is a set of settings and the training stages that run under them. `docs/compare.md` explains every key.
+An arm is a set of settings and the training stages that run under them. `docs/reference/compare.md` explains every key.
 """
 
 from __future__ import annotations

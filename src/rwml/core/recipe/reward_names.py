@@ -1,4 +1,4 @@
-"""Names of the rewards of predictions, and which kind of next state has which (docs/rewards.md).
+"""Names of the rewards of predictions, and which kind of next state has which (docs/concepts/rewards.md).
 
 A name is checked when a recipe is read, without importing the reward.
 """

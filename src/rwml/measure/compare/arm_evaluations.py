@@ -37,8 +37,8 @@ class ArmResult:
     """One arm under one seed.
 
     run, evaluations: None and empty if the arm was not examined; the base arm's evaluations include the baselines'.
-    weight_change: docs/measures.md; empty for the base arm. measures: {measure: figures} with their rows, empty if any
-    of `compare.measures` is missing. missing: why a part of this is empty; "" if nothing is missing.
+    weight_change: docs/reference/measure.md; empty for the base arm. measures: {measure: figures} with their rows,
+    empty if any of `compare.measures` is missing. missing: why a part of this is empty; "" if nothing is missing.
     """
 
     arm: ArmConfig

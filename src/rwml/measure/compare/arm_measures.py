@@ -1,6 +1,6 @@
 """Imagination and retention of a comparison's arms: what `rwml measure` measures of one run, over seeds.
 
-The schema of what comes out is in `docs/compare.md`, what each figure means in `docs/measures.md`.
+The schema of what comes out is in `docs/reference/compare.md`, what each figure means in `docs/reference/measure.md`.
 """
 
 from __future__ import annotations

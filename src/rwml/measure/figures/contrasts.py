@@ -1,6 +1,6 @@
 """Arms over training seeds: means and spreads over seeds, and paired differences between arms.
 
-Pure functions from records to plain dictionaries; the schema is in `docs/compare.md`. An `ArmEvaluation` is one arm
+Pure functions from records to plain dictionaries; schema: `docs/reference/compare.md`. An `ArmEvaluation` is one arm
 under one training seed. Intervals resample tasks (`bootstrap.py`): all seeds play the same tasks, so a task keeps its
 rows of every seed together.
 """
@@ -101,7 +101,7 @@ def mean_and_spread(by_seed: Mapping[int, float | None]) -> Json:
 def contrast(before: Rows, after: Rows, num_samples: int = 2000) -> Json:
     """{"all" | split: D}: the paired difference of two arms, with {"sd", "by_seed"} of the seeds' differences.
 
-    D as in `eval.json` (docs/evaluate.md). Only rows that both arms have are compared; empty if they share no row.
+    D as in docs/reference/evaluate.md. Only rows that both arms have are compared; empty if they share no row.
     """
     return {
         split: difference | spread(_seed_differences(before, after, split))

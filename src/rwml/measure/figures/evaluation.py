@@ -1,6 +1,6 @@
 """From the records of all arms to `eval.json`: every arm's tables, and the paired differences between arms.
 
-Its schema is in `docs/evaluate.md`, its measures are in `measure/figures/metrics.py`.
+Its schema is in `docs/reference/evaluate.md`, its measures are in `measure/figures/metrics.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def evaluate_arms(
     inefficient: Callable[[str], bool],
     plan: EvaluationPlan,
 ) -> Json:
-    """All of `eval.json` (its schema: `docs/evaluate.md`).
+    """All of `eval.json` (its schema: `docs/reference/evaluate.md`).
 
     The headline differences are over all splits pooled; `summary` has None for a figure whose arms were not both
     measured. inefficient: the world's judgement on an admitted action (`World.inefficient`). If the second arm of

@@ -1,4 +1,4 @@
-"""Measures of world models and policies, with bootstrap intervals; all are defined in `docs/evaluate.md`.
+"""Measures of world models and policies, with bootstrap intervals; all are defined in `docs/reference/evaluate.md`.
 
 Pure functions from records to plain dictionaries that `json.dumps` accepts as they are. Rows of one task are
 not independent, so every interval resamples tasks (`measure/figures/bootstrap.py`). Shape suffixes: `_N` rows,
@@ -21,7 +21,7 @@ from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.measure.figures.bootstrap import bootstrap_mean, column_intervals
 
 WORLD_MODEL_MEASURES = ("exact", "within", "reward", "distance", "unparsed", "truncated")
-"""Columns of a world-model table, in order; see `docs/evaluate.md`."""
+"""Columns of a world-model table, in order; see `docs/reference/evaluate.md`."""
 
 SUCCESS_MEASURES = (
     "success", "return", "steps", "steps_won", "invalid", "inefficient", "invalid_or_inefficient", "invalid_calls",

@@ -2,7 +2,7 @@
 
 The forward pass is written out here for two reasons: it starts in a tenth of a second where importing
 sentence-transformers takes seconds, and it packs texts of any length side by side, so that no time goes into padding
-(docs/rewards.md has the figures). A test holds it to `SentenceTransformer.encode`.
+(docs/concepts/rewards.md). A test holds it to `SentenceTransformer.encode`.
 """
 
 from __future__ import annotations

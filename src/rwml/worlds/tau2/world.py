@@ -112,7 +112,7 @@ class Tau2World(ToolWorld):
             raise RwmlError(
                 f"world.options: solo is {str(self.solo).lower()} and user is {self.user!r}",
                 "an episode has a user, or it has none",
-                'set solo = true, or solo = false and user = "openai/<model>" (docs/tau2.md)',
+                'set solo = true, or solo = false and user = "openai/<model>" (docs/reference/tau2.md)',
             )
         if (self.user == REPLAY) != bool(self.user_files):
             raise RwmlError(
@@ -165,7 +165,7 @@ class Tau2World(ToolWorld):
             raise RwmlError(
                 "this tau2 world cannot be played: world.options.play is false",
                 "it holds imported episodes",
-                "set world.options.play = true (it needs the official package: docs/tau2.md)",
+                "set world.options.play = true (it needs the official package: docs/reference/tau2.md)",
             )
         return Tau2Env(self)
 
