@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Trainer,
         WorldModel,
         evaluate,
+        language_policy,
         load_model,
         make,
         plan,
@@ -39,8 +40,8 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "rwml.library": (
-        "Episodes", "Plan", "Trainer", "WorldModel", "evaluate", "load_model", "make", "plan", "play", "run",
-        "transitions",
+        "Episodes", "Plan", "Trainer", "WorldModel", "evaluate", "language_policy", "load_model", "make",
+        "plan", "play", "run", "transitions",
     ),
     "rwml.core.errors": ("RwmlError",),
     "rwml.core.recipe.recipe": ("Recipe", "load_recipe"),
@@ -73,6 +74,7 @@ __all__ = [
     "__version__",
     "check_world",
     "evaluate",
+    "language_policy",
     "load_model",
     "load_recipe",
     "make",

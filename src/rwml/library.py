@@ -170,16 +170,15 @@ def play(
     *,
     rollouts: int = 1,
     max_steps: int = 30,
-    temperature: float = 1.0,
     seed: int = 0,
 ) -> Episodes:
     """One episode of every task and rollout. A world that fails makes an episode with `error`, never an exception.
 
-    policy: a name ("expert", "random", ... of the world, or of `rwml.policies`), a language model, a policy object, or
-    a list of actions that is played in order. RwmlError names the nearest policy.
+    policy: a name ("expert", "random", ... of the world, or of `rwml.policies`), a language model (`language_policy` at
+    temperature 1), a policy object, or a list of actions that is played in order. RwmlError names the nearest policy.
     """
     seats = seats_for(tasks, rollouts, seed_of(seed, "play"))
-    chosen = _policy(world, policy, max_steps, temperature)
+    chosen = _policy(world, policy, max_steps)
     return Episodes(play_seats(world, seats, chosen, generator_for(seed, "play", "model")), world)
 
 
@@ -254,7 +253,6 @@ def evaluate(
     tasks: Sequence[Task],
     *,
     reward: str | Reward = "embedding",
-    tau_d: float = TAU_D,
     temperature: float = 0.4,
     max_steps: int = 30,
     seed: int = 0,
@@ -263,18 +261,24 @@ def evaluate(
 
     Returns {"world_model": figures, "success": figures, "tau_d"}, each figure with its interval over tasks
     (docs/reference/evaluate.md). A world model that cannot play is asked about the world's first built-in policy's
-    play, and has no "success".
+    play, and has no "success". reward: with the threshold tau_d by which a next state counts as right (0.2 for a name).
+    temperature: of the play; predictions have the world model's own.
     """
-    world, model = world_model.world, world_model.model
-    policy: str | Model = model if isinstance(model, LanguageModel) else _first_policy(world)
-    episodes = play(world, tasks, policy, max_steps=max_steps, temperature=temperature, seed=seed)
+    world, model, tau_d = world_model.world, world_model.model, getattr(reward, "tau_d", TAU_D)
+    plays = isinstance(model, LanguageModel)
+    policy: str | Policy
+    if isinstance(model, LanguageModel):
+        policy = language_policy(world, model, temperature=temperature, max_steps=max_steps)
+    else:
+        policy = _first_policy(world)
+    episodes = play(world, tasks, policy, max_steps=max_steps, seed=seed)
     rows = transitions(episodes, history_steps=world_model.history_steps)
     groups = world_model.predictor.predict([row.query for row in rows], 1, generator_for(seed, "evaluate"))
     states = world_models.first_of_each(groups)
     distances, rewards = KindReward(reward, tau_d=tau_d).score([state.next_state for state in states], rows)
     judged = [world_models.scored(*each) for each in zip(states, distances, rewards, strict=True)]
     result: Json = {"tau_d": tau_d, "world_model": world_model_summary(rows, judged, tau_d)}
-    return result | ({"success": success_summary(episodes, world.inefficient)} if model is policy else {})
+    return result | ({"success": success_summary(episodes, world.inefficient)} if plays else {})
 
 
 def plan(
@@ -302,7 +306,7 @@ def plan(
     return best_of(episodes)
 
 
-def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_steps: int, temperature: float) -> Policy:
+def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_steps: int) -> Policy:
     if isinstance(policy, ApiModel):
         raise RwmlError(
             f"the model '{policy.model}' behind a server was asked to play",
@@ -310,7 +314,7 @@ def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_step
             "play with a model that this process loads, or with a policy of the world",
         )
     if isinstance(policy, LanguageModel):
-        return _language_policy(world, policy, max_steps, temperature)
+        return language_policy(world, policy, max_steps=max_steps)
     if isinstance(policy, str):
         materials = PolicyMaterials(world, max_steps, _no_language_model)
         return make_policy(policy, materials)
@@ -319,13 +323,15 @@ def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_step
     return _Actions(tuple(policy), max_steps)
 
 
-def _language_policy(world: World, lm: LanguageModel, max_steps: int, temperature: float) -> LanguageModelPolicy:
+def language_policy(
+    world: World, lm: LanguageModel, *, temperature: float = 1.0, max_steps: int = 30, name: str = "model"
+) -> LanguageModelPolicy:
+    """A language model that acts in a world, in the world's words. name: what its episodes are filed under."""
     tiny = lm.source == TINY
     params = SamplingParams(TINY_NEW_TOKENS if tiny else NEW_TOKENS, temperature)
     words: Prompts = world.prompts("brief" if tiny else "full")
-    return LanguageModelPolicy(
-        lm, LocalSampler(lm.model, lm.chat.stop_ids), words, params, max_steps, MAX_CONTEXT_TOKENS
-    )
+    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
+    return LanguageModelPolicy(lm, sampler, words, params, max_steps, MAX_CONTEXT_TOKENS, name)
 
 
 def _no_language_model() -> LanguageModelPolicy:

@@ -12,7 +12,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge, unset_judge_keys
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge, may_ask_judge, unset_judge_keys
 from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
 from rwml.core.run import Run, Stage
 from rwml.core.types import Transition
@@ -170,8 +170,10 @@ def load_reward(run: Run | Stage, tau_d: float, choice: RewardChoice | None = No
     choice: another reward than `train_wm.reward`.
     """
     recipe, cache = run.recipe, run.cache_folder
-    judge = None if unset_judge_keys(recipe.judge.base_url, recipe.judge.model) else lambda: Judge(recipe.judge, cache)
     reward = recipe.train_wm.reward if choice is None else choice
+    # The section is read only where a reward may ask: a stage that asks nobody does not depend on it.
+    asked = may_ask_judge(reward) and not unset_judge_keys(recipe.judge.base_url, recipe.judge.model)
+    judge = (lambda: Judge(recipe.judge, cache)) if asked else None
     return KindReward(reward, lambda: load_embedder(recipe.embedding, cache), tau_d, judge)
 
 

@@ -145,7 +145,7 @@ def test_the_filter_keeps_or_drops_every_transition_with_a_reason(done: Run) -> 
         assert row.pass_rate == hits[row.id] / 2
         assert row.kept == (hits[row.id] < needed or lucky)
     assert figures["hits_histogram"] == [sum(hits[i] == n for i in hits) for n in range(3)]
-    assert all((p.answer is None) == (p.distance == 2.0) for p in predictions)
+    assert all((p.next_state is None) == (p.distance == 2.0) for p in predictions)
 
 
 def test_metrics_have_a_line_for_every_step(done: Run) -> None:
