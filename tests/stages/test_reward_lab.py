@@ -106,7 +106,7 @@ def test_a_cheat_earns_what_the_reward_says(lab: tuple[Recipe, dict[str, Any]]) 
         assert found["continuous", None]["unearned"] >= 0.0
     assert cheats["will describe"]["embedding", 0.4]["unearned"] > 0.2 > cheats["generic"]["embedding", 0.4]["unearned"]
     most = MostFrequent(rows)
-    right = np.mean([same_text(most.answer(row), row.next_state) for row in rows])
+    right = np.mean([same_text(most.next_state(row.query), row.next_state) for row in rows])
     assert cheats["most frequent of the verb"]["exact", None]["right"] == pytest.approx(right, abs=0.25)
 
 

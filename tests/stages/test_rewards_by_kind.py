@@ -46,7 +46,7 @@ def test_rouge_from_the_filter_to_the_evaluation(
     answers = Parts(next((run.folder / "evaluation" / "world_model").glob("predictions-*"))).read(PredictedState, 1)
     for known, predictions in ((rows, guesses), ({row.id: row for row in asked}, answers)):
         real = [known[one.transition].next_state for one in predictions]
-        distances, rewards = score(RougeReward(), [one.answer for one in predictions], real)
+        distances, rewards = score(RougeReward(), [one.next_state for one in predictions], real)
         assert [one.distance for one in predictions] == distances.tolist()
         assert len(set(distances.tolist())) > 1
     assert [one.reward for one in answers] == rewards.tolist()
@@ -101,10 +101,10 @@ def test_a_judge_from_the_filter_to_the_evaluation(
     asked = read_records(next((run.folder / "evaluation").glob("transitions-*.parquet")), Transition)
     answers = Parts(next((run.folder / "evaluation" / "world_model").glob("predictions-*"))).read(PredictedState, 1)
     for known, predictions in ((rows, guesses), ({row.id: row for row in asked}, answers)):
-        judged = [_by_jury(one.answer, known[one.transition].next_state) for one in predictions]
+        judged = [_by_jury(one.next_state, known[one.transition].next_state) for one in predictions]
         assert [one.distance for one in predictions] == [distance for distance, _, _ in judged]
     assert [one.reward for one in answers] == [reward for _, reward, _ in judged]
-    failed = [_by_jury(one.answer, rows[one.transition].next_state)[2] for one in guesses]
+    failed = [_by_jury(one.next_state, rows[one.transition].next_state)[2] for one in guesses]
     assert 0 < sum(failed) < len(failed)
     stages = run.summary()
     assert stages["filter"]["counts"]["failed judgements"] == sum(failed)
@@ -112,7 +112,7 @@ def test_a_judge_from_the_filter_to_the_evaluation(
         path for arm in ("model", "world_model") for path in (run.folder / "evaluation" / arm).glob("predictions-*")
     ]
     every = [one for path in of_evaluation for one in Parts(path).read(PredictedState, 1)]
-    counted = sum(one.answer is not None and one.distance == 2 for one in every)
+    counted = sum(one.next_state is not None and one.distance == 2 for one in every)
     assert stages["evaluate"]["counts"]["failed judgements"] == counted
     lines = [line for line in run.metrics.read() if line["stage"] == "train_wm"]
     assert all(0 <= line["judge_failed_share"] <= 1 - line["unparsed_share"] for line in lines)
@@ -163,6 +163,6 @@ def test_a_reward_from_elsewhere_trains(
     assert any(line["reward"] > line["exact"] for line in lines)
     rows = {row.id: row for row in read_records(run.folder / "filtered.parquet", Transition)}
     for guess in Parts(run.folder / "predictor" / "predictions").read(PredictedState, 1):
-        if guess.answer is not None:
-            same = guess.answer.split()[:1] == rows[guess.transition].next_state.split()[:1]
+        if guess.next_state is not None:
+            same = guess.next_state.split()[:1] == rows[guess.transition].next_state.split()[:1]
             assert guess.distance == 1 - same

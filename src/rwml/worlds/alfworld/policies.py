@@ -10,6 +10,7 @@ from rwml.core.errors import RwmlError, nearest
 from rwml.core.seeds import random_for
 from rwml.worlds.alfworld import scene_data as data
 from rwml.worlds.alfworld.beliefs import ACCEPTS, STATE, TOOL, Beliefs, kind_of
+from rwml.worlds.base import RandomPolicy
 
 NAMES = ("random", "expert", "noisy")
 NOISE = 0.35
@@ -51,21 +52,6 @@ def read_goal(opening: str) -> Goal | None:
             verb = _VERB.get(parts.get("verb", ""), "")
             return Goal(two or parts["target"], parts.get("parent", ""), verb, parts.get("lamp", ""), 2 if two else 1)
     return None
-
-
-class RandomPolicy:
-    """Uniform over the admissible actions."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = random_for("random", seed)
-
-    def act(self, observation: str, admissible: Sequence[str]) -> str:
-        """Return any admissible action."""
-        return self._rng.choice(admissible)
-
-    def thought(self) -> str:
-        """Return "try"."""
-        return "try"
 
 
 class ExpertPolicy:
