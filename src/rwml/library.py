@@ -286,7 +286,7 @@ def plan(
     task: Task,
     k: int = 8,
     *,
-    policy: str | Model | Policy | None = None,
+    policy: str | Model | Policy | Sequence[str] | None = None,
     max_steps: int = 30,
     seed: int = 0,
 ) -> Plan:

@@ -1,0 +1,144 @@
+"""The library door: its names are pinned, it loads nothing heavy, and what pages show works from a fresh install."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rwml
+from rwml.world_models.engine import EngineWorldModel
+
+ROOT = Path(__file__).parents[1]
+NAMES = """
+    BaseWorld Env Episode Episodes Plan PredictedState Prompts Query Recipe Run RwmlError Step StepResult Task Trainer
+    Transition World WorldModel __version__ check_world evaluate language_policy load_model load_recipe make plan play
+    rewards run transitions
+"""
+
+
+def test_the_public_names_are_pinned() -> None:
+    assert sorted(rwml.__all__) == sorted(NAMES.split())
+    assert all(getattr(rwml, name) is not None for name in rwml.__all__)
+    assert dir(rwml) == rwml.__all__
+    with pytest.raises(AttributeError, match="no attribute 'wurld'"):
+        _ = rwml.wurld
+    page = (ROOT / "docs/reference/python-api.md").read_text()
+    assert all(name in page for name in rwml.__all__ if name != "__version__")
+
+
+def test_importing_it_loads_no_heavy_library() -> None:
+    heavy = ("torch", "transformers", "pyarrow", "pydantic", "numpy", "httpx")
+    code = f"import rwml, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.fixture(scope="module")
+def alfworld() -> Any:
+    return rwml.make("alfworld", split="train", size="tiny", num_train=8, num_valid_seen=2, num_valid_unseen=2)
+
+
+def test_mistakes_name_what_would_work(alfworld: Any) -> None:
+    with pytest.raises(rwml.RwmlError, match="no split 'trian'") as error:
+        rwml.make("alfworld", split="trian")
+    assert "did you mean 'train'" in error.value.fix
+    with pytest.raises(rwml.RwmlError, match="names a server and no model"):
+        rwml.load_model("http://localhost:8000/v1")
+    wm = rwml.WorldModel(EngineWorldModel(alfworld), alfworld)
+    with pytest.raises(rwml.RwmlError, match="history has 2 texts"):
+        wm.predict(["opening", "look"], "look")
+    with pytest.raises(rwml.RwmlError, match="has no weights here"):
+        rwml.Trainer(wm)
+    with pytest.raises(rwml.RwmlError, match="proposes no actions"):
+        rwml.plan(wm, alfworld.tasks("train")[0])
+    with pytest.raises(rwml.RwmlError, match="which world"):
+        rwml.transitions(list(rwml.play(alfworld, alfworld.tasks("train")[:1], "random", max_steps=2)))
+    server = rwml.load_model("http://localhost:1/v1#name")
+    with pytest.raises(rwml.RwmlError, match="does not act yet"):
+        rwml.play(alfworld, alfworld.tasks("train")[:1], server)
+
+
+def test_with_the_real_engine_inside_imagination_is_play(alfworld: Any) -> None:
+    tasks = alfworld.tasks("train")[:4]
+    wm = rwml.WorldModel(EngineWorldModel(alfworld, tasks=tasks), alfworld)
+    real = rwml.play(alfworld, tasks, "expert")
+    rows = rwml.transitions(real)
+    assert len(rows) == sum(len(episode.steps) for episode in real)
+    won = [episode for episode in real if episode.success]
+    assert won
+    for episode in won:
+        imagined = wm.imagine(episode.task, [step.action for step in episode.steps])
+        assert [step.observation for step in imagined.steps] == [step.observation for step in episode.steps]
+        assert imagined.success
+    # The engine has no episode of a question of one's own: it replays the history from the task, which it lacks here.
+    [state] = wm.predict([won[0].opening], "look")
+    assert state.next_state is None
+    assert state.reason.startswith("the world failed")
+    figures = rwml.evaluate(wm, tasks[:2], reward="exact", max_steps=4)
+    assert figures["world_model"]["overall"]["exact"]["mean"] == 1.0
+    assert "success" not in figures
+
+
+def test_a_plan_is_the_best_imagined_episode(alfworld: Any) -> None:
+    tasks = alfworld.tasks("train")
+    [won, *_] = [episode for episode in rwml.play(alfworld, tasks, "expert") if episode.success]
+    wm = rwml.WorldModel(EngineWorldModel(alfworld, tasks=tasks), alfworld)
+    actions = [step.action for step in won.steps]
+    plan = rwml.plan(wm, won.task, k=3, policy=actions)
+    assert (plan.actions, plan.wins, plan.candidates, plan.winning) == (tuple(actions), True, 3, 3)
+    assert not rwml.plan(wm, won.task, k=2, policy=actions[:-1]).wins
+
+
+SMALLER = {
+    "[:64]": "[:4]",
+    "steps=50": "steps=2",
+    'world.tasks("valid_unseen"))': 'world.tasks("valid_unseen")[:2], max_steps=4)',
+}
+"""What of the README's lines is made smaller, so that they take seconds: numbers alone."""
+
+MORE = """
+task = world.tasks("valid_unseen")[0]
+opening = world.env().reset(task)
+assert len(wm.predict([opening], "look", n=4)) == 4
+assert len(wm.imagine(task, ["look", "inventory"]).steps) <= 2
+assert wm.as_env().reset(task) == opening
+assert rwml.plan(wm, task, k=2, max_steps=3).candidates == 2
+done = rwml.run("quickstart", "collect.num_tasks=2", "collect.rollouts_per_task=1", until="transitions")
+assert done.is_done("transitions")
+print(rwml.__file__)
+"""
+"""The rest of what design and API page show of the door."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_lines_of_readme_run_from_a_fresh_install_in_an_empty_folder(tmp_path: Path) -> None:
+    """`pip install .` into an environment of its own, with the libraries of this one, away from our sources."""
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    [site] = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    libraries = sysconfig.get_paths()["purelib"]
+    (site / "libraries.pth").write_text(f"{libraries}\n")  # behind our own package, which is the fresh one
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--force-reinstall"]
+    run([*pip, "--no-build-isolation", "--no-index", "--target", str(site), str(ROOT)], ROOT)
+    text = (ROOT / "README.md").read_text()
+    code = next(part for part in text.split("```python\n")[1:] if "rwml.make(" in part).split("```")[0]
+    for line, smaller in SMALLER.items():
+        assert line in code
+        code = code.replace(line, smaller)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "lines.py").write_text(code + MORE)
+    assert str(site) in run([str(python), "lines.py"], empty)
+
+
+def run(command: list[str], folder: Path) -> str:
+    """The output of a command that has to end well."""
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
