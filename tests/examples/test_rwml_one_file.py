@@ -20,7 +20,7 @@ from rwml.core.recipe.sections import GrpoConfig
 from rwml.core.types import Episode, PredictedState, StopReason, Task, Transition
 from rwml.models.language_model import LanguageModel
 from rwml.models.tiny import TinyShape, new_language_model
-from rwml.play.rollout import SampledEpisode
+from rwml.playing.rollout import SampledEpisode
 from rwml.train.batches import answer_trees, episode_trees, label_trees
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, group_advantages, token_losses
