@@ -58,6 +58,8 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS, FOLDER_FILES = 400, 60, 6, 14
 # Test files that are of no one source file: what they are of.
 TESTS_OF_MORE = {
     "test_docs": "README.md and docs/",
+    "test_own_world": "examples/own_world.py",
+    "test_rwml_one_file": "examples/rwml_one_file.py",
     "test_house_rules": "the repository",
     "test_reading_budget": "one step of world-model training",
     "test_resume": "every stage, killed",
