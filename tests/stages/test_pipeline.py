@@ -319,14 +319,6 @@ def test_a_low_signal_is_told_early_with_what_to_do(
     assert said.index("warning: only") < said.index("2/2 step")
 
 
-def test_a_low_signal_is_told_once_and_only_where_it_is_low(capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(1, 8):
-        train_wm._warn_of_low_signal([0.0] * number, 0.05, 5, 0.1)
-    assert capsys.readouterr().err.count("warning: only 0.0% of the groups") == 1
-    train_wm._warn_of_low_signal([0.0, 0.0, 0.0, 0.0, 0.25], 0.05, 5, 0.1)
-    assert capsys.readouterr().err == ""
-
-
 def test_nothing_to_learn_from_is_refused(copied: Callable[..., Run]) -> None:
     run = copied()
     rows = [replace(row, kept=False, reason="too easy") for row in filtered(run)]

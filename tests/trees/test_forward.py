@@ -45,6 +45,8 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+GPT2_SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "bos_token_id": 1, "eos_token_id": 2}
+NO_DROPOUT = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
 TOLERANCE = 1e-5
 
 
@@ -53,20 +55,7 @@ def make_model(family: str, seed: int = 0) -> nn.Module:
     builders: dict[str, Callable[[], nn.Module]] = {
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, tie_word_embeddings=True)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-        "gpt2": lambda: GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=VOCAB,
-                n_embd=32,
-                n_layer=2,
-                n_head=4,
-                n_positions=256,
-                bos_token_id=1,
-                eos_token_id=2,
-                attn_pdrop=0.0,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-            )
-        ),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, **GPT2_SIZES, **NO_DROPOUT)),
         "granite": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0, attention_multiplier=0.2)),
     }
     return builders[family]().train()

@@ -12,7 +12,6 @@ from rwml.core.errors import RwmlError
 from rwml.core.types import Task
 from rwml.worlds.base import BuiltInPolicy, Env, Prompts, World
 from rwml.worlds.by_name import WORLDS, get_world, register
-from rwml.worlds.tool_world import ToolWorld
 
 MODULE = """
 from rwml.core.types import Task
@@ -111,25 +110,6 @@ def test_a_world_is_found_by_entry_point_and_by_decorator(coins: World) -> None:
     assert get_world("pennies", num_tasks=5).tasks("train")[4].id == "train/4"
     register("test-coins")(type(coins))
     assert get_world("test-coins").tasks("train") == get_world("coins:Coins").tasks("train")
-
-
-def test_a_world_of_tools_masks_and_reads_calls() -> None:
-    class Desk(ToolWorld):
-        texts = Prompts("", "", "{action}?", "calls")
-
-        def tasks(self, split: str) -> list[Task]:
-            return []
-
-        def env(self) -> Env:
-            raise NotImplementedError
-
-    desk, call = Desk(), '{"name": "get", "arguments": {}}'
-    assert (desk.verb(call), desk.verb("Hello")) == ("get", "message")
-    assert desk.target("tool", '{"a": 1}') == '{"type": "object", "properties": {"a": {"type": "integer"}}}'
-    assert desk.knowable("", [call, "yes"], call, "yes") is True
-    assert desk.knowable("", [], call, "yes") is False
-    assert (desk.splits(), desk.policies()) == ((), ())
-    assert desk.prompts("brief").actions == "calls"
 
 
 def _check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""What the verbs make of a run folder that was written before the nouns (see tests/core/test_older.py)."""
+"""What the verbs make of a run folder that was written before the nouns (see tests/core/recipe/test_older.py)."""
 
 from __future__ import annotations
 
