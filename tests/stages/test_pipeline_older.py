@@ -12,6 +12,8 @@ from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.run import CHAIN, Run
 from rwml.stages.pipeline import run_all, summary_line
 
+pytestmark = pytest.mark.slow  # runs whole pipelines
+
 BEFORE = Path(__file__).parents[1] / "data" / "run_before_nouns.tar.xz"
 
 

@@ -118,6 +118,7 @@ def _check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_command_checks_a_world_in_the_folder_at_hand(coins: World, tmp_path: Path) -> None:
     done = _check(tmp_path, "coins:Coins", "-o", "num_tasks=4", "--tasks", "3")
     assert (done.returncode, done.stderr) == (0, "")
