@@ -180,8 +180,9 @@ def mixture(rng: np.random.Generator) -> list[Answer]:
     return [*answers, Answer(trunk, 4, cross_entropy=0.03), Answer(words(rng, 6, 9), 2, 1.0, 0.2)]
 
 
-SHAPES: list[Callable[[np.random.Generator], list[Answer]]] = [
-    group_trees, trajectory, shared_answers, history_windows, several_spans, mixture,
+SHAPES = [
+    trajectory, shared_answers, several_spans,
+    *(pytest.param(shape, marks=pytest.mark.slow) for shape in (group_trees, history_windows, mixture)),
 ]  # fmt: skip
 # Budgets that hold everything, cut a tree at its first fork, and cut at every fork.
 WAYS = [("dense", 4096), ("walk", 4096), ("walk", 40), ("walk", 1)]
@@ -329,6 +330,7 @@ def test_math_attention_equals_the_cpu_kernel() -> None:
         torch.testing.assert_close(by_hand, by_kernel, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flex_blocks_and_forward() -> None:
     tree = tree_of([a for seed in range(4) for a in trajectory(np.random.default_rng(seed))])
     mask = tree_attention.block_mask(tree.end, torch.device("cpu"))
@@ -383,6 +385,7 @@ def test_nothing_to_learn_is_no_work() -> None:
     assert tree_logprobs(model, builder.build()).tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_a_backward_pass_leaves_no_graph_behind() -> None:
     tree = tree_of(trajectory(np.random.default_rng(31)))
     tree_backward(make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), method="walk", budget_tokens=8)

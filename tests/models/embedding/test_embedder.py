@@ -90,6 +90,7 @@ def test_other_models_by_folder_give_the_same_numbers(embedder: Embedder, tmp_pa
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_vector_does_not_depend_on_its_neighbours(minilm: MiniLM) -> None:
     together, _ = minilm.encode(TEXTS * 2)
     alone = np.concatenate([minilm.encode([text])[0] for text in TEXTS])
@@ -166,6 +167,7 @@ def test_cached_values_are_bit_identical(tmp_path: Path) -> None:
         embedder.close()
 
 
+@pytest.mark.slow
 def test_background_and_foreground_agree(embedder: Embedder) -> None:
     texts = [f"You arrive at shelf {number}. On the shelf {number}, you see a vase {number}." for number in range(40)]
     beside = Embedder(device="cpu")
