@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from tested_in import TESTED_IN, TESTS_OF_MORE
 from wording import tics
 
 ROOT = Path(__file__).parents[1]
@@ -54,31 +55,6 @@ CORE_LIBRARIES = {"numpy", "pydantic"}
 PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 FILE_LINES, FUNCTION_LINES, PARAMETERS, FOLDER_FILES = 400, 60, 6, 14
-
-# Test files that are of no one source file: what they are of.
-TESTS_OF_MORE = {
-    "test_docs": "README.md and docs/",
-    "test_own_world": "examples/own_world.py",
-    "test_rwml_one_file": "examples/rwml_one_file.py",
-    "test_house_rules": "the repository",
-    "test_reading_budget": "one step of world-model training",
-    "test_resume": "every stage, killed",
-    "test_rewards_by_kind": "the filter, the training and the evaluation, under one reward",
-    "test_temperature": "train_wm and train_policy, at a temperature",
-}
-# Sources without a test of their name, with the file below tests/ that tests them and why it is that one.
-TESTED_IN = {
-    "core/recipe/measure.py": "core/recipe/test_recipe.py: its section is read like the others",
-    "core/recipe/reward_names.py": "core/recipe/test_recipe.py: its names are read from recipes",
-    "core/types.py": "core/test_records.py: records are what is written and read",
-    "loading.py": "stages/test_pipeline.py: all that it builds is at work there",
-    "stages/collect.py": "stages/test_pipeline.py: a stage reads what the one before it wrote",
-    "stages/evaluate.py": "stages/test_pipeline.py: a stage reads what the one before it wrote",
-    "stages/filter.py": "stages/test_pipeline.py: a stage reads what the one before it wrote",
-    "stages/transitions.py": "stages/test_pipeline.py: a stage reads what the one before it wrote",
-    "stages/worlds.py": "test_cli.py: it is what three commands do",
-    "trees/attention.py": "trees/test_forward.py: it is right when the trees' figures are",
-}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -333,12 +309,16 @@ def words() -> Iterator[str]:
 
 
 def tests_of_sources() -> Iterator[str]:
-    """tests/<room>/test_<stem>.py is of <room>/<stem>.py, and so is test_<stem>_<aspect>.py where one is not enough."""
+    """tests/<room>/test_<stem>.py is of <room>/<stem>.py, and so is test_<stem>_<aspect>.py where one is not enough.
+
+    tests/examples/ is of examples/.
+    """
     for path in sources("tests"):
         if path.stem.startswith("test_") and path.stem not in TESTS_OF_MORE:
             words = path.stem.split("_")[1:]
             stems = ("_".join(words[:count]) for count in range(len(words), 0, -1))
-            folder = PACKAGE / path.parent.relative_to(ROOT / "tests")
+            inside = path.parent.relative_to(ROOT / "tests")
+            folder = (ROOT if inside.parts[:1] == ("examples",) else PACKAGE) / inside
             if not any((folder / f"{stem}.py").is_file() for stem in stems):
                 yield f"{named(path)} is of no file"
 

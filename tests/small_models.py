@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 from transformers import (
     BloomConfig,
@@ -38,7 +39,8 @@ SIZES: dict[str, Any] = {
     "bos_token_id": 2,
     "pad_token_id": 0,
 }
-KINDS = ("qwen3", "llama", "gpt2", "softcap", "sinks")
+SLOW_KINDS = ("llama", "softcap", "sinks")
+KINDS = ("qwen3", "gpt2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_KINDS))
 LAYERS = {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]}
 
 

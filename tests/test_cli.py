@@ -53,6 +53,7 @@ def test_waiting_threads_sleep() -> None:
     assert done.stdout == "passive\n"
 
 
+@pytest.mark.slow
 def test_a_users_mistake_is_a_message_and_exit_code_2(tmp_path: Path) -> None:
     done = _rwml("collect", str(_recipe(tmp_path, "[collect]\nrollout_per_task = 2\n")))
     assert done.returncode == 2
@@ -65,6 +66,7 @@ def test_a_users_mistake_is_a_message_and_exit_code_2(tmp_path: Path) -> None:
     assert "Traceback" in debug.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -89,6 +91,7 @@ def test_bad_input_says_what_to_do(tmp_path: Path, arguments: list[str], expecte
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_how_to_continue() -> None:
     command = [sys.executable, "-m", "rwml.cli", "worlds", "play", "alfworld"]
     pipe = subprocess.PIPE
@@ -105,6 +108,7 @@ def test_an_interrupt_says_how_to_continue() -> None:
     assert errors.strip() == "stopped; the same command continues from here: rwml worlds play alfworld"
 
 
+@pytest.mark.slow
 def test_worlds_lists_all_and_says_whose_data_are_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAU2_DATA_DIR", "/nowhere")
     told = _rwml("worlds")
@@ -113,6 +117,7 @@ def test_worlds_lists_all_and_says_whose_data_are_not_at_hand(monkeypatch: pytes
     assert "tau2       -                   0 tasks   /nowhere has no folder tau2/domains" in told.stdout
 
 
+@pytest.mark.slow
 def test_worlds_lists_splits_tasks_and_kinds() -> None:
     done = _rwml(
         "worlds", "--only", "alfworld", "-o", "num_train=6", "-o", "num_valid_seen=2", "-o", "num_valid_unseen=1"
@@ -127,6 +132,7 @@ def test_worlds_lists_splits_tasks_and_kinds() -> None:
     assert "pick_and_place_simple" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_game_is_played_by_hand() -> None:
     done = _rwml("worlds", "play", "alfworld", "--task", "1", text="?\nlook\nfly away\nquit\nlook\n")
     assert done.returncode == 0
@@ -157,6 +163,7 @@ def test_options_are_read_as_toml_or_text() -> None:
     assert parse_options(["a=3", "b=true", "c=some text", 'd="3"']) == {"a": 3, "b": True, "c": "some text", "d": "3"}
 
 
+@pytest.mark.slow
 def test_the_last_line_of_the_quickstart(tmp_path: Path) -> None:
     run_folder = tmp_path / "run"
     summary = {
@@ -173,6 +180,7 @@ def test_the_last_line_of_the_quickstart(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = _recipe(tmp_path)
     write_json(tmp_path / "run" / "manifest.json", {"format": 1, "rwml": "99.0", "stages": {}})
@@ -194,6 +202,7 @@ def test_run_skips_what_is_done_and_stops_where_told(tmp_path: Path, capsys: pyt
     assert run.state("transitions") == "failed"
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_as_good_as_its_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(_recipe(tmp_path, "[collect]\nnum_tasks = 7\n"))
     write_json(recipe.folder / "recipe.json", recipe.model_dump(mode="json"))
@@ -208,6 +217,7 @@ def test_a_run_folder_is_as_good_as_its_recipe(tmp_path: Path) -> None:
     assert f"'{moved.resolve()}/episodes' does not exist" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_old_name_of_a_verb_says_the_new_one(tmp_path: Path) -> None:
     assert "reward-lab" in _rwml("--help").stdout
     assert " reward " not in _rwml("--help").stdout

@@ -271,6 +271,7 @@ def test_python_examples_run(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_world_of_the_tutorial_works_from_the_command_line(tmp_path: Path) -> None:
     _write_examples("docs/tutorial/own_world.md", tmp_path)
     command = [sys.executable, "-m", "rwml.cli", "worlds"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.files import atomic_file, atomic_folder, file_hash, folder_hash, read_json, sweep, write_json
+from rwml.core.files import atomic_file, atomic_folder, file_hash, folder_hash, link, read_json, sweep, write_json
 from rwml.core.types import StopReason
 
 
@@ -142,3 +142,17 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path)) == 2
     sweep(tmp_path)
     assert os.listdir(tmp_path) == ["n.json"]
+
+
+def test_a_second_place_does_not_follow_what_is_written_to_the_first(tmp_path: Path) -> None:
+    first, second = tmp_path / "one" / "file", tmp_path / "two" / "file"
+    write_json(first, 1)
+    link(first, second)
+    assert first.stat().st_ino == second.stat().st_ino
+    link(first, second)  # again: two names of one file already
+    link(tmp_path / "one", tmp_path / "three")
+    with atomic_file(first) as handle:
+        handle.write(b"2")
+    assert read_json(first) == 2
+    assert read_json(second) == read_json(tmp_path / "three" / "file") == 1
+    assert sorted(path.name for path in tmp_path.rglob(".*")) == []

@@ -12,6 +12,7 @@ from rwml.core.text import array_elements, same_text
 def test_white_space_makes_no_other_text() -> None:
     assert same_text(" a  b\n", "a b")
     assert not same_text("ab", "a b")
+    assert not same_text("you see", "You see")
     assert not same_text(None, "")
 
 

@@ -211,6 +211,7 @@ def test_a_house(example: ModuleType) -> None:
     assert [house.step("go hall"), house.step("go fridge")] == ["In the hall: book.", "In the fridge: apple."]
 
 
+@pytest.mark.slow
 def test_a_small_run(example: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     """All steps at a size of seconds: the filter drops easy transitions, and each figure is a share."""
     table = example.main(

@@ -150,6 +150,7 @@ def test_official_splits_are_kept(
     assert official_split("mock", "create_task_1") is None
 
 
+@pytest.mark.slow
 def test_tasks_without_a_split_can_be_held_out(
     tau2_simulations: Path, imported: Imported, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,8 @@ from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import World
 
+pytestmark = pytest.mark.slow  # trains a model for every case
+
 OPENED = TEMPLATE.replace("'<|assistant|>' }}{% endif %}", "'<|assistant|><think>\\n' }}{% endif %}")
 GREEDY = SamplingParams(max_new_tokens=40, temperature=0.0)
 # What the model writes after `<think>\n` (after nothing), and what is read of it; TAG for the tag. The last one is read

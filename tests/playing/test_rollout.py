@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from made import teach
 from rwml.core.prompts import parse_action
 from rwml.core.tool_calls import ToolCall, call_text, calls_of, parse_message
 from rwml.core.types import Episode, StopReason, Task
-from rwml.models.language_model import LanguageModel
+from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TinyShape, new_language_model
@@ -50,9 +51,10 @@ def spans(played: SampledEpisode) -> list[tuple[int, int]]:
     return runs
 
 
-@pytest.fixture
-def played(lm: LanguageModel, world: World) -> list[SampledEpisode]:
-    return policy_of(lm, world).play(world, seats_for(world.tasks("train")[:4], 2, seed=3), generator())
+@pytest.fixture(scope="module")
+def played(model_folder: Path, world: World) -> list[SampledEpisode]:
+    policy = policy_of(load_language_model(model_folder, device="cpu"), world)
+    return policy.play(world, seats_for(world.tasks("train")[:4], 2, seed=3), generator())
 
 
 def test_seats_have_seeds_of_their_own(world: World) -> None:

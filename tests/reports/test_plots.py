@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from rwml.reports.plots import Panel, band_of, curve_svg, moving_average, write_png
 
 
@@ -11,6 +13,7 @@ def test_moving_average_by_hand() -> None:
     assert moving_average([0, 3, 6, 9], window=3) == [1.5, 3.0, 6.0, 7.5]
 
 
+@pytest.mark.slow
 def test_drawings_are_the_same_bytes_twice(tmp_path: Path) -> None:
     panel = Panel("World model: Reward", range(20), [i / 40 for i in range(20)], ((0.1, "low"),), share=True)
     assert curve_svg(panel) == curve_svg(panel)

@@ -21,6 +21,8 @@ from rwml.stages import collect
 from rwml.stages import import_logs as import_
 from rwml.stages.pipeline import run_all
 
+pytestmark = pytest.mark.slow  # runs stages on imported logs, and the command line
+
 FORM = '{"type": "object", "properties": {"sky": {"type": "string"}}}'
 
 

@@ -25,6 +25,8 @@ from rwml.world_models.world_model import Materials, make_world_model
 from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
 
+pytestmark = pytest.mark.slow  # makes the figures and the page of a whole run
+
 SKILL = {"model": (0.25, "noisy:0.8"), "world_model": (0.6, "noisy:0.8"), "policy": (0.6, "noisy:0.1")}
 DIFFICULT = '<script>alert("x")</script> & <b>bold</b>'
 

@@ -253,6 +253,7 @@ def test_with_lora_only_the_adapter_is_kept(
     assert size < sum(p.numel() * 4 for p in base.model.parameters()) / 2
 
 
+@pytest.mark.slow
 def test_training_raises_the_margins(lm: LanguageModel, world: World, rows: list[Transition], tmp_path: Path) -> None:
     """Twelve steps on the same pairs: the first loss is log 2, the last one less, and nearly all pairs are right."""
     prompts, guesses = world.prompts("brief"), guesses_for(lm, rows)

@@ -45,6 +45,8 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+GPT2_SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "bos_token_id": 1, "eos_token_id": 2}
+NO_DROPOUT = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
 TOLERANCE = 1e-5
 
 
@@ -53,20 +55,7 @@ def make_model(family: str, seed: int = 0) -> nn.Module:
     builders: dict[str, Callable[[], nn.Module]] = {
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, tie_word_embeddings=True)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-        "gpt2": lambda: GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=VOCAB,
-                n_embd=32,
-                n_layer=2,
-                n_head=4,
-                n_positions=256,
-                bos_token_id=1,
-                eos_token_id=2,
-                attn_pdrop=0.0,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-            )
-        ),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, **GPT2_SIZES, **NO_DROPOUT)),
         "granite": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0, attention_multiplier=0.2)),
     }
     return builders[family]().train()
@@ -191,8 +180,9 @@ def mixture(rng: np.random.Generator) -> list[Answer]:
     return [*answers, Answer(trunk, 4, cross_entropy=0.03), Answer(words(rng, 6, 9), 2, 1.0, 0.2)]
 
 
-SHAPES: list[Callable[[np.random.Generator], list[Answer]]] = [
-    group_trees, trajectory, shared_answers, history_windows, several_spans, mixture,
+SHAPES = [
+    trajectory, shared_answers, several_spans,
+    *(pytest.param(shape, marks=pytest.mark.slow) for shape in (group_trees, history_windows, mixture)),
 ]  # fmt: skip
 # Budgets that hold everything, cut a tree at its first fork, and cut at every fork.
 WAYS = [("dense", 4096), ("walk", 4096), ("walk", 40), ("walk", 1)]
@@ -340,6 +330,7 @@ def test_math_attention_equals_the_cpu_kernel() -> None:
         torch.testing.assert_close(by_hand, by_kernel, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flex_blocks_and_forward() -> None:
     tree = tree_of([a for seed in range(4) for a in trajectory(np.random.default_rng(seed))])
     mask = tree_attention.block_mask(tree.end, torch.device("cpu"))
@@ -394,6 +385,7 @@ def test_nothing_to_learn_is_no_work() -> None:
     assert tree_logprobs(model, builder.build()).tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_a_backward_pass_leaves_no_graph_behind() -> None:
     tree = tree_of(trajectory(np.random.default_rng(31)))
     tree_backward(make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), method="walk", budget_tokens=8)

@@ -17,7 +17,7 @@ from rwml.worlds.alfworld.engine.parse import GAME_FILE
 from rwml.worlds.alfworld.engine.rules import TEMPLATES
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "alfworld" / "games.tar.xz"
-NAMED = {  # games with a golden trace in test_alfworld_engine.py
+NAMED = {  # games with a golden trace in test_game.py
     "valid_seen/pick_two_obj_and_place-Newspaper-None-Drawer-224/trial_T20190911_101248_326533",
     "train/pick_and_place_simple-Lettuce-None-CounterTop-25/trial_T20190907_000052_389529",
 }

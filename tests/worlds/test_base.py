@@ -12,7 +12,6 @@ from rwml.core.errors import RwmlError
 from rwml.core.types import Task
 from rwml.worlds.base import BuiltInPolicy, Env, Prompts, World
 from rwml.worlds.by_name import WORLDS, get_world, register
-from rwml.worlds.tool_world import ToolWorld
 
 MODULE = """
 from rwml.core.types import Task
@@ -113,31 +112,13 @@ def test_a_world_is_found_by_entry_point_and_by_decorator(coins: World) -> None:
     assert get_world("test-coins").tasks("train") == get_world("coins:Coins").tasks("train")
 
 
-def test_a_world_of_tools_masks_and_reads_calls() -> None:
-    class Desk(ToolWorld):
-        texts = Prompts("", "", "{action}?", "calls")
-
-        def tasks(self, split: str) -> list[Task]:
-            return []
-
-        def env(self) -> Env:
-            raise NotImplementedError
-
-    desk, call = Desk(), '{"name": "get", "arguments": {}}'
-    assert (desk.verb(call), desk.verb("Hello")) == ("get", "message")
-    assert desk.target("tool", '{"a": 1}') == '{"type": "object", "properties": {"a": {"type": "integer"}}}'
-    assert desk.knowable("", [call, "yes"], call, "yes") is True
-    assert desk.knowable("", [], call, "yes") is False
-    assert (desk.splits(), desk.policies()) == ((), ())
-    assert desk.prompts("brief").actions == "calls"
-
-
 def _check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = "import sys\nfrom rwml.cli import main\nsys.argv[0] = 'rwml'\nmain()\n"
     command = [sys.executable, "-P", "-c", script, "worlds", "check", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_command_checks_a_world_in_the_folder_at_hand(coins: World, tmp_path: Path) -> None:
     done = _check(tmp_path, "coins:Coins", "-o", "num_tasks=4", "--tasks", "3")
     assert (done.returncode, done.stderr) == (0, "")

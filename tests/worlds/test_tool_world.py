@@ -1,4 +1,4 @@
-"""Verbs, targets and knowability in worlds of tools and users; and the world of imported chat logs."""
+"""Verbs, targets and knowability in worlds of tools and users."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import json
 
 import pytest
 
-from rwml.core.errors import RwmlError
 from rwml.core.tool_calls import ToolCall, call_text
 from rwml.core.types import Task
 from rwml.worlds import tool_world
-from rwml.worlds.base import World
-from rwml.worlds.by_name import get_world
+from rwml.worlds.base import Env, Prompts
+from rwml.worlds.tool_world import ToolWorld
 
 
 def call(*pairs: tuple[str, dict[str, object]]) -> str:
@@ -72,18 +71,20 @@ def test_the_order_of_arguments_makes_no_other_call() -> None:
     assert tool_world.knowable("", [one, "yes"], two, "no")
 
 
-def test_chat_logs_are_a_world_that_cannot_be_played() -> None:
-    world = get_world("chat")
-    assert isinstance(world, World)
-    assert (world.splits(), world.tasks("train"), world.policies()) == ((), [], ())
-    task = Task("t", "chat", "train", "chat")
-    assert world.world_model_opening(task, "Be kind.") == "Be kind."
-    for play in (world.env, lambda: world.policy("expert", 0)):
-        with pytest.raises(RwmlError, match="cannot be played"):
-            play()
-    for style in ("full", "brief"):
-        prompts = world.prompts(style)
-        assert prompts.actions == "calls"
-        assert "{action}" in prompts.question
-    with pytest.raises(RwmlError, match="full"):
-        world.prompts("ful")
+def test_a_world_of_tools_masks_and_reads_calls() -> None:
+    class Desk(ToolWorld):
+        texts = Prompts("", "", "{action}?", "calls")
+
+        def tasks(self, split: str) -> list[Task]:
+            return []
+
+        def env(self) -> Env:
+            raise NotImplementedError
+
+    desk, call = Desk(), '{"name": "get", "arguments": {}}'
+    assert (desk.verb(call), desk.verb("Hello")) == ("get", "message")
+    assert desk.target("tool", '{"a": 1}') == '{"type": "object", "properties": {"a": {"type": "integer"}}}'
+    assert desk.knowable("", [call, "yes"], call, "yes") is True
+    assert desk.knowable("", [], call, "yes") is False
+    assert (desk.splits(), desk.policies()) == ((), ())
+    assert desk.prompts("brief").actions == "calls"

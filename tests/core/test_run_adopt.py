@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from rwml.core.files import atomic_file, link
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.records import read_json, write_json
 from rwml.core.run import Run, adopt
@@ -91,17 +90,3 @@ def test_later_stages_are_stale_after_it(tmp_path: Path) -> None:
     assert second.state("transitions") == "stale"
     transitions(second)
     assert read_json(second.folder / "transitions.parquet") == "episodes"
-
-
-def test_a_second_place_does_not_follow_what_is_written_to_the_first(tmp_path: Path) -> None:
-    first, second = tmp_path / "one" / "file", tmp_path / "two" / "file"
-    write_json(first, 1)
-    link(first, second)
-    assert first.stat().st_ino == second.stat().st_ino
-    link(first, second)  # again: two names of one file already
-    link(tmp_path / "one", tmp_path / "three")
-    with atomic_file(first) as handle:
-        handle.write(b"2")
-    assert read_json(first) == 2
-    assert read_json(second) == read_json(tmp_path / "three" / "file") == 1
-    assert sorted(path.name for path in tmp_path.rglob(".*")) == []

@@ -1,6 +1,6 @@
 """Draw docs/predictions.png: two held-out predictions of a finished run, before and after training, beside the truth.
 
-    python benchmarks/readme_picture.py runs/quickstart
+    python docs/readme_picture.py runs/quickstart
 
 The report's own rule picks them (the order of hashed ids, no truth twice), so that nobody picks the flattering ones.
 Struck through is what was predicted and is not so; underlined is what is so and was not predicted.

@@ -128,6 +128,7 @@ def test_kitchen_trace_is_the_official_one(write_kitchen: WriteKitchen) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_real_game_trace_is_the_official_one(official_games: dict[str, Path]) -> None:
     game = load_game(official_games[LETTUCE])
     assert game.reset().endswith(
@@ -142,6 +143,7 @@ def test_real_game_trace_is_the_official_one(official_games: dict[str, Path]) ->
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_walkthroughs_of_real_games_win(official_games: dict[str, Path]) -> None:
     kinds = {name.split("/")[1].split("-")[0] for name in official_games}
     assert len(kinds) == 6

@@ -1,4 +1,4 @@
-"""What the verbs make of a run folder that was written before the nouns (see tests/core/test_older.py)."""
+"""What the verbs make of a run folder that was written before the nouns (see tests/core/recipe/test_older.py)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rwml.core.files import read_json
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.run import CHAIN, Run
 from rwml.stages.pipeline import run_all, summary_line
+
+pytestmark = pytest.mark.slow  # runs whole pipelines
 
 BEFORE = Path(__file__).parents[1] / "data" / "run_before_nouns.tar.xz"
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SOURCES = Path(__file__).parents[2] / "src"
+SOURCES = Path(__file__).parents[3] / "src"
 ASK = """
 import json, sys
 from rwml.core.errors import RwmlError

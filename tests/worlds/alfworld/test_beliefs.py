@@ -1,28 +1,22 @@
-"""What can be known from the texts, and the built-in policies."""
+"""What can be known from the texts: by hand, and beside whole games."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from rwml.core.errors import RwmlError
+from alfworld_games import play, specs
 from rwml.worlds.alfworld.beliefs import Beliefs, knowable, read_action, read_list, write_list
 from rwml.worlds.alfworld.engine.game import Game
-from rwml.worlds.alfworld.engine.parse import GameSpec, parse_game, read_game
-from rwml.worlds.alfworld.pddl import write_game
-from rwml.worlds.alfworld.policies import Goal, make_policy, read_goal
-from rwml.worlds.alfworld.scenes import KINDS, SceneConfig, plan_game
+from rwml.worlds.alfworld.policies import make_policy
 
 OPENING = (
     "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room. Looking quickly around you, you see "
     "a countertop 1, a drawer 2, a drawer 1, and a fridge 1.\n\nYour task is to: put a cool apple in countertop."
 )
-# (action, observation, what could be told beforehand): None = not told.
+# (action, observation, whether it is foreseen): None = it is not.
 COURSE = [
     ("look", "You are in the middle of a room. Looking quickly around you, you see nothing.", True),
     ("go to countertop 1", "You arrive at countertop 1. On the countertop 1, you see a knife 1, and a apple 2.", None),
@@ -60,33 +54,12 @@ COURSE = [
 ]  # fmt: skip
 
 
-def specs(size: str, num_games: int, seed: int = 1, shared: bool = True) -> list[GameSpec]:
-    config = SceneConfig(size, seed)
-    plans = [plan_game(config, "train", index) for index in range(num_games)]
-    if not shared:
-        plans = [one for one in plans if len(one.scene.places) == len(one.scene.receptacles) + 1]
-    return [parse_game(json.dumps(write_game(plan))) for plan in plans]
-
-
-def play(spec: GameSpec, name: str, seed: int, max_steps: int = 50) -> tuple[Game, list[str], list[str]]:
-    """Return the game, (action, observation, ...), and the thoughts."""
-    game, policy = Game(spec), make_policy(name, seed)
-    observation = game.reset()
-    history, thoughts = [], []
-    while not game.won and len(history) < 2 * max_steps:
-        action = policy.act(observation, game.admissible_commands)
-        observation, _, _ = game.step(action)
-        history += [action, observation]
-        thoughts.append(policy.thought())
-    return game, history, thoughts
-
-
 def test_what_a_player_can_tell():
     beliefs, history = Beliefs(OPENING), []
     assert beliefs.receptacles == ("countertop 1", "drawer 2", "drawer 1", "fridge 1")
-    for action, observation, told in COURSE:
-        assert beliefs.predict(action) == (observation if told else None), action
-        assert knowable(OPENING, history, action, observation) is bool(told)
+    for action, observation, foreseen in COURSE:
+        assert beliefs.predict(action) == (observation if foreseen else None), action
+        assert knowable(OPENING, history, action, observation) is bool(foreseen)
         assert not knowable(OPENING, history, action, observation + " And more.")
         beliefs.read(action, observation)
         history += [action, observation]
@@ -144,7 +117,7 @@ def test_commands_are_read(action, parts):
 
 @pytest.mark.parametrize("name", ["random", "noisy"])
 def test_predictions_are_right_where_no_spot_is_shared(name):
-    told = Counter()
+    outcomes = Counter()
     for size in ("small", "official"):
         for index, spec in enumerate(specs(size, 40, shared=False)):
             game, policy = Game(spec), make_policy(name, index)
@@ -154,18 +127,18 @@ def test_predictions_are_right_where_no_spot_is_shared(name):
                 # Now and then an action that is not admissible, which the player does not know of.
                 action = policy.act(observation, game.admissible_commands)
                 wild = f"{rng.choice(('open', 'close', 'examine', 'use', 'go to'))} {rng.choice(beliefs.receptacles)}"
-                for one in [action] if rng.random() < 0.8 else [wild, action]:
-                    prediction = beliefs.predict(one)
-                    observation, _, _ = game.step(one)
-                    beliefs.read(one, observation)
-                    told["none" if prediction is None else "right" if prediction == observation else "wrong"] += 1
-    assert told["wrong"] == 0
-    assert told["right"] > 800
-    assert told["none"] > 200
+                for tried in [action] if rng.random() < 0.8 else [wild, action]:
+                    prediction = beliefs.predict(tried)
+                    observation, _, _ = game.step(tried)
+                    beliefs.read(tried, observation)
+                    outcomes["none" if prediction is None else "right" if prediction == observation else "wrong"] += 1
+    assert outcomes["wrong"] == 0
+    assert outcomes["right"] > 800
+    assert outcomes["none"] > 200
 
 
 def test_shared_spots_are_the_only_surprise():
-    told = Counter()
+    outcomes = Counter()
     for index, spec in enumerate(specs("official", 30)):
         _, history, _ = play(spec, "random", index)
         opening = Game(spec).reset()
@@ -174,80 +147,6 @@ def test_shared_spots_are_the_only_surprise():
             prediction = beliefs.predict(action)
             if prediction not in (None, observation):
                 assert prediction == "Nothing happens."
-            told[prediction is None or prediction == observation] += 1
+            outcomes[prediction is None or prediction == observation] += 1
             beliefs.read(action, observation)
-    assert told[False] < 0.05 * told[True]
-
-
-@pytest.mark.parametrize(
-    ("sentence", "goal"),
-    [
-        ("put a mug in desk.", Goal("mug", "desk")),
-        ("put some mug on desk.", Goal("mug", "desk")),
-        ("look at book under the desklamp.", Goal("book", lamp="desklamp")),
-        ("examine the book with the desklamp.", Goal("book", lamp="desklamp")),
-        ("put a clean mug in coffeemachine.", Goal("mug", "coffeemachine", "clean")),
-        ("clean some mug and put it in desk.", Goal("mug", "desk", "clean")),
-        ("put a hot egg in fridge.", Goal("egg", "fridge", "heat")),
-        ("heat some egg and put it in fridge.", Goal("egg", "fridge", "heat")),
-        ("put a cool egg in microwave.", Goal("egg", "microwave", "cool")),
-        ("cool some egg and put it in microwave.", Goal("egg", "microwave", "cool")),
-        ("put two newspaper in drawer.", Goal("newspaper", "drawer", count=2)),
-        ("find two newspaper and put them in drawer.", Goal("newspaper", "drawer", count=2)),
-        ("tidy up.", None),
-    ],
-)
-def test_task_sentences_are_read(sentence, goal):
-    assert read_goal(f"You see things.\n\nYour task is to: {sentence}") == goal
-
-
-@pytest.mark.parametrize(("size", "limit", "mean"), [("tiny", 12, 7), ("small", 16, 7.5), ("official", 50, 9.5)])
-def test_expert_solves_all_kinds_of_generated_games(size, limit, mean):
-    wins, steps = Counter(), []
-    for index, spec in enumerate(specs(size, 60)):
-        game, history, _ = play(spec, "expert", index)
-        wins[KINDS[index % 6]] += game.won
-        steps.append(len(history) // 2)
-    assert wins == dict.fromkeys(KINDS, 10)
-    assert max(steps) <= limit
-    assert sum(steps) / len(steps) == pytest.approx(mean, abs=1)
-
-
-def test_noisy_expert_recovers_from_its_random_actions():
-    results = [play(spec, "noisy", index) for index, spec in enumerate(specs("small", 60))]
-    assert sum(game.won for game, _, _ in results) >= 57
-    tries = [thought == "try" for _, _, thoughts in results for thought in thoughts]
-    assert sum(tries) / len(tries) == pytest.approx(0.35, abs=0.06)
-
-
-def test_policies_follow_their_seed():
-    spec = specs("small", 1)[0]
-    for name in ("random", "expert", "noisy"):
-        assert play(spec, name, 3)[1] == play(spec, name, 3)[1]
-    assert play(spec, "random", 3)[1] != play(spec, "random", 4)[1]
-    assert play(spec, "noisy:0", 3)[1] == play(spec, "expert", 3)[1]
-    assert set(play(spec, "noisy:1", 3)[2]) == {"try"}
-
-
-def test_thoughts_are_short_and_few():
-    found = {thought for index, spec in enumerate(specs("medium", 60)) for thought in play(spec, "noisy", index)[2]}
-    heads = {thought.split()[0] for thought in found}
-    assert heads == {"find", "take", "put", "clean", "heat", "cool", "use", "open", "drop", "try"}
-    assert all(len(thought.split()) <= 2 and not any(sign.isdigit() for sign in thought) for thought in found)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"), [("exprt", "did you mean 'expert'"), ("noisy:two", "share"), ("noisy:1.5", "share")]
-)
-def test_unknown_policies_are_refused(name, words):
-    with pytest.raises(RwmlError) as caught:
-        make_policy(name, 0)
-    assert words in str(caught.value)
-
-
-@pytest.mark.skipif("ALFWORLD_DATA" not in os.environ, reason="needs the official games")
-def test_expert_wins_official_games():
-    paths = sorted((Path(os.environ["ALFWORLD_DATA"]) / "json_2.1.1" / "train").glob("*/*/game.tw-pddl"))
-    chosen = random.Random(3).sample(paths, min(60, len(paths)))
-    results = [play(read_game(path), "expert", index) for index, path in enumerate(chosen)]
-    assert sum(game.won for game, _, _ in results) >= 0.95 * len(chosen)
+    assert outcomes[False] < 0.05 * outcomes[True]

@@ -46,6 +46,7 @@ def test_what_the_user_wants_is_not_in_what_is_known(tau2_data: Path) -> None:
     assert record.user_tools is None
 
 
+@pytest.mark.slow
 def test_unknown_names_are_named_with_the_nearest(tau2_data: Path) -> None:
     with pytest.raises(RwmlError) as error:
         task_ids("airlines", "base", tau2_data)

@@ -15,7 +15,7 @@ from rwml.worlds.alfworld import load_game
 
 pytestmark = pytest.mark.slow  # plays whole games on two engines
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from rwml.core.records import MetricsLog, Upgrade, read_episodes, read_records
 from rwml.core.run import CHAIN, Run, read_manifest
 from rwml.core.types import Transition
 
-BEFORE = Path(__file__).parents[1] / "data" / "run_before_nouns.tar.xz"
+BEFORE = Path(__file__).parents[2] / "data" / "run_before_nouns.tar.xz"
 
 
 @pytest.fixture
