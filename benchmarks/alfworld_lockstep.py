@@ -6,7 +6,7 @@ deliberately wrong ones. Needs the optional extra `alfworld` and the games of `a
 
     python benchmarks/alfworld_lockstep.py --games 300 --steps 36 --jobs 2
 
-A line per finished game is kept beside the JSON file, so that the same command goes on where it was stopped.
+A line per finished game is kept beside the JSON file, so that the same command continues where it stopped.
 """
 
 from __future__ import annotations

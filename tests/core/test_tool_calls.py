@@ -158,7 +158,7 @@ def test_what_cannot_be_read(case: str) -> None:
     assert parse_message(UNREADABLE[case]) is None
 
 
-def test_calls_and_messages_are_told_apart() -> None:
+def test_calls_and_messages_are_kept_apart() -> None:
     assert calls_of(f"{A}\n{B}") == (ToolCall("get_user", {"id": "u1"}), ToolCall("done", {}))
     for message in ("", "Hello.", f"{A}\nHello.", f"{A}\n", A.replace(": ", ":"), f" {A}", '{"name": "f"}',
                     f"[{A}]", '{"name": "f", "arguments": []}', '{"name": "f", "arguments": {"x": NaN}}',

@@ -306,7 +306,7 @@ def test_sft_learns_the_real_next_states(copied: Callable[..., Run]) -> None:
     assert all("reward" not in line and line["policy_tokens"] == 0 for line in lines)
 
 
-def test_a_low_signal_is_told_early_with_what_to_do(
+def test_a_low_signal_is_reported_early_with_what_to_do(
     copied: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copied(train_wm={"low_signal_share": 1.0, "low_signal_steps": 1, "max_steps": 2, "tau_d": 1e-6})
@@ -319,7 +319,7 @@ def test_a_low_signal_is_told_early_with_what_to_do(
     assert said.index("warning: only") < said.index("2/2 step")
 
 
-def test_a_low_signal_is_told_once_and_only_where_it_is_low(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_low_signal_is_reported_once_and_only_where_it_is_low(capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(1, 8):
         train_wm._warn_of_low_signal([0.0] * number, 0.05, 5, 0.1)
     assert capsys.readouterr().err.count("warning: only 0.0% of the groups") == 1

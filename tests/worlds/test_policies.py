@@ -22,7 +22,7 @@ OPENING = (
     "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room. Looking quickly around you, you see "
     "a countertop 1, a drawer 2, a drawer 1, and a fridge 1.\n\nYour task is to: put a cool apple in countertop."
 )
-# (action, observation, what could be told beforehand): None = not told.
+# (action, observation, whether it could be predicted): None = not predicted.
 COURSE = [
     ("look", "You are in the middle of a room. Looking quickly around you, you see nothing.", True),
     ("go to countertop 1", "You arrive at countertop 1. On the countertop 1, you see a knife 1, and a apple 2.", None),
@@ -60,7 +60,7 @@ COURSE = [
 ]  # fmt: skip
 
 
-def specs(size: str, num_games: int, seed: int = 1, shared: bool = True) -> list[GameSpec]:
+def specs(size: str, num_games: int, seed: int = 1, *, shared: bool = True) -> list[GameSpec]:
     config = SceneConfig(size, seed)
     plans = [plan_game(config, "train", index) for index in range(num_games)]
     if not shared:
@@ -84,9 +84,9 @@ def play(spec: GameSpec, name: str, seed: int, max_steps: int = 50) -> tuple[Gam
 def test_what_a_player_can_tell():
     beliefs, history = Beliefs(OPENING), []
     assert beliefs.receptacles == ("countertop 1", "drawer 2", "drawer 1", "fridge 1")
-    for action, observation, told in COURSE:
-        assert beliefs.predict(action) == (observation if told else None), action
-        assert knowable(OPENING, history, action, observation) is bool(told)
+    for action, observation, predicted in COURSE:
+        assert beliefs.predict(action) == (observation if predicted else None), action
+        assert knowable(OPENING, history, action, observation) is bool(predicted)
         assert not knowable(OPENING, history, action, observation + " And more.")
         beliefs.read(action, observation)
         history += [action, observation]
@@ -144,7 +144,7 @@ def test_commands_are_read(action, parts):
 
 @pytest.mark.parametrize("name", ["random", "noisy"])
 def test_predictions_are_right_where_no_spot_is_shared(name):
-    told = Counter()
+    predictions = Counter()
     for size in ("small", "official"):
         for index, spec in enumerate(specs(size, 40, shared=False)):
             game, policy = Game(spec), make_policy(name, index)
@@ -158,14 +158,16 @@ def test_predictions_are_right_where_no_spot_is_shared(name):
                     prediction = beliefs.predict(one)
                     observation, _, _ = game.step(one)
                     beliefs.read(one, observation)
-                    told["none" if prediction is None else "right" if prediction == observation else "wrong"] += 1
-    assert told["wrong"] == 0
-    assert told["right"] > 800
-    assert told["none"] > 200
+                    predictions[
+                        "none" if prediction is None else "right" if prediction == observation else "wrong"
+                    ] += 1
+    assert predictions["wrong"] == 0
+    assert predictions["right"] > 800
+    assert predictions["none"] > 200
 
 
 def test_shared_spots_are_the_only_surprise():
-    told = Counter()
+    predictions = Counter()
     for index, spec in enumerate(specs("official", 30)):
         _, history, _ = play(spec, "random", index)
         opening = Game(spec).reset()
@@ -174,9 +176,9 @@ def test_shared_spots_are_the_only_surprise():
             prediction = beliefs.predict(action)
             if prediction not in (None, observation):
                 assert prediction == "Nothing happens."
-            told[prediction is None or prediction == observation] += 1
+            predictions[prediction is None or prediction == observation] += 1
             beliefs.read(action, observation)
-    assert told[False] < 0.05 * told[True]
+    assert predictions[False] < 0.05 * predictions[True]
 
 
 @pytest.mark.parametrize(

@@ -41,24 +41,24 @@ def next_state_text(next_state: str, thought: str = "") -> str:
     return f"<think>{thought}</think><next_state>{next_state}</next_state>"
 
 
-def parse_action(text: str, truncated: bool = False) -> str | None:
+def parse_action(text: str, *, truncated: bool = False) -> str | None:
     """The action outside the first thought, or None where the tags are missing, empty or given more than once.
 
     truncated: the answer was cut off; a thought that is still open then has no action yet, while a finished answer that
     left out `</think>` is read as it stands.
     """
-    return _only(ACTION, _after_thought(text, truncated))
+    return _only(ACTION, _after_thought(text, truncated=truncated))
 
 
-def parse_next_state(text: str, truncated: bool = False) -> str | None:
+def parse_next_state(text: str, *, truncated: bool = False) -> str | None:
     """The next state outside the first thought, or None where the tags are missing, empty or given more than once.
 
     truncated: as in `parse_action`.
     """
-    return _only(NEXT_STATE, _after_thought(text, truncated))
+    return _only(NEXT_STATE, _after_thought(text, truncated=truncated))
 
 
-def _after_thought(text: str, truncated: bool) -> str:
+def _after_thought(text: str, *, truncated: bool) -> str:
     return (THINK if truncated else _CLOSED_THINK).sub("", text, count=1)
 
 

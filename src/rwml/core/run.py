@@ -297,9 +297,9 @@ class Run:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a run folder, an empty one if there is none; RwmlError if a newer rwml wrote it.
+    """The manifest of a run folder; an empty manifest if the folder has none.
 
-    One of an older format is returned in today's.
+    A manifest of an older format is converted to today's. Raises RwmlError if a newer rwml wrote it.
     """
     path = Path(folder) / "manifest.json"
     if not path.exists():

@@ -205,7 +205,7 @@ def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _call(value: Any, marked: bool) -> ToolCall | None:
+def _call(value: Any, *, marked: bool) -> ToolCall | None:
     """The call that a JSON value is; None for one that is no call. Only a marked call may leave its arguments out."""
     if not isinstance(value, dict):
         return None

@@ -104,16 +104,16 @@ class _Plan:
         self.cluster = cluster_of(episode.task.split, episode.task.id)
         self.refused = [not step.row.valid for step in course]
         self.said_refused = [step.next_state in refusals for step in course]
-        self.told_real = self.told_imagined = self.told_granted = None
+        self.win_in_real = self.win_in_imagined = self.win_in_granted = None
         if isinstance(world, ReadsWins):
             real = [text for step in episode.steps for text in (step.action, step.observation)]
             imagined = [
                 text for step in course if step.next_state is not None for text in (step.row.action, step.next_state)
             ]
-            self.told_real = world.reads_win(episode.opening, real)
-            self.told_imagined = world.reads_win(episode.opening, imagined)
+            self.win_in_real = world.reads_win(episode.opening, real)
+            self.win_in_imagined = world.reads_win(episode.opening, imagined)
             easy = [text for step in course for text in (step.row.action, world.granted(step.row.action))]
-            self.told_granted = world.reads_win(episode.opening, easy)
+            self.win_in_granted = world.reads_win(episode.opening, easy)
 
     @property
     def complete(self) -> bool:
@@ -127,11 +127,11 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
     of_step = [plan.cluster for plan, _ in steps]
     right = [same_text(plan.course[n].next_state, plan.course[n].row.next_state) for plan, n in steps]
     whole = [all(same_text(step.next_state, step.row.next_state) for step in plan.course) for plan in plans]
-    readable = [plan for plan in plans if plan.told_real is not None]
+    readable = [plan for plan in plans if plan.win_in_real is not None]
     truth, where = [plan.episode.success for plan in readable], [plan.cluster for plan in readable]
 
-    def wins(told: Callable[[_Plan], bool | None]) -> dict[str, Any] | None:
-        return confusion(truth, [bool(told(plan)) for plan in readable], where, num_samples) if readable else None
+    def wins(read: Callable[[_Plan], bool | None]) -> dict[str, Any] | None:
+        return confusion(truth, [bool(read(plan)) for plan in readable], where, num_samples) if readable else None
 
     return {
         "plans": len(plans),
@@ -147,9 +147,9 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
             clusters,
             num_samples,
         ),
-        "wins": wins(lambda plan: plan.told_imagined),
-        "wins_if_all_is_admitted": wins(lambda plan: plan.told_granted),
-        "wins_read_from_real_text": wins(lambda plan: plan.told_real),
+        "wins": wins(lambda plan: plan.win_in_imagined),
+        "wins_if_all_is_admitted": wins(lambda plan: plan.win_in_granted),
+        "wins_read_from_real_text": wins(lambda plan: plan.win_in_real),
         "unreadable": len(plans) - len(readable),
         "ended": dict(Counter(step.ended for plan in plans for step in plan.course if step.ended)),
     }

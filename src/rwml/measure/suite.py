@@ -132,9 +132,9 @@ class MeasureContext:
 
     @cached_property
     def episodes(self) -> dict[str, list[Episode]]:
-        """Held-out episodes by who played them; imported ones are all that there is where the recipe has them.
+        """Held-out episodes by who played them; with imported episodes in the recipe, only those.
 
-        RwmlError where there are none.
+        Raises RwmlError if no episode is held out.
         """
         if self.setup.imported:
             return {"imported": self._imported()}

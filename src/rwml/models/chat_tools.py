@@ -210,6 +210,7 @@ class ToolFormat:
         self,
         messages: list[dict[str, Any]],
         tools: Sequence[dict[str, Any]] | None = (_PROBE_TOOL,),
+        *,
         generation: bool = False,
     ) -> str | None:
         """The rendered conversation, None where the template raises: it may take some conversations and not others."""

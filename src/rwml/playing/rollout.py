@@ -223,7 +223,7 @@ class LanguageModelPolicy:
         """
         message = self.lm.chat.message_of(text)
         if self.prompts.actions == "tags":
-            return parse_action(message, truncated)
+            return parse_action(message, truncated=truncated)
         return None if truncated else parse_message(message)
 
     def _still_live(self, games: list[Game], rows: Sequence[int], drop: Callable[[list[int]], None]) -> list[int]:

@@ -58,7 +58,10 @@ def run(run: Run) -> None:
 def _split_long(stage: Stage, rows: Sequence[Transition]) -> tuple[list[Transition], list[Transition]]:
     """The rows that the model can read and answer, and the others, dropped with their reason."""
     model = stage.recipe.model
-    chat, prompts = load_chat(model.path, model.trust_remote_code), load_world(stage.recipe).prompts(model.prompts)
+    chat, prompts = (
+        load_chat(model.path, trust_remote_code=model.trust_remote_code),
+        load_world(stage.recipe).prompts(model.prompts),
+    )
     answer = max(stage.recipe.filter.max_new_tokens, stage.recipe.train_wm.max_new_tokens)
     long = too_long(chat, prompts, rows, answer, model.max_context_tokens)
     dropped = [replace(row, kept=False, reason=TOO_LONG) for row in rows if row.id in long]

@@ -136,7 +136,7 @@ def _lines(result: Json) -> Iterator[str]:
     for pair, change in result["weight_change"].items():
         shares = [change, *(change["by_module"].get(module) for module in MODULES)]
         yield f"{pair:36}" + "".join(f"{_percent(one and one['share']):>10}" for one in shares)
-        yield f"{'':36}" + "".join(f"{_percent(one and one['share_bfloat16'], True):>10}" for one in shares)
+        yield f"{'':36}" + "".join(f"{_percent(one and one['share_bfloat16'], brackets=True):>10}" for one in shares)
 
 
 def _row(label: str, values: dict[str, float | None]) -> str:
@@ -144,6 +144,6 @@ def _row(label: str, values: dict[str, float | None]) -> str:
     return f"{label:36}" + "".join(f"{cell:>14}" for cell in cells)
 
 
-def _percent(share: float | None, brackets: bool = False) -> str:
+def _percent(share: float | None, *, brackets: bool = False) -> str:
     text = "-" if share is None else f"{share:.1%}"
     return f"({text})" if brackets else text

@@ -20,7 +20,7 @@ from rwml.core.recipe.recipe import read_settings
 from rwml.core.seeds import random_for
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.tiny import TinyShape, new_language_model
-from rwml.trees.forward import LossFn, tree_backward
+from rwml.trees.forward import LossFn, PassOptions, tree_backward
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.trees.tree import Tree, TreeBuilder, pack
 from rwml.worlds.alfworld.beliefs import knowable
@@ -158,7 +158,7 @@ def fit(lm: LanguageModel, config: TinyConfig) -> Iterator[dict[str, float]]:
         total = sum(float(tree.w_ce.sum()) for tree in trees)
         sums: dict[str, float] = {}
         for row in pack(trees, config.tokens_per_pass):
-            merge_metrics(sums, tree_backward(lm.model, row, _loss(row, total), autocast=autocast))
+            merge_metrics(sums, tree_backward(lm.model, row, _loss(row, total), PassOptions(autocast=autocast)))
         torch.nn.utils.clip_grad_norm_(lm.model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)

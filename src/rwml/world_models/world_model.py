@@ -45,7 +45,7 @@ class Materials:
     """What a world model can be made of; each takes what it needs.
 
     training: rows to learn from. episodes: what was really played. language: loads the recipe's language model as a
-    world model, None where there is no model.
+    world model, None if the recipe names no model.
     """
 
     world: World

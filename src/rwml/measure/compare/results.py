@@ -112,7 +112,7 @@ def _measures(results: Sequence[ArmResult]) -> dict[int, Json]:
 
 def _costs(recipe: Recipe, examined: Sequence[ArmResult]) -> dict[str, dict[str, dict[str, float]]]:
     """{seed: {stage: cost}}."""
-    chat = load_chat(recipe.model.path, recipe.model.trust_remote_code)
+    chat = load_chat(recipe.model.path, trust_remote_code=recipe.model.trust_remote_code)
     return {
         str(result.seed): stage_costs(result.run, paid_stages(result.run.recipe, result.arm), chat)
         for result in examined

@@ -145,7 +145,7 @@ class SharedPrefixCache:
         self.positions = torch.zeros(len(place), 0, dtype=torch.long, device=self.device)
         self.layout_changed()
 
-    def feed(self, tokens: Sequence[Sequence[int]], want_logits: bool = True) -> Tensor:
+    def feed(self, tokens: Sequence[Sequence[int]], *, want_logits: bool = True) -> Tensor:
         """Append known tokens to the live rows; logits [num_live, V] after each row's last.
 
         Without want_logits, a row may have no new tokens, and the result is empty.

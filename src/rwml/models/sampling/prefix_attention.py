@@ -197,8 +197,8 @@ def trunk_layout(trunk_R: Tensor, shared_R: Tensor) -> TrunkLayout:
 class RowsPass:
     """Attention while rows grow.
 
-    valid, positions [R, C]: of the rows' own columns up to the last new one, whether it is written, and where its token
-    stands in the context. layout: of the rows over the trunks.
+    valid, positions [R, C]: of the rows' own columns up to the last new one, whether it is written, and the place of
+    its token in the context. layout: of the rows over the trunks.
     """
 
     def __init__(

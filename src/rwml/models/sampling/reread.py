@@ -32,7 +32,7 @@ class RereadCache:
         self.contexts = [list(self.trunks[trunk].ids[:shared]) if shared else [] for trunk, shared in place]
         self.num_live, self.row_ids = len(place), torch.arange(len(place), device=self.device)
 
-    def feed(self, tokens: Sequence[Sequence[int]], want_logits: bool = True) -> Tensor:
+    def feed(self, tokens: Sequence[Sequence[int]], *, want_logits: bool = True) -> Tensor:
         """Append known tokens to the live rows; logits [num_live, V] after each row's last."""
         for context, new in zip(self.contexts, tokens, strict=False):
             context.extend(new)
