@@ -55,8 +55,8 @@ def wrong_command(game: Game, rng: random.Random) -> str:
     spec = game.spec
     item, place = rng.choice(spec.object_names), rng.choice(spec.receptacle_names)
     command = rng.choice(game.admissible_commands)
-    here = game.tables.here[game.location]
-    present = spec.receptacle_names[rng.choice(here)] if here else place
+    receptacles = game.tables.receptacles_at[game.location]
+    present = spec.receptacle_names[rng.choice(receptacles)] if receptacles else place
     kinds = [
         f"go to {present}", f"go to {place}", f"take {item} from {present}", f"move {item} to {present}",
         f"examine {item}", f"examine {place}", f"open {present}", f"close {present}", f"use {item}",

@@ -63,7 +63,7 @@ def _after_thought(text: str, *, truncated: bool) -> str:
 
 
 def _only(pattern: re.Pattern[str], text: str) -> str | None:
-    found = pattern.findall(text)
-    if len(found) != 1:
+    contents = pattern.findall(text)
+    if len(contents) != 1:
         return None
-    return found[0].strip() or None
+    return contents[0].strip() or None

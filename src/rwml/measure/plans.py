@@ -103,7 +103,7 @@ class _Plan:
         self.episode, self.course = episode, course
         self.cluster = cluster_of(episode.task.split, episode.task.id)
         self.refused = [not step.row.valid for step in course]
-        self.said_refused = [step.next_state in refusals for step in course]
+        self.claimed_refused = [step.next_state in refusals for step in course]
         self.win_in_real = self.win_in_imagined = self.win_in_granted = None
         if isinstance(world, ReadsWins):
             real = [text for step in episode.steps for text in (step.action, step.observation)]
@@ -139,11 +139,11 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
         "exact": bootstrap_mean(right, of_step, num_samples).as_json(),
         "whole_plan_exact": bootstrap_mean(whole, clusters, num_samples).as_json(),
         "refused": confusion(
-            [plan.refused[n] for plan, n in steps], [plan.said_refused[n] for plan, n in steps], of_step, num_samples
+            [plan.refused[n] for plan, n in steps], [plan.claimed_refused[n] for plan, n in steps], of_step, num_samples
         ),
         "executable": confusion(
             [not any(plan.refused) for plan in plans],
-            [plan.complete and not any(plan.said_refused) for plan in plans],
+            [plan.complete and not any(plan.claimed_refused) for plan in plans],
             clusters,
             num_samples,
         ),
@@ -156,26 +156,28 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
 
 
 def confusion(
-    truth: Sequence[bool], said: Sequence[bool], clusters: Sequence[str], num_samples: int = 2000
+    truth: Sequence[bool], claimed: Sequence[bool], clusters: Sequence[str], num_samples: int = 2000
 ) -> dict[str, Any]:
-    """How well `said` tells `truth`. precision: share of truth among what was said; recall: of what was said among what
-    is true; false_alarm: the same among what is not true; gap: recall - false_alarm, 0 for whoever cannot tell the two
-    apart. The first three with intervals over clusters; None where nothing is there to divide by.
+    """How well `claimed` agrees with `truth`, each a flag per item.
+
+    precision: share of the claimed items that are true. recall: share of the true items that are claimed. false_alarm:
+    share of the false items that are claimed. gap: recall - false_alarm, 0 for a claim that ignores the truth. The
+    first three have intervals over clusters; a mean over no items is None.
     """
 
     def share(values: Sequence[bool], among: Sequence[bool]) -> dict[str, Any]:
         kept = [(float(v), c) for v, a, c in zip(values, among, clusters, strict=True) if a]
         return bootstrap_mean([v for v, _ in kept], [c for _, c in kept], num_samples).as_json()
 
-    false = [not one for one in truth]
-    recall, false_alarm = share(said, truth), share(said, false)
+    false = [not true for true in truth]
+    recall, false_alarm = share(claimed, truth), share(claimed, false)
     known = recall["mean"] is not None and false_alarm["mean"] is not None
     return {
         "n": len(truth),
         "true": sum(truth),
-        "said": sum(said),
-        "both": sum(t and s for t, s in zip(truth, said, strict=True)),
-        "precision": share(truth, said),
+        "said": sum(claimed),
+        "both": sum(t and s for t, s in zip(truth, claimed, strict=True)),
+        "precision": share(truth, claimed),
         "recall": recall,
         "false_alarm": false_alarm,
         "gap": recall["mean"] - false_alarm["mean"] if known else None,

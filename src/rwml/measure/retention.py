@@ -157,8 +157,8 @@ def path_losses(lm: LanguageModel, paths: Sequence[Span], budget_tokens: int = B
         next_token = {(int(p), int(t)): n for n, (p, t) in enumerate(zip(tree.parent, tree.ids, strict=True))}
         for ids, start, stop in paths[at:stop_at]:
             token, total = -1, 0.0
-            for depth, one in enumerate(ids[:stop]):
-                token = next_token[token, one]
+            for depth, token_id in enumerate(ids[:stop]):
+                token = next_token[token, token_id]
                 total -= float(logp_N[token]) if depth >= start else 0.0
             losses.append(total)
         at = stop_at

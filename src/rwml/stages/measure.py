@@ -44,15 +44,15 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     reward = load_measuring_reward(opened, tau_d)
     context = MeasureContext(measure_setup(recipe), opened.folder / "measures", reward)
     wanted = context.wanted()
-    found: dict[str, Json] = {arm: {} for arm in checkpoints}
-    with progress("measure", total=len(found) * len(wanted), unit="measure") as bar:
+    measured: dict[str, Json] = {arm: {} for arm in checkpoints}
+    with progress("measure", total=len(measured) * len(wanted), unit="measure") as bar:
         for arm, path in checkpoints.items():
             stage, place = TRAINED.get(arm, ("", ""))
             kept = KeptMeasures(context, path, opened.summary()[stage]["outputs"][place] if stage else "", arm)
             for name in wanted:
-                found[arm][name] = kept.measure(name)
+                measured[arm][name] = kept.measure(name)
                 bar.advance()
-    result = _result(recipe, tau_d, found, checkpoints)
+    result = _result(recipe, tau_d, measured, checkpoints)
     write_json(opened.folder / "measures.json", result)
     return result
 
@@ -69,14 +69,14 @@ def _recipe(folder: Path, overrides: tuple[str, ...]) -> Recipe:
     return recipe.overridden(overrides)
 
 
-def _result(recipe: Recipe, tau_d: float, found: dict[str, Json], checkpoints: dict[str, Path | None]) -> Json:
+def _result(recipe: Recipe, tau_d: float, measured: dict[str, Json], checkpoints: dict[str, Path | None]) -> Json:
     samples = recipe.measure.bootstrap_samples
     return {
         "schema_version": SCHEMA_VERSION,
         "tau_d": tau_d,
         "depth": recipe.measure.depth,
-        "arms": {arm: _without_rows(figures) for arm, figures in found.items()},
-        "retention": {arm: _retention(found[START], found[arm], samples) for arm in found if arm != START},
+        "arms": {arm: _without_rows(figures) for arm, figures in measured.items()},
+        "retention": {arm: _retention(measured[START], measured[arm], samples) for arm in measured if arm != START},
         "weight_change": {name: measure_weight_change(*pair) for name, pair in _pairs(recipe, checkpoints).items()},
     }
 
@@ -135,8 +135,10 @@ def _lines(result: Json) -> Iterator[str]:
         yield f"{'changed weights (bfloat16)':36}" + "".join(f"{name:>10}" for name in ("all", *MODULES))
     for pair, change in result["weight_change"].items():
         shares = [change, *(change["by_module"].get(module) for module in MODULES)]
-        yield f"{pair:36}" + "".join(f"{_percent(one and one['share']):>10}" for one in shares)
-        yield f"{'':36}" + "".join(f"{_percent(one and one['share_bfloat16'], brackets=True):>10}" for one in shares)
+        yield f"{pair:36}" + "".join(f"{_percent(share and share['share']):>10}" for share in shares)
+        yield f"{'':36}" + "".join(
+            f"{_percent(share and share['share_bfloat16'], brackets=True):>10}" for share in shares
+        )
 
 
 def _row(label: str, values: dict[str, float | None]) -> str:

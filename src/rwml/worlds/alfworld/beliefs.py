@@ -95,7 +95,7 @@ class Beliefs:
     states: pairs (object, "clean" | "hot" | "cool" | "sliced" | "on") that were seen or brought about.
     beside: per receptacle, the names known to be reached from the same spot (itself included).
     faced: receptacles for which `beside` is complete, because the player looked around there.
-    here: names known to be in reach; empty before the first move.
+    in_reach: names known to be in reach; empty before the first move.
     """
 
     def __init__(self, opening: str) -> None:
@@ -111,7 +111,7 @@ class Beliefs:
         self.states: set[tuple[str, str]] = set()
         self.beside: dict[str, set[str]] = {name: {name} for name in self.receptacles}
         self.faced: set[str] = set()
-        self.here: set[str] = set()
+        self.in_reach: set[str] = set()
         self._left: set[tuple[str, str]] = set()  # (object, receptacle) that it was taken out of, and is not back in
         self._help = ""
 
@@ -122,7 +122,7 @@ class Beliefs:
             return
         verb, what, where = parts
         if observation == NOTHING:
-            if verb == "go to" and what in self.beside and self.here:
+            if verb == "go to" and what in self.beside and self.in_reach:
                 self._join(what)
         elif not observation.startswith(_ANSWER[verb]):
             self._read_shown(observation)
@@ -165,20 +165,20 @@ class Beliefs:
 
     def _join(self, name: str) -> None:
         """Note that `name` is in reach."""
-        if name in self.here or name not in self.beside:
+        if name in self.in_reach or name not in self.beside:
             return
-        if not self.here:
-            self.here = self.beside[name]
+        if not self.in_reach:
+            self.in_reach = self.beside[name]
             return
-        self.here |= self.beside[name]
-        for other in self.here:
-            self.beside[other] = self.here
+        self.in_reach |= self.beside[name]
+        for other in self.in_reach:
+            self.beside[other] = self.in_reach
 
     def _read_seen(self, verb: str, what: str, observation: str) -> None:
         if what not in self.beside:
             return
         if verb == "go to":
-            self.here = self.beside[what]
+            self.in_reach = self.beside[what]
         else:
             self._join(what)
         match = _SEEN.fullmatch(observation)
@@ -284,13 +284,13 @@ class Beliefs:
             return self._predict_thing(what)
         if verb == "use":
             home = self.where.get(what)
-            return f"You turn on the {what}." if kind_of(what) in LAMPS and home in self.here else NOTHING
+            return f"You turn on the {what}." if kind_of(what) in LAMPS and home in self.in_reach else NOTHING
         if verb == "slice":
             return self._predict_slice(what, where)
         return self._predict_handling(verb, what, where)
 
     def _predict_receptacle(self, verb: str, name: str) -> str | None:
-        if name not in self.beside or (name in self.here) == (verb == "go to"):
+        if name not in self.beside or (name in self.in_reach) == (verb == "go to"):
             return NOTHING
         if verb == "examine":
             return self.describe(name)
@@ -307,7 +307,7 @@ class Beliefs:
         return f"You open the {name}. The {name} is open. In it, you see {write_list(inside)}."
 
     def _predict_handling(self, verb: str, what: str, where: str) -> str | None:
-        if where not in self.here:
+        if where not in self.in_reach:
             return NOTHING
         if verb == "take":
             if self.held or kind_of(what) in FIXED or not self.is_open(where):
@@ -326,7 +326,7 @@ class Beliefs:
 
     def _predict_slice(self, what: str, knife: str) -> str:
         able = self.held == knife and kind_of(knife) in KNIVES and kind_of(what) in SLICEABLE
-        return f"You sliced the {what} with the {knife}." if able and self.where.get(what) in self.here else NOTHING
+        return f"You sliced the {what} with the {knife}." if able and self.where.get(what) in self.in_reach else NOTHING
 
     def _predict_thing(self, name: str) -> str:
         if name != self.held:
@@ -343,12 +343,12 @@ class Beliefs:
         return f"This is a {word} {name}." if word else f"There's nothing special about {name}."
 
     def _predict_look(self) -> str | None:
-        if not self.here:
+        if not self.in_reach:
             return "You are in the middle of a room. Looking quickly around you, you see nothing."
-        if not self.here <= self.faced:
+        if not self.in_reach <= self.faced:
             return None
-        facing = write_list(self.here).replace("a ", "", 1).replace(", a ", ", ").replace(", and a ", ", and ")
-        loose = [what for what, left in self._left if left in self.here and self.where.get(what) in self.here]
+        facing = write_list(self.in_reach).replace("a ", "", 1).replace(", a ", ", ").replace(", and a ", ", and ")
+        loose = [what for what, left in self._left if left in self.in_reach and self.where.get(what) in self.in_reach]
         return f"You are facing the {facing}. Next to it, you see {write_list(loose)}."
 
 
