@@ -167,7 +167,7 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
 
 
 def load_reward(run: Run | Stage, tau_d: float, choice: RewardChoice | None = None) -> KindReward:
-    """The reward that the recipe trains the world model with, under a threshold of its own.
+    """The reward that the recipe trains the world model with, under the threshold `tau_d`.
 
     choice: another reward than `train_wm.reward`.
     """

@@ -7,10 +7,7 @@ from collections.abc import Iterable
 
 
 class RwmlError(Exception):
-    """A mistake that a user can mend.
-
-    what: what is wrong, with the offending value; why: why it matters; fix: what to do about it.
-    """
+    """A mistake that a user can mend. what: the fault, with the offending value. why: its consequence. fix: the remedy."""
 
     def __init__(self, what: str, why: str, fix: str) -> None:
         self.what, self.why, self.fix = what, why, fix

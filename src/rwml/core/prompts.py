@@ -44,8 +44,8 @@ def next_state_text(next_state: str, thought: str = "") -> str:
 def parse_action(text: str, *, truncated: bool = False) -> str | None:
     """The action outside the first thought, or None where the tags are missing, empty or given more than once.
 
-    truncated: the answer was cut off; a thought that is still open then has no action yet, while a finished answer that
-    left out `</think>` is read as it stands.
+    truncated: the answer was cut off. The open thought of a truncated answer has no action yet; a finished answer
+    without `</think>` is read as written.
     """
     return _only(ACTION, _after_thought(text, truncated=truncated))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def lot(*parts: object) -> bytes:
-    """A hash of the parts, 32 bytes: sorted by it, things stand in an order that means nothing and never changes."""
+    """A hash of the parts, 32 bytes: sorting by it gives an arbitrary order that never changes."""
     return hashlib.sha256("/".join(map(str, parts)).encode()).digest()
 
 

@@ -30,7 +30,7 @@ def call_text(calls: Sequence[ToolCall]) -> str:
 
 
 def calls_of(action: str) -> tuple[ToolCall, ...]:
-    """The calls of a canonical text, the inverse of `call_text`; () for a message, or where any line is no call."""
+    """The calls of a canonical text, the inverse of `call_text`; () for a message, or if any line is not a call."""
     calls = []
     for line in action.split("\n"):
         if not line.startswith('{"name": "'):
@@ -123,7 +123,7 @@ class _Reader:
         self.at = end + len(closing)
 
     def _skip_space(self) -> str:
-        """Move to the next character that is no white space and return it, "" at the end."""
+        """Move to the next character that is not white space and return it; "" at the end."""
         while self.at < len(self.text) and self.text[self.at].isspace():
             self.at += 1
         return self.text[self.at : self.at + 1]
@@ -169,7 +169,7 @@ class _Reader:
             raise _Unreadable
 
     def _next(self) -> Literal["value", "rest", "text"]:
-        """What follows a JSON value: another one, a rest that shows that it was not whole, or text (or nothing)."""
+        """What follows a JSON value: another value, a rest (the value was incomplete), or text (or nothing)."""
         at = self.at
         while at < len(self.text) and (self.text[at].isspace() or self.text[at] == ";"):
             at += 1
@@ -207,7 +207,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _call(value: Any, *, marked: bool) -> ToolCall | None:
-    """The call that a JSON value is; None for one that is no call. Only a marked call may leave its arguments out."""
+    """A JSON value as a call; None if it is not a call. Only a marked call may omit its arguments."""
     if not isinstance(value, dict):
         return None
     if not marked and not set(value) <= _CALL_KEYS:

@@ -18,7 +18,7 @@ def log_of(item: Item, counts: Counter[str], *, briefing: bool = True) -> Log:
     """A record as a log; UnreadableError if nothing can be learned from it. counts: see `cut`. briefing: the opening
     holds tools and system messages.
 
-    Without `task`, logs with the same opening are plays of the same task, so that they stay in the same split.
+    Without `task`, logs with the same opening count as plays of one task, and stay in one split.
     """
     record = {"messages": item.value} if isinstance(item.value, list) else item.value
     if not isinstance(record, dict):

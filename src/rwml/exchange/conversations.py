@@ -21,7 +21,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class UnreadableError(Exception):
-    """A part of a log that cannot be read. reason: of which there are few, for counting; detail: this one's."""
+    """A part of a log that cannot be read. reason: one of a few, for counting. detail: of this case."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
@@ -61,10 +61,10 @@ class Conversation:
 def read_messages(
     values: Sequence[Any], counts: Counter[str], id_key: str = "tool_call_id"
 ) -> tuple[list[Message], UnreadableError | None]:
-    """Messages as OpenAI and tau2 write them, up to the first that cannot be read, and what is wrong with that one.
+    """Messages as OpenAI and tau2 write them, up to the first unreadable one, and the fault of that one.
 
-    id_key: the key of a tool message that holds its call's id. counts: what was left out is added. Left out
-    are empty messages, and a user's own tool calls with their responses (tau2), for the agent does not see them.
+    id_key: the key of a tool message that holds its call's id. counts: receives what is left out: empty messages, and a
+    user's own tool calls with their responses (tau2), which the agent does not see.
     """
     messages: list[Message] = []
     for number, value in enumerate(values):
@@ -145,7 +145,7 @@ def _calls(value: dict[str, Any]) -> Iterator[Call]:
 
 
 def _action(name: Any, arguments: Any) -> str:
-    """Canonical text of a call; "" where it has no name, or its arguments are no JSON object."""
+    """Canonical text of a call; "" if it has no name, or if its arguments are not a JSON object."""
     try:
         if isinstance(arguments, str):
             # Agents write line ends into JSON strings as they are.
@@ -181,7 +181,7 @@ def cut(messages: Sequence[Message], counts: Counter[str]) -> Conversation:
 
 
 def _first_action(messages: Sequence[Message]) -> int:
-    """The agent's first message that is no greeting: words before the user has said anything are one."""
+    """The index of the agent's first message that is not a greeting: a text without calls before the user speaks."""
     heard = False
     for number, message in enumerate(messages):
         heard = heard or message.role == "user"
@@ -260,7 +260,7 @@ class _Cutter:
 
 
 def _asked(calls: Sequence[Call], answered: Any, call_id: str) -> int | None:
-    """The call that a response belongs to: that of its id; where one of them has no id, the first that is open."""
+    """The call that a response belongs to: the call of its id, or the first open call if one of the two has no id."""
     still_open = [number for number in range(len(calls)) if number not in answered]
     same = (number for number in still_open if calls[number].id == call_id)
     unnamed = (number for number in still_open if not call_id or not calls[number].id)

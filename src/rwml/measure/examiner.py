@@ -125,9 +125,8 @@ def _episodes(setup: ExamSetup, split: str, tasks: Sequence[Task]) -> Iterator[E
 
 @dataclass(frozen=True, slots=True)
 class Examinee:
-    """One arm: a world model, and a policy where it also plays (None: it is asked only).
-
-    load: makes both; it is called when the first part that is not done needs them.
+    """One arm: a world model, and its policy (None: the arm does not play). load: makes both, when the first unfinished
+    part needs them.
     """
 
     name: str

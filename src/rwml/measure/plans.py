@@ -1,8 +1,8 @@
 """Whole plans played in imagination: does a plan that wins there win in the real world?
 
 A plan is the actions of an episode, so its real outcome is known. The world model gets the opening and the actions, and
-writes all that would be seen. Two things are read out of what it wrote, and out of nothing else: which actions were
-refused, and, where the world can tell from words (`ReadsWins`), whether the task was done.
+writes every observation. Two facts are read out of its words alone: which actions were refused, and (if the world is a
+`ReadsWins`) whether the task was done.
 """
 
 from __future__ import annotations

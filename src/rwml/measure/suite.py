@@ -77,11 +77,11 @@ class MeasureSetup:
 
 
 class MeasureContext:
-    """What a run's section [measure] asks, of one model after another.
+    """The measures of a run's section [measure], taken of one model after another.
 
     folder: keeps what is measured, and the episodes, which the model before training, the expert and others play once.
-    reward: the training reward with its threshold, by which imagined next states count as right.
-    Raises RwmlError where lm-evaluation-harness is asked for and not installed, and for a corpus that cannot be read.
+    reward: the training reward with its threshold, by which imagined next states count as right. Raises RwmlError if
+    the recipe asks for lm-evaluation-harness without it being installed, and if the corpus cannot be read.
     """
 
     def __init__(self, setup: MeasureSetup, folder: Path, reward: KindReward) -> None:
@@ -100,7 +100,7 @@ class MeasureContext:
         return dict(getattr(self, name)(lm))
 
     def rollouts(self, lm: LanguageModel) -> dict[str, Any]:
-        """Imagined courses beside real ones, step by step (`measure_rollouts`)."""
+        """Imagined courses compared with real ones, step by step (`measure_rollouts`)."""
         episodes = [e for source, group in self.episodes.items() if source != LEFT_OUT for e in group if not e.error]
         generator, config = generator_for(self.setup.seed, "measure", "rollouts"), self.config
         imagination, samples = self._imagination(lm), config.bootstrap_samples
@@ -174,7 +174,8 @@ class MeasureContext:
 
     @cached_property
     def imported(self) -> dict[str, str]:
-        """What tells one import from another in the same folder; empty where episodes are played."""
+        """The hash of the imported episodes, which differs between imports into one folder; empty if episodes are
+        played."""
         folder = self.setup.imported
         return {"imported": folder_hash(Path(folder).expanduser())} if folder else {}
 

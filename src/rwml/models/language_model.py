@@ -79,9 +79,9 @@ def load_chat(path: str | Path, *, trust_remote_code: bool = False) -> ChatForma
 
 
 def save_language_model(lm: LanguageModel, folder: Path) -> None:
-    """Write a checkpoint (safetensors, tokenizer, chat template) in one step: the folder is whole or not there.
+    """Write a checkpoint (safetensors, tokenizer, chat template) atomically: the folder is complete or absent.
 
-    A LoRA adapter is merged into the weights that are written, so that the folder loads without its base model.
+    A LoRA adapter is merged into the written weights. The folder then loads without its base model.
     """
     model = lm.model
     if hasattr(model, "merge_and_unload"):

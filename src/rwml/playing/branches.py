@@ -49,10 +49,10 @@ def is_branch(row: Transition) -> bool:
 
 
 def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[list[Step]]:
-    """At each step of an expert's episode, what up to `count` other actions led to when they were tried instead.
+    """The outcomes of up to `count` other actions at each step of an expert's episode.
 
     Returns one list per step. `branched_transitions` says which actions they are and what raises. An action without an
-    observation has "". With count 0 nothing is played, so that no world is refused.
+    observation has "". With count 0 nothing is played, and no world is refused.
     """
     if not count:
         return [[] for _ in episode.steps]

@@ -29,7 +29,7 @@ QUESTIONS_IN_FLIGHT = 64
 
 
 def run(run: Run) -> None:
-    """Train a predictor on a share of the rows, let it predict the others K times, and mark what it finds easy."""
+    """Train a predictor on a share of the rows, let it predict the others K times, and mark the easy ones."""
     reads = [run.folder / "transitions.parquet"]
     scored_by = ["train_wm.reward", *run.recipe.judge_settings]
     shared = ["train_wm.max_new_tokens", "train_wm.tokens_per_pass"]
@@ -99,9 +99,8 @@ def _predictor(stage: Stage, rows: Sequence[Transition]) -> LanguageModel:
 
 
 def _distances(stage: Stage, lm: LanguageModel, rows: Sequence[Transition]) -> tuple[np.ndarray, int]:
-    """Sim-to-real gaps of K predictions for each row, [N, K], and how many have none because the judge failed.
-
-    Parts that are done are read back.
+    """Sim-to-real gaps of K predictions for each row, [N, K], and the number that the judge failed to score. Finished
+    parts are read back.
     """
     recipe, config = stage.recipe, stage.recipe.filter
     model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.temperature))

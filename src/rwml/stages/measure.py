@@ -26,11 +26,11 @@ _PLAN_ROWS = {
 
 
 def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
-    """Measure every checkpoint of a run folder beside the model that it started from; returns measures.json.
+    """Measure every checkpoint of a run folder and the model that it started from; returns measures.json.
 
-    overrides: settings of the section [measure], `measure.key=value`. What was measured before under the same settings
-    and of the same weights is not measured again. The run stays as it is, recipe.json included. RwmlError for a folder
-    without a run, for one that another process is working in, and for other settings.
+    overrides: settings of the section [measure], `measure.key=value`. A measure of the same weights under the same
+    settings is not repeated. The run itself does not change, nor does its recipe.json. Raises RwmlError if the folder
+    holds no run, if another process works in it, and if an override names another section.
     """
     recipe = _recipe(Path(folder), overrides)
     lock(recipe.folder)

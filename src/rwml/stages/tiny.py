@@ -72,7 +72,7 @@ class Lesson:
 
 
 def play_lesson(config: TinyConfig, index: int) -> Lesson:
-    """Play episode `index` of the warm-up by a mediocre policy; it depends on the config and the index alone."""
+    """Play episode `index` of the warm-up by a mediocre policy. It depends only on the config and the index."""
     draw = random_for("tiny", config.seed, index)
     scenes = SceneConfig(
         draw.choice(config.sizes), config.seed, num_train=1, scene_offset=WARM_UP_OFFSET, num_scenes=config.num_scenes

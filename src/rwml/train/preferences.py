@@ -29,9 +29,9 @@ from rwml.worlds.base import Prompts
 class Opponent:
     """The weights that a round of SPIN began with: they make the guesses, and they are the reference of the loss.
 
-    folder: of the stage. Each round's weights are kept there until `forget_opponents`, so that a resumed run plays
-    against the same ones. Only the weights that are trained are copied (with LoRA: the adapter). autocast: dtype of
-    the matrix products of the model and of the opponent, None for the weights' own.
+    folder: of the stage. Each round's weights are kept there until `forget_opponents`: a resumed run plays against the
+    same ones. Only the trained weights are copied (with LoRA: the adapter). autocast: dtype of the matrix products of
+    the model and of the opponent, None for the weights' own.
     """
 
     def __init__(self, lm: LanguageModel, folder: Path, autocast: torch.dtype | None = None) -> None:

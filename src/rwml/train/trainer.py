@@ -199,7 +199,7 @@ class Trainer:
                 remove(other)
 
     def _resume(self) -> int:
-        """Load the newest checkpoint, if there is one, and return the number of steps that are done."""
+        """Load the newest checkpoint, if any, and return the number of finished steps."""
         from safetensors.torch import load_file
 
         folder = latest_checkpoint(self.log.folder)

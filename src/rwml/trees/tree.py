@@ -60,7 +60,7 @@ class Tree:
 
     @property
     def sharing(self) -> float:
-        """How many times fewer tokens than separate sequences; 1.0 is no sharing."""
+        """Tokens of separate sequences per token of the tree; 1.0 without sharing."""
         return self.num_dense_tokens / max(self.num_tokens, 1)
 
     @property

@@ -1,6 +1,6 @@
 """The contract of `worlds/base.py` as a program: each violation is a sentence, and a sound world has no violation.
 
-The world's code may be wrong in any way: what it raises, and what it returns of another type, is a violation too.
+The world's code may be wrong in any way: an exception and a value of the wrong type are violations too.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def check_world(
 ) -> list[str]:
     """The violations in `num_tasks` tasks of a split ("": of every split), played by a built-in policy.
 
-    policy: its name; "" is the expert, or else the first that the world names, or else nobody: then the first state of
-    each task is checked alone. min_success: least share of the tasks that the expert must solve within `max_steps`.
+    policy: its name. "" is the expert, else the first that the world names; without policies only the first state of
+    each task is checked. min_success: share of the tasks that the expert must solve within `max_steps`.
     """
     check = WorldCheck(world, policy, max_steps)
     for name in [split] if split else check.splits:

@@ -35,7 +35,7 @@ from rwml.core.recipe.sections import (
 M = TypeVar("M", bound=BaseModel)
 
 ARM_SECTIONS = ("collect", "transitions", "filter", "train_wm", "train_policy", "judge")
-"""Sections that an arm may change. All others say what is measured, and how: they are the same for every arm."""
+"""Sections that an arm may change. All other sections define the measurement and are equal in every arm."""
 
 RESERVED = ("evaluation", "baselines", "measures", "copy_last", "most_frequent")
 
@@ -128,7 +128,7 @@ def parse_recipe(data: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def recipe_of_run(folder: Path) -> Recipe:
-    """The recipe that a run folder keeps, with this folder as its `out`; RwmlError for a folder that is no run."""
+    """The recipe that a run folder keeps, with this folder as its `out`. Raises RwmlError if the folder is no run."""
     path = folder / "recipe.json"
     if not path.is_file():
         raise RwmlError(

@@ -16,7 +16,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 def _count(value: Any) -> Any:
-    """`"all"` -> None; also 0, as recipes were written before "all" had a word of its own."""
+    """`"all"` -> None; also 0, which older recipes wrote for "all"."""
     return None if value in ("all", 0) and value is not False else value
 
 
@@ -153,7 +153,7 @@ class TrainWmConfig(GrpoConfig, SftConfig):
     """World-model training (RWML, step 4) by one of three methods.
 
     rwml: GRPO on the sim-to-real reward; it reads the keys of `GrpoConfig`. sft: cross-entropy with an empty think; it
-    reads the keys of `SftConfig` alone. spin: preferences; it reads those, the section [train_wm.spin], and the
+    reads only the keys of `SftConfig`. spin: preferences; it reads the same keys, the section [train_wm.spin], and the
     temperature and length of the guesses.
     """
 
@@ -202,7 +202,7 @@ class TrainWmConfig(GrpoConfig, SftConfig):
 class TrainPolicyConfig(GrpoConfig):
     """Policy training: `grpo` on task success (RWML, step 5), or `sft` on `episodes`; from the weights of `start`.
 
-    `sft` reads the keys of `OptimizerConfig` alone.
+    `sft` reads only the keys of `OptimizerConfig`.
     """
 
     method: Literal["grpo", "sft"] = "grpo"

@@ -43,9 +43,9 @@ class Encoder(Protocol):
 class EmbedStats:
     """What an embedder was asked and what it did, since it was made.
 
-    texts: asked for; unique: different ones within each call, of which `cache_hits` were known and `embedded` had to
-    be computed; truncated: of the embedded, those longer than the model reads (their ends do not count in distances).
-    pairs: distances asked for, of which `equal_pairs` cost nothing. seconds: spent in the model, tokenizer included.
+    texts: asked for; unique: distinct texts within each call; `cache_hits` of them were known and `embedded` were
+    computed. truncated: embedded texts longer than the model reads (their ends do not count in distances). pairs:
+    distances asked for; `equal_pairs` of them cost nothing. seconds: spent in the model, tokenizer included.
     dropped_bytes: cut off the cache file, left half written by a killed process.
     """
 
@@ -105,8 +105,8 @@ class Embedder:
     def embed_async(self, texts: Sequence[str]) -> Future[torch.Tensor]:
         """Like `embed`, on one background thread, in the order of the calls.
 
-        torch lets go of the interpreter lock inside its operations, so with a second core free this runs beside
-        sampling. What another call needs meanwhile is interleaved, `TEXTS_AT_ONCE` texts at a time.
+        torch releases the interpreter lock inside its operations, so that a second core can embed while the first
+        samples. Other calls interleave with it, `TEXTS_AT_ONCE` texts at a time.
         """
         if self._worker is None:
             self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")

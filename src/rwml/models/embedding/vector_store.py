@@ -138,7 +138,7 @@ class VectorStore:
         self._end = _HEADER.size
 
     def _read_chunk(self, size: int) -> tuple[int, bytes | None]:
-        """Count and payload of the chunk at the known end; None where it is torn."""
+        """Count and payload of the chunk at the known end; None if the chunk is torn."""
         self._file.seek(self._end)
         if size - self._end < _CHUNK.size:
             return 0, None

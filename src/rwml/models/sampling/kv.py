@@ -252,7 +252,7 @@ class SharedPrefixCache:
             self.layout_changed()
 
     def squeeze(self) -> None:
-        """Close the holes in the columns, where that gives back at least a tenth of them."""
+        """Close the holes in the columns, if that frees at least a tenth of them."""
         written = self.valid[:, : self.column]
         needed = int(written.sum(1).max()) if written.numel() else 0
         if needed * 10 > self.column * 9:
@@ -284,9 +284,9 @@ class SharedPrefixCache:
         return larger
 
     def layout_changed(self) -> None:
-        """Forget what was derived from which rows are live, and in what order."""
+        """Forget what was derived from the live rows and their order."""
         self._layouts: dict[tuple[int, int], TrunkLayout] = {}
 
     def tensor(self, numbers: Sequence[int]) -> Tensor:
-        """Integers as a tensor beside the model."""
+        """Integers as a tensor on the model's device."""
         return torch.tensor(numbers, dtype=torch.long, device=self.device)

@@ -176,7 +176,7 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class TrunkLayout:
-    """Rows in trunk order and the way back (None where they lie so), and the blocks over them."""
+    """The order of rows by trunk and its inverse (None if they are already in order), and the blocks over them."""
 
     order: Tensor | None
     inverse: Tensor | None

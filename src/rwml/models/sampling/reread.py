@@ -1,6 +1,6 @@
-"""Rows of a model whose attention cannot be taken over: every step reads each whole context again.
+"""Rows of a model whose attention cannot be replaced: every step reads each whole context again.
 
-Slow, and right for every causal model: contexts are padded behind their end, where nothing that counts can see it.
+Slow, and right for every causal model: contexts are padded at their end, which no real token attends to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rwml.models.sampling.kv import FORWARD_TOKENS, Trunk
 
 
 class RereadCache:
-    """The same rows and methods as `SharedPrefixCache`, of which only the tokens are kept."""
+    """The same rows and methods as `SharedPrefixCache`, but it keeps only the tokens."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -82,5 +82,5 @@ class RereadCache:
         """Nothing to reserve."""
 
     def tensor(self, numbers: Sequence[Any]) -> Tensor:
-        """Integers as a tensor beside the model."""
+        """Integers as a tensor on the model's device."""
         return torch.tensor(numbers, dtype=torch.long, device=self.device)

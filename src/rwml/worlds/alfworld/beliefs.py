@@ -1,4 +1,5 @@
-"""What a player can know: the state of a game as far as the texts tell, and the next text where they tell it."""
+"""What a player can know: the state of a game as far as its texts show it, and the next text if it follows from
+them."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def write_list(names: Iterable[str]) -> str:
 
 @lru_cache(maxsize=65536)
 def read_action(action: str) -> tuple[str, str, str] | None:
-    """Split a command into (verb, first name, second name), names "" where it has none; None if it is no command."""
+    """Split a command into (verb, first name, second name), with "" for a missing name; None if it is not a command."""
     match = _ACTION.fullmatch(action.strip())
     if match is None:
         return None
@@ -116,7 +117,7 @@ class Beliefs:
         self._help = ""
 
     def read(self, action: str, observation: str) -> None:
-        """Take in one exchange. Where the observation cannot be this action's answer, only what it shows is used."""
+        """Take in one exchange. An observation that cannot be this action's answer counts only for what it shows."""
         parts = read_action(action)
         if parts is None:
             return

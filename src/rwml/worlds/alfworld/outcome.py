@@ -1,8 +1,8 @@
 """Whether the words of a course of play say that its task was done: the goal checked on text alone, real or imagined.
 
-The game itself never announces a win. What a player can know (`beliefs.py`) decides, with two cautions for words that a
-model made up: an action has happened only where its answer is word for word the one of an action that was admitted, and
-only things that the player put down can complete a task.
+The game itself never announces a win. The player's knowledge (`beliefs.py`) decides, with two cautions for invented
+words. An action counts only if its answer is, word for word, that of an admitted action. Only things that the player
+put down can complete a task.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ class RandomPolicy:
 
 
 class ExpertPolicy:
-    """Explores by rules with no hidden knowledge: looks where things of a kind usually are, then does what the task
-    asks for. noise: chance of a random admissible action instead, after which it continues from what it then knows."""
+    """Explores by rules without hidden knowledge: it looks in the usual places of a kind, then does what the task asks
+    for. noise: chance of a random admissible action instead; the policy continues from its outcome."""
 
     def __init__(self, seed: int, noise: float = 0.0) -> None:
         self._rng = random_for("expert", seed)

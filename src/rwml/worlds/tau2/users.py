@@ -26,7 +26,7 @@ class User(Protocol):
     calls: list[ToolCall]
 
     def reply(self, message: str) -> str:
-        """The user's words after the agent's message. Whatever goes wrong is raised: it is no reply."""
+        """The user's words after the agent's message. Every failure is raised: a failure is not a reply."""
 
 
 class ModelUser:
@@ -75,8 +75,8 @@ class ModelUser:
 class ReplayUser:
     """Says what the user of a recorded simulation said, in order, whatever the agent says; then ends the dialogue.
 
-    The user's recorded tool calls are made again. For tests of the plumbing, and labelled so in every table: it is no
-    user, for it does not listen.
+    The user's recorded tool calls are made again. It serves tests of the plumbing, and every table labels it so: it
+    does not listen to the agent.
     """
 
     def __init__(self, session: Session, recorded: Sequence[Mapping[str, Any]]) -> None:

@@ -62,7 +62,7 @@ class Game:
 
     @property
     def walkthrough(self) -> list[str]:
-        """A plan that wins, made with full knowledge; empty when the file has none."""
+        """A winning plan, made with full knowledge; empty if the file holds no plan."""
         return list(self.spec.walkthrough)
 
     def reset(self) -> str:
@@ -101,7 +101,7 @@ class Game:
 
     @property
     def admissible_commands(self) -> list[str]:
-        """The commands that do something now, sorted; a list of its own at each call."""
+        """The commands that have an effect now, sorted; each call returns a new list."""
         if self._commands is None:
             self._commands = self._list_commands() if self.location >= 0 else []
         return self._commands.copy()

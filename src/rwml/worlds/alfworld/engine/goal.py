@@ -129,7 +129,7 @@ Scope = dict[str, _Term]
 
 
 class _Compiler:
-    """Turns a tree into closures. Every quantified variable gets a slot of its own."""
+    """Turns a tree into closures. Every quantified variable gets its own slot."""
 
     def __init__(self) -> None:
         self.num_slots = 0

@@ -78,7 +78,7 @@ def game_path(path: str | Path) -> Path:
 
 
 def read_game(path: str | Path) -> GameSpec:
-    """Parse the game file at `path` (or in the folder `path`); a file that is no game is an RwmlError."""
+    """Parse the game file at `path` (or in the folder `path`). Raises RwmlError if the file is not a game."""
     path = game_path(path)
     try:
         text = path.read_text(encoding="utf-8")
