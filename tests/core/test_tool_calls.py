@@ -116,7 +116,7 @@ UNREADABLE = {
     "a lone closing tag": f"{A}</tool_call>",
     "text in tags": "<tool_call>done()</tool_call>",
     "no name in tags": '<tool_call>{"arguments": {}}</tool_call>',
-    "name that is no text": '<tool_call>{"name": 7, "arguments": {}}</tool_call>',
+    "name that is not a text": '<tool_call>{"name": 7, "arguments": {}}</tool_call>',
     "empty name": '{"name": " ", "arguments": {}} </tool_call>',
     "empty list in tags": "<tool_call>[]</tool_call>",
     "arguments as a list": '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',

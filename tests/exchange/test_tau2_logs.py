@@ -214,7 +214,7 @@ def test_simulations_that_cannot_be_used(documents: dict[str, Any], tmp_path: Pa
         (_small(documents, retail, task_id=None), "a simulation without domain or task"),
         (_small(documents, retail) | {"info": {}}, "a simulation without domain or task"),
         (_small(documents, solo) | {"tasks": []}, "a solo simulation without its ticket"),
-        (documents[retail] | {"simulations": [7]}, "a simulation is no object"),
+        (documents[retail] | {"simulations": [7]}, "a simulation is not an object"),
         (documents[retail] | {"simulations": []}, "no simulations in the file"),
         (documents[retail] | {"simulations": documents[retail]["simulations"][:1] * 2}, "the same simulation again"),
     ]

@@ -45,6 +45,10 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+GPT2_SIZES = {
+    "vocab_size": VOCAB, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "bos_token_id": 1, "eos_token_id": 2,
+    "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+}  # fmt: skip
 TOLERANCE = 1e-5
 
 
@@ -53,20 +57,7 @@ def make_model(family: str, seed: int = 0) -> nn.Module:
     builders: dict[str, Callable[[], nn.Module]] = {
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, tie_word_embeddings=True)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-        "gpt2": lambda: GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=VOCAB,
-                n_embd=32,
-                n_layer=2,
-                n_head=4,
-                n_positions=256,
-                bos_token_id=1,
-                eos_token_id=2,
-                attn_pdrop=0.0,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-            )
-        ),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2_SIZES)),
         "granite": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0, attention_multiplier=0.2)),
     }
     return builders[family]().train()
@@ -255,25 +246,20 @@ def test_packed_rows(budget: int) -> None:
     trees = [tree_of(shape(rng)) for shape in (trajectory, several_spans, group_trees)]
     row = side_by_side(trees)
     apart = torch.cat([tree_logprobs(model, tree, PassOptions("dense")) for tree in trees])
-    torch.testing.assert_close(
-        tree_logprobs(model, row, PassOptions("walk", budget_tokens=budget)), apart, atol=TOLERANCE, rtol=0
-    )
-    expected = gradient_of(model, trees, "dense", 4096)
-    torch.testing.assert_close(gradient_of(model, [row], "walk", budget), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    walk = PassOptions("walk", budget_tokens=budget)
+    torch.testing.assert_close(tree_logprobs(model, row, walk), apart, atol=TOLERANCE, rtol=0)
+    expected = gradient_of(model, trees, PassOptions("dense"))
+    torch.testing.assert_close(gradient_of(model, [row], walk), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def fields_loss(fields: LossFields) -> LossFn:
     return lambda logp_R, tokens_R: token_losses(logp_R, fields.take(tokens_R))
 
 
-def gradient_of(
-    model: nn.Module, trees: list[Tree], method: str, budget: int, autocast: torch.dtype | None = None
-) -> Tensor:
+def gradient_of(model: nn.Module, trees: list[Tree], options: PassOptions) -> Tensor:
     model.zero_grad()
     for tree in trees:
-        tree_backward(
-            model, tree, fields_loss(LossFields.of(tree)), PassOptions(method, budget_tokens=budget, autocast=autocast)
-        )
+        tree_backward(model, tree, fields_loss(LossFields.of(tree)), options)
     return gradients(model)
 
 
@@ -290,8 +276,9 @@ def test_long_chains_and_long_answers(budget: int) -> None:
     ]
     tree = tree_of(answers)
     assert len(answers[0].ids) > 2 * tree_attention.FOREST_ROWS > 2 * tree_attention.QUERY_ROWS
-    expected = gradient_of(model, [tree], "dense", budget)
-    torch.testing.assert_close(gradient_of(model, [tree], "walk", budget), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    expected = gradient_of(model, [tree], PassOptions("dense", budget_tokens=budget))
+    walked = gradient_of(model, [tree], PassOptions("walk", budget_tokens=budget))
+    torch.testing.assert_close(walked, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_lora_and_its_reference() -> None:
@@ -307,24 +294,26 @@ def test_lora_and_its_reference() -> None:
     torch.testing.assert_close(reference, tree_logprobs(plain, tree, PassOptions("dense")), atol=TOLERANCE, rtol=0)
     assert (tree_logprobs(lora, tree, PassOptions("walk")) - reference).abs().max() > 1e-3
     expected, _ = separate_sequences(lora, plain, answers, 0.2, 0.0, 1.0)
-    torch.testing.assert_close(gradient_of(lora, [tree], "walk", 50), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    walked = gradient_of(lora, [tree], PassOptions("walk", budget_tokens=50))
+    torch.testing.assert_close(walked, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_gradient_checkpointing_changes_nothing() -> None:
     model = make_model("qwen3")
     tree = tree_of(mixture(np.random.default_rng(17)))
-    expected = gradient_of(model, [tree], "walk", 40)
+    expected = gradient_of(model, [tree], PassOptions("walk", budget_tokens=40))
     model.gradient_checkpointing_enable()  # type: ignore[operator]
     for budget in (40, 4096):
-        torch.testing.assert_close(gradient_of(model, [tree], "walk", budget), expected, atol=1e-6, rtol=1e-5)
+        walked = gradient_of(model, [tree], PassOptions("walk", budget_tokens=budget))
+        torch.testing.assert_close(walked, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_autocast_stays_close() -> None:
     model = make_model("qwen3")
     tree = tree_of(trajectory(np.random.default_rng(19)))
-    expected = gradient_of(model, [tree], "walk", 4096)
+    expected = gradient_of(model, [tree], PassOptions("walk", budget_tokens=4096))
     for method, budget in WAYS:
-        low = gradient_of(model, [tree], method, budget, autocast=torch.bfloat16)
+        low = gradient_of(model, [tree], PassOptions(method, budget_tokens=budget, autocast=torch.bfloat16))
         assert 0 < (low - expected).norm() / expected.norm() < 0.03
 
 
@@ -400,8 +389,6 @@ def test_nothing_to_learn_is_no_work() -> None:
 
 def test_a_backward_pass_leaves_no_graph_behind() -> None:
     tree = tree_of(trajectory(np.random.default_rng(31)))
-    tree_backward(
-        make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), PassOptions(method="walk", budget_tokens=8)
-    )
+    tree_backward(make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), PassOptions("walk", budget_tokens=8))
     gc.collect()
     assert [thing for thing in gc.get_objects() if isinstance(thing, tree_attention.KeyStore)] == []

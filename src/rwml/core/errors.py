@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RwmlError(Exception):
-    """A mistake that a user can mend. what: the fault, with the offending value. why: its consequence. fix: the remedy."""
+    """A mistake that a user can mend. what: the fault and the wrong value. why: its consequence. fix: the remedy."""
 
     def __init__(self, what: str, why: str, fix: str) -> None:
         self.what, self.why, self.fix = what, why, fix

@@ -77,7 +77,7 @@ def read_messages(
 
 def _read(value: Any, counts: Counter[str], id_key: str) -> Iterator[Message]:
     if not isinstance(value, dict):
-        raise UnreadableError("a message is no object", type(value).__name__)
+        raise UnreadableError("a message is not an object", type(value).__name__)
     if isinstance(value.get("tool_messages"), list):  # tau2's bundle of responses
         for inner in value["tool_messages"]:
             yield from _read(inner, counts, id_key)
@@ -113,13 +113,13 @@ def _text(content: Any, role: str, counts: Counter[str]) -> str:
     if parts and all(isinstance(part, (str, dict)) for part in parts):
         texts = [part if isinstance(part, str) else _part(part) for part in parts]
         if all(text is not None for text in texts):
-            counts["parts that are no text"] += sum(isinstance(p, dict) and _part_text(p) is None for p in parts)
+            counts["parts that are not text"] += sum(isinstance(p, dict) and _part_text(p) is None for p in parts)
             return "\n".join(text for text in texts if text)
     if role == "tool":  # a response that was logged as the value it is
         return json.dumps(content, ensure_ascii=False)
     if content == []:
         return ""
-    raise UnreadableError("a message's content is no text", _short(content))
+    raise UnreadableError("a message's content is not a text", _short(content))
 
 
 def _part_text(part: dict[str, Any]) -> str | None:
@@ -136,7 +136,7 @@ def _part(part: dict[str, Any]) -> str | None:
 def _calls(value: dict[str, Any]) -> Iterator[Call]:
     given = value.get("tool_calls") or ([value["function_call"]] if value.get("function_call") else [])
     if not isinstance(given, list) or not all(isinstance(call, dict) for call in given):
-        raise UnreadableError("tool_calls is no list of objects", _short(given))
+        raise UnreadableError("tool_calls is not a list of objects", _short(given))
     for call in given:
         function = call.get("function") if isinstance(call.get("function"), dict) else call
         name, arguments = function.get("name"), function.get("arguments")

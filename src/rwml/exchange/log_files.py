@@ -32,7 +32,7 @@ class Item:
     """One conversation of a file, parsed.
 
     size: its approximate share of the file's bytes. text: as in the file; "" if `value` as JSON says the same. results:
-    of a tau2 simulation. repaired: characters that are no Unicode were replaced. problem: why the value is missing.
+    of a tau2 simulation. repaired: characters that are not Unicode were replaced. problem: why the value is missing.
     With a value, the item breaks off and `text` is the rest.
     """
 
@@ -132,7 +132,7 @@ def _lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Item]:
 
 
 def _document(path: Path, number: int, text: str) -> Iterator[Item]:
-    """A file whose first line (with that number) is no JSON by itself."""
+    """A file whose first line (with that number) is not JSON by itself."""
     try:
         yield from _values(path, "document", parse_json(text), text)
         return

@@ -122,7 +122,7 @@ def read_seeds(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise RwmlError(
-            f"--seeds {text}: these are no whole numbers", "nothing would run", "write e.g. --seeds 0,1"
+            f"--seeds {text}: these are not whole numbers", "nothing would run", "write e.g. --seeds 0,1"
         ) from None
 
 

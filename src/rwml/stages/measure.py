@@ -62,7 +62,7 @@ def _recipe(folder: Path, overrides: tuple[str, ...]) -> Recipe:
     for override in overrides:
         if not override.startswith("measure."):
             raise RwmlError(
-                f"'{override}' is no setting of the section [measure]",
+                f"'{override}' is not a setting of the section [measure]",
                 "the run was made under its recipe, and other settings would not be those of its checkpoints",
                 "give measure.key=value, or run the changed recipe first",
             )

@@ -135,14 +135,14 @@ class WorldCheck:
     def _texts(self, label: str, values: Any) -> list[str]:
         """A sequence whose elements must be texts."""
         if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-            raise self._fail(f"{label} gives {_short(values)}, which is no list of texts.")
+            raise self._fail(f"{label} gives {_short(values)}, which is not a list of texts.")
         return list(values)
 
     def _tasks(self, split: str) -> list[Task]:
         tasks = self._call("the world", self.world, "tasks", list, split)
         for task in tasks:
             if not isinstance(task, Task):
-                raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, which is no Task.")
+                raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, which is not a Task.")
             if not all(isinstance(getattr(task, field.name), str) for field in fields(task)):
                 raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, whose fields are not all texts.")
         return list(tasks)
@@ -197,7 +197,9 @@ class WorldCheck:
         prompts: Prompts = self._call("the world", self.world, "prompts", Prompts, style)
         for field in fields(prompts):
             if not isinstance(getattr(prompts, field.name), str):
-                raise self._fail(f"{where}: {field.name} is {_short(getattr(prompts, field.name))}, which is no text.")
+                raise self._fail(
+                    f"{where}: {field.name} is {_short(getattr(prompts, field.name))}, which is not a text."
+                )
         if prompts.actions not in ("tags", "calls"):
             self._note(f'{where}: actions is {prompts.actions!r}; it must be "tags" or "calls".')
         try:

@@ -132,7 +132,7 @@ def recipe_of_run(folder: Path) -> Recipe:
     path = folder / "recipe.json"
     if not path.is_file():
         raise RwmlError(
-            f"'{folder}' is no run folder: it holds no recipe.json",
+            f"'{folder}' is not a run folder: it holds no recipe.json",
             "a run keeps the recipe that it was made under",
             "give the folder that `rwml run` wrote",
         )
@@ -195,7 +195,7 @@ def _set(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     for part in parents:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise RwmlError(f"{source}: '{part}' is no section", "it has no keys to set", "check the key")
+            raise RwmlError(f"{source}: '{part}' is not a section", "it has no keys to set", "check the key")
     data[last] = value
 
 

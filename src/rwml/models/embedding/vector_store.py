@@ -131,7 +131,7 @@ class VectorStore:
         magic, width = _HEADER.unpack(self._file.read(_HEADER.size))
         if magic != MAGIC or width != self.width:
             raise RwmlError(
-                f"'{self.path}' is no embedding cache of this version (magic {magic!r}, width {width})",
+                f"'{self.path}' is not an embedding cache of this version (magic {magic!r}, width {width})",
                 f"{MAGIC!r} with width {self.width} is needed; another file would give wrong distances",
                 "remove that file (it will be computed again), or use the version of rwml that wrote it",
             )

@@ -107,7 +107,7 @@ def recorded_users(files: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
                     users.setdefault(str(simulation["task_id"]), turns)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RwmlError(
-                f"'{name}' is no file of tau2 simulations: {type(error).__name__}: {error}",
+                f"'{name}' is not a file of tau2 simulations: {type(error).__name__}: {error}",
                 "a replayed user says what it holds",
                 "name files as the official `tau2 run` writes them in world.options.user_files",
             ) from None

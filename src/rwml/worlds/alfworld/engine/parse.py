@@ -100,7 +100,7 @@ def parse_game(text: str, where: str = "game") -> GameSpec:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise broken(where, f"it ends early or is no JSON ({error})") from error
+        raise broken(where, f"it ends early or is not JSON ({error})") from error
     for key in ("pddl_domain", "pddl_problem", "grammar"):
         if not isinstance(data, dict) or not isinstance(data.get(key), str):
             raise broken(where, f"it has no text {key!r}")
