@@ -102,14 +102,14 @@ def make_lm(folder: Path, shape: TinyShape, seed: int = 0) -> LanguageModel:
 
 def play(world: World, count: int, steps: int, seed: int) -> list[Episode]:
     """`count` episodes that last `steps` steps or more."""
-    found: list[Episode] = []
+    episodes: list[Episode] = []
     for task in world.tasks("train")[:TASKS_LOOKED_AT]:
         episode = play_built_in(world, seats_for([task], 1, seed), POLICY, steps)[0]
         if len(episode.steps) >= steps:
-            found.append(episode)
-        if len(found) == count:
-            return found
-    raise SystemExit(f"only {len(found)} of {TASKS_LOOKED_AT} games last {steps} steps; ask for fewer --steps")
+            episodes.append(episode)
+        if len(episodes) == count:
+            return episodes
+    raise SystemExit(f"only {len(episodes)} of {TASKS_LOOKED_AT} games last {steps} steps; ask for fewer --steps")
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,14 +191,14 @@ class Steps:
 
     def _sequences(self, batch: Any, answers: Any, rewards: np.ndarray) -> list[tuple[list[int], np.ndarray]]:
         advantages, _ = group_advantages(torch.from_numpy(rewards), "std")
-        found = []
+        sequences = []
         for row, group, own in zip(batch, answers, advantages.tolist(), strict=True):
             question = question_ids(self.lm.chat, self.prompts, row)
             for answer, advantage in zip(group, own, strict=True):
                 weight = np.zeros(len(question) + len(answer.ids))
                 weight[len(question) :] = (advantage or 1e-30) / len(answer.ids)
-                found.append(([*question, *answer.ids], weight))
-        return found
+                sequences.append(([*question, *answer.ids], weight))
+        return sequences
 
     def policy(self, number: int, *, plain: bool) -> Parts:
         """Play and update of one policy step."""

@@ -162,13 +162,13 @@ class Official:
             initialization_actions=state.initialization_actions if state else None,
             message_history=(state.message_history if state else None) or [],
         )
-        found = []
+        answers = []
         for requestor, call in calls:
             response = environment.get_response(
                 self.messages.ToolCall(name=call.name, arguments=call.arguments, requestor=requestor)
             )
-            found.append((response.content, response.error))
-        return found
+            answers.append((response.content, response.error))
+        return answers
 
     def trajectory(self, played: Play) -> list[Any]:
         """The official messages of a play: each call with its response, then what was said."""

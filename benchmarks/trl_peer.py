@@ -282,15 +282,15 @@ def logprobs_of(options: Options, work: Work, lm: LanguageModel) -> list[list[li
     """What the sampler would have reported, as this trainer needs it: [P][G][tokens of the answer]."""
     model = policy(options).eval()
     perturb(model, options.noise)
-    found: list[list[list[float]]] = []
+    logprobs: list[list[list[float]]] = []
     with torch.no_grad():
         for question, group in zip(work.questions(lm), work.answers, strict=True):
-            found.append([])
+            logprobs.append([])
             for answer in group:
                 ids = torch.tensor([*question, *answer.ids])
                 logits = model(ids[None], logits_to_keep=len(answer.ids) + 1).logits[0, :-1].float()
-                found[-1].append(logits.log_softmax(-1).gather(1, ids[len(question) :, None])[:, 0].tolist())
-    return found
+                logprobs[-1].append(logits.log_softmax(-1).gather(1, ids[len(question) :, None])[:, 0].tolist())
+    return logprobs
 
 
 class GivenRollouts:

@@ -34,7 +34,7 @@ from rwml.worlds.by_name import get_world
 
 RewardChoice = str | dict[str, str]
 
-# Settings besides [measure] that measures depend on.
+# Settings outside [measure] that measures depend on.
 MEASURED_UNDER = ("seed", "world", "model", "embedding", "collect", "transitions")
 
 

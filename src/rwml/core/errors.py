@@ -18,7 +18,7 @@ class RwmlError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean 'x'? " for the closest known name, else the list of what is known."""
+    """Return "did you mean 'x'? " for the closest known name, else the list of known names."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     if close:

@@ -9,7 +9,7 @@ from typing import Any
 
 ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 NEXT_STATE = re.compile(r"<next_state>(.*?)</next_state>", re.DOTALL)
-# A thought that nothing closes lasts to the end: what it drafts is no answer.
+# An unclosed thought lasts to the end: a draft inside it is not an answer.
 THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _CLOSED_THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 

@@ -47,7 +47,7 @@ def calls_of(action: str) -> tuple[ToolCall, ...]:
 
 
 def parse_message(text: str) -> str | None:
-    """Canonical action of what a model wrote: its calls, or else its message; None where it cannot be read.
+    """Canonical action of a model's text: its calls, or else its message; None if neither can be read.
 
     Thinking is left out: `<think>...</think>`, and all before a lone `</think>`. Calls are read as
     `<tool_call>{...}</tool_call>` (Hermes, Qwen), `<function=name><parameter=key>value</parameter></function>` (Qwen3
@@ -138,7 +138,7 @@ class _Reader:
             self._function()
         else:
             self._add_marked(self._value())
-        if self._skip_space():  # the end of the text may stand for the last closing tag
+        if self._skip_space():  # the end of the text may replace the last closing tag
             if not self.text.startswith("</tool_call>", self.at):
                 raise _Unreadable
             self.at += len("</tool_call>")

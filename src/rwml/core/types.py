@@ -69,11 +69,10 @@ class Episode:
 class Transition:
     """`(s_<=t, a_t, s_{t+1})` (RWML, step 2).
 
-    history: alternating action, observation, ... of the steps before `step`, oldest first (even length), cut to
-    the last H steps by the recipe; `opening` always stands before it.
-    knowable: the next state follows from what the history shows, by the world's own judgement.
-    verb: the action's head word, for tables.
-    kept, reason: written by the filter; a dropped row stays in the file with its reason.
+    history: alternating action, observation, ... of the steps before `step`, oldest first (even length), cut to the
+    last H steps by the recipe; `opening` always stands before it. knowable: the next state follows from the history, by
+    the world's own judgement. verb: the action's head word, for tables. kept, reason: written by the filter; a dropped
+    row stays in the file with its reason.
     """
 
     id: str

@@ -167,10 +167,10 @@ def cut(messages: Sequence[Message], counts: Counter[str]) -> Conversation:
     """The steps of a conversation: one for each tool call with its response, one for each message that the user
     answers.
 
-    The text of a step holds what the agent says beside calls, or before them without an answer. A call whose
+    The text of a step holds what the agent says with its calls, or before them without an answer. A call whose
     arguments cannot be read is a step without an action (parsed = False), and so is what a user says without being
-    asked; no transition is cut from them, but the history of later ones holds them. counts: such cases, and what
-    was left out, are added.
+    asked; no transition is cut from them, but the history of later ones holds them. counts: such cases, and what was
+    left out, are added.
     """
     start = _first_action(messages)
     head = [message for message in messages[:start] if message.role != "tool"]

@@ -26,12 +26,12 @@ LEFT_OUT = "one step left out"
 
 
 def leave_one_out(world: World, episode: Episode, generator: torch.Generator) -> Episode:
-    """The episode's actions without one of them, drawn evenly, played in the real world: often just not a winning plan.
+    """The episode's actions without a random one of them, played in the real world: often a plan that barely fails.
 
     Needs an episode of at least two steps. A world that fails makes a failed episode.
     """
     actions = [step.action for step in episode.steps if step.parsed]
-    assert len(actions) > 1, "a plan of one step has none to spare"
+    assert len(actions) > 1, "a plan of one step cannot be shortened"
     del actions[int(torch.randint(len(actions), (1,), generator=generator))]
     steps, stop, error = list[Step](), StopReason.STEP_LIMIT, ""
     env, opening = world.env(), ""
@@ -68,9 +68,9 @@ def measure_plans(
     """Plans in imagination against the same plans in reality (see docs/reference/measure.md).
 
     plans: episodes by their source, whose actions are played again in imagination from their real opening. Failed
-    episodes and those without a step are no plans; they are counted.
-    Returns `by_source` with an entry for each source and for "all", `refusals` (the next states that count as a
-    refusal: those that came with refused actions only), and `left_out`.
+    episodes and those without a step are not plans; they are counted. Returns `by_source` with an entry for each source
+    and for "all", `refusals` (the next states that count as a refusal: those that came with refused actions only), and
+    `left_out`.
     """
     usable = {source: [e for e in group if e.steps and not e.error] for source, group in plans.items()}
     usable = {source: group for source, group in usable.items() if group}

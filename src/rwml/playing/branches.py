@@ -117,7 +117,7 @@ def _replay(env: Env, episode: Episode, number: int) -> str:
             f"task {episode.task.id}: '{step.action}' at step {number} was answered '{step.observation[:80]}', and "
             f"'{again[:80]}' in a replay with the same seed",
             "a branch is tried in the state that the expert was in, and only a replay leads there",
-            "make the world's answers follow from task, seed and actions alone, or set train_wm.branches = 0 "
+            "make the world's answers depend on task, seed and actions only, or set train_wm.branches = 0 "
             "(for reflections: train_policy.alternatives = 0)",
         )
     return again

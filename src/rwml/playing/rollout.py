@@ -29,8 +29,8 @@ class Seat:
 class SampledEpisode:
     """An episode with what the language model saw and wrote.
 
-    ids: the whole conversation [T], empty where no language model of this process played; sampled: True where the
-    model wrote the token [T].
+    ids: the whole conversation [T], empty if no language model of this process played; sampled: True where the model
+    wrote the token [T].
     """
 
     episode: Episode

@@ -162,7 +162,7 @@ def retention_table(arms: Mapping[str, Json]) -> Table:
 
 
 def _retained(measures: Json) -> dict[str, Json]:
-    """{text: {figure: ...}} of everything that says what was kept."""
+    """{text: {figure: ...}} of every retention result."""
     kept = dict(measures.get("held_out", {}))
     if "text" in measures:
         kept["plain text"] = measures["text"]

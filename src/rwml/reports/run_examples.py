@@ -85,6 +85,6 @@ def _parts(folder: Path, kind: str, seed: int, cls: type[T]) -> list[T]:
 
 
 def _thought(text: str) -> str:
-    # A chat template may have opened the thought before what is kept of the message begins.
+    # A chat template may have opened the thought before the kept part of the message.
     thought = THINK.search(text if "<think>" in text or "</think>" not in text else f"<think>{text}")
     return thought[0].removeprefix("<think>").removesuffix("</think>").strip() if thought else ""

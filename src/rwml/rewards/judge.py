@@ -148,7 +148,7 @@ class Judgements:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                # A line that a kill cut off ends here, so that it cannot spoil the next one.
+                # This ends a line that a kill cut off: it cannot spoil the next one.
                 file.write(b"\n" + lines.encode())
 
     def _learn(self, key: str, judgement: Judgement) -> None:

@@ -85,7 +85,7 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
         if arm.paper and arm.paper not in PAPER:
             raise RwmlError(
                 f"arm '{arm.name}': the paper has no row '{arm.paper}'",
-                "there would be nothing to show beside it",
+                "there would be nothing to compare it with",
                 nearest(arm.paper, PAPER),
             )
     if "lm_eval" in recipe.compare.measures:

@@ -118,7 +118,7 @@ class _Path:
         return replace(self.rows[self.at].query, history=tuple(kept))
 
     def take(self, step: Imagined) -> None:
-        """Continue with what was imagined."""
+        """Continue with the imagined next states."""
         self.done.append(step)
         self.history += [step.row.action, step.next_state or ""]
         self.at, self.depth = self.at + 1, self.depth + 1

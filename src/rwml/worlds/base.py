@@ -119,7 +119,7 @@ class World(Protocol):
 
 @runtime_checkable
 class ReadsWins(Protocol):
-    """A world that can tell from words alone whether a task was done."""
+    """A world that can decide from words alone whether a task was done."""
 
     def reads_win(self, opening: str, exchanges: Sequence[str]) -> bool | None:
         """Whether (action, observation, ...) says that the goal of `opening` was met; None: it cannot be read."""

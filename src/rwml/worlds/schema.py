@@ -21,7 +21,7 @@ _DECODER = json.JSONDecoder()
 def mask_response(text: str) -> str:
     """A tool's response with every JSON object and array in it replaced by its schema, one line each.
 
-    JSON counts where it begins a line and ends one, so that several responses joined by newlines are masked one by
+    JSON counts if it begins a line and ends a line. Several responses joined by newlines are therefore masked one by
     one, pretty-printed ones too. All else passes unchanged: status strings, errors, bare scalars (the answer of a
     calculator, an id), and text that only looks like JSON or is nested too deep to read. White space around the whole
     goes where something was masked.

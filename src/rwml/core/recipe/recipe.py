@@ -128,7 +128,8 @@ def parse_recipe(data: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def recipe_of_run(folder: Path) -> Recipe:
-    """The recipe that a run folder keeps, with this folder as its `out`. Raises RwmlError if the folder is no run."""
+    """The recipe that a run folder keeps, with this folder as its `out`. Raises RwmlError if the folder is not a
+    run."""
     path = folder / "recipe.json"
     if not path.is_file():
         raise RwmlError(
@@ -298,7 +299,7 @@ def _check_arm(recipe: Recipe, arm: ArmConfig, source: str) -> None:
             raise RwmlError(
                 f"{source}: compute = '{arm.compute}' does not fit",
                 "an equal cost is reached by more steps of policy training, priced by those of the other arm",
-                "name an arm that trains a policy by steps of its own, on an arm that trains one",
+                "name an arm that trains a policy with its own number of steps, on an arm that trains one",
             )
 
 

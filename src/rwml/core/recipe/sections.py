@@ -208,7 +208,9 @@ class TrainPolicyConfig(GrpoConfig):
     method: Literal["grpo", "sft"] = "grpo"
     episodes: Literal["own", "expert", "reflections"] = "own"
     alternatives: int = Field(3, ge=0, description="other actions that a reflection is shown, per step")
-    observation_weight: float = Field(0.0, ge=0, description="of cross-entropy on observations, beside the policy loss")
+    observation_weight: float = Field(
+        0.0, ge=0, description="of cross-entropy on observations, added to the policy loss"
+    )
     transition_every: int = Field(0, ge=0, description="updates between two by WM SFT on the own rollouts; 0 = never")
     start: Literal["world_model", "model"] = "world_model"
     split: str = "train"
@@ -262,7 +264,7 @@ class HeldOutWorld(Section):
 
 
 class MeasureConfig(Section):
-    """Imagination, retention and weight change of a run's checkpoints beside the model that it started from."""
+    """Imagination, retention and weight change of a run's checkpoints, compared with the model that it started from."""
 
     splits: tuple[str, ...] = ("valid_seen", "valid_unseen")
     policies: tuple[str, ...] = Field(("model", "expert", "noisy"), description="whose episodes are imagined")

@@ -31,7 +31,7 @@ CONTRASTED = {
     "success": ("the share of games won", "episodes"),
     "within": ("the share of predictions within τ_d", "predictions"),
 }
-"""measure: (what it is in a sentence, what a row of it is)."""
+"""measure: (its name in a sentence, its unit of comparison)."""
 
 Evaluations = Mapping[str, Sequence[ArmEvaluation]]
 """arm or baseline: its evaluations, in the order of the seeds."""

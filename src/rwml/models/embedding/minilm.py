@@ -67,7 +67,7 @@ class MiniLM:
     def _load(self, weights: dict[str, Tensor]) -> None:
         table = "embeddings.{}_embeddings.weight"
         self._words = weights[table.format("word")]
-        # There is one token type only, so its vector can be added to every position once and for all.
+        # Only one token type exists, so its vector is added to every position in advance.
         self._positions = weights[table.format("position")] + weights[table.format("token_type")][0]
         self._norm = _pair(weights, "embeddings.LayerNorm")
         self._layers = []

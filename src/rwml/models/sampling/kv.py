@@ -53,7 +53,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 def _closest(families: list[tuple[tuple[int, ...], int]], ids: tuple[int, ...]) -> tuple[int, int]:
     """The longest prefix that `ids` share with one of the sorted sequences, and that one's number; (0, -1) if none."""
     at = bisect_left(families, (ids, 0))
-    # What shares most lies beside it in the sorted order.
+    # In the sorted order, neighbours share the longest prefixes.
     return max(((common_prefix(near, ids), i) for near, i in families[max(at - 1, 0) : at + 1]), default=(0, -1))
 
 
@@ -68,7 +68,7 @@ def plan_trunks(
     """
     heads: list[tuple[tuple[int, ...], int]] = []
     families: dict[int, list[int]] = {}
-    # From the longest prompt down, each joins the one that it shares most with, or is the head of a family of its own.
+    # From the longest prompt down, each joins the prompt that it shares most with, or heads a new family.
     for i in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i])):
         shared, head = _closest(heads, prompts[i])
         if shared and len(prompts[i]) - shared <= max(SHORT_TAIL, len(prompts[i]) // 2):

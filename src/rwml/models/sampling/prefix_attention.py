@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 ATTENTION_NAME = "rwml_shared_prefix"
-# Row-columns of useless scores that cost as much as one more call of the attention kernel.
+# Unused row-columns of scores that cost as much as one more call of the attention kernel.
 CALL_COST = 1500
 FEW_QUERIES = 16
 _running = threading.local()

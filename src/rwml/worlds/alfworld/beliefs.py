@@ -262,12 +262,10 @@ class Beliefs:
         return f"On the {name}, you see {write_list(inside)}."
 
     def predict(self, action: str) -> str | None:
-        """Return the answer to an action if the texts so far tell it, else None.
-
-        They tell what was seen before or follows from the player's own doings by the rules of the domain (the kinds
-        that open, hold, can be heated, ...); receptacles not yet visited are taken to be closed and to stand somewhere
-        else than here. They do not tell the contents of what was never looked into, and what stands at a spot that was
-        never looked around.
+        """Return the answer to an action if it follows from the texts so far, else None. It follows from what was seen,
+        and from the player's own actions by the rules of the domain (the kinds that open, hold, can be heated, ...);
+        receptacles not yet visited are taken to be closed and to stand somewhere else than here. They do not tell the
+        contents of what was never looked into, and what stands at a spot that was never looked around.
         """
         parts = read_action(action)
         if parts is None:

@@ -1,4 +1,4 @@
-"""Whether the words of a course of play say that its task was done: the goal checked on text alone, real or imagined.
+"""Whether the texts of an episode, real or imagined, say that its task was done: the goal checked on text alone.
 
 The game itself never announces a win. The player's knowledge (`beliefs.py`) decides, with two cautions for invented
 words. An action counts only if its answer is, word for word, that of an admitted action. Only things that the player

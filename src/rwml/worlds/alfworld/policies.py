@@ -128,7 +128,7 @@ class ExpertPolicy:
         return None
 
     def _candidates(self, beliefs: Beliefs, goal: Goal) -> list[str]:
-        """Things seen that are of the wanted kind and not yet where they belong, the nearest first."""
+        """Seen things of the wanted kind that are not yet in place, the nearest first."""
         known = {thing: home for thing, home in beliefs.where.items() if home and kind_of(thing) == goal.target}
         if goal.count == 2:
             final = self._parent(beliefs, goal)

@@ -186,7 +186,7 @@ class _Database:
         return type(self.whole).model_construct(**fields), tables
 
     def kit(self, place: str, database: Any) -> Any:
-        """The toolkit at `place` over a session's `database`, with a state of its own."""
+        """The toolkit at `place` over a session's `database`, with its own state."""
         kit = _class(place)(database)
         for name, value in self.kit_state.items():
             setattr(kit, name, own_copy(value))

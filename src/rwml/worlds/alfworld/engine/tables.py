@@ -1,4 +1,4 @@
-"""What follows from a `GameSpec` alone and is asked at every step: names, neighbours, ready-made command texts."""
+"""What follows from a `GameSpec` and is needed at every step: names, neighbours, ready-made command texts."""
 
 from __future__ import annotations
 
