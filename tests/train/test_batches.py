@@ -195,7 +195,7 @@ def test_episode_trees_by_hand(groups: list[list[SampledEpisode]]) -> None:
 def test_an_episode_in_which_nothing_was_written_is_left_out(groups: list[list[SampledEpisode]]) -> None:
     good = groups[0][0]
     failed = Episode("x", good.episode.task, "model", 9, 0, "", (), StopReason.ERROR, False, "boom")
-    empty = SampledEpisode(failed, good.ids[:10], [False] * 10, [0.0] * 10)
+    empty = SampledEpisode(failed, good.ids[:10], [False] * 10)
     scored = episode_trees([[good, empty]], np.array([[1.0, 0.0]]), ONCE)
     assert [tree.ids.tolist() for tree in scored.trees] == [good.ids]
 

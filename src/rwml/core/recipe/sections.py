@@ -208,9 +208,7 @@ class TrainPolicyConfig(GrpoConfig):
     method: Literal["grpo", "sft"] = "grpo"
     episodes: Literal["own", "expert", "reflections"] = "own"
     alternatives: int = Field(3, ge=0, description="other actions that a reflection is shown, per step")
-    observation_weight: float = Field(
-        0.0, ge=0, description="of cross-entropy on observations, added to the policy loss"
-    )
+    observation_weight: float = Field(0.0, ge=0, description="of an added cross-entropy on observations")
     transition_every: int = Field(0, ge=0, description="updates between two by WM SFT on the own rollouts; 0 = never")
     start: Literal["world_model", "model"] = "world_model"
     split: str = "train"
