@@ -115,7 +115,7 @@ def time_cache(paths: list[Path], repeats: int) -> dict[str, float]:
     return {"games": len(paths), "build_s": build_s, "file_mb": size / 1e6, **medians}
 
 
-def compare(games: list[Path], steps: int, repeats: int, official: bool) -> dict[str, Times]:
+def compare(games: list[Path], steps: int, repeats: int, *, official: bool) -> dict[str, Times]:
     """Medians over games of both engines (of ours alone without `official`)."""
     taken: dict[str, list[Times]] = {"official": [], "ours": []}
     for number, path in enumerate(games):

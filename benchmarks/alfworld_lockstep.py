@@ -6,7 +6,7 @@ deliberately wrong ones. Needs the optional extra `alfworld` and the games of `a
 
     python benchmarks/alfworld_lockstep.py --games 300 --steps 36 --jobs 2
 
-A line per finished game is kept beside the JSON file, so that the same command goes on where it was stopped.
+A line per finished game is kept beside the JSON file, so that the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def wrong_command(game: Game, rng: random.Random) -> str:
     spec = game.spec
     item, place = rng.choice(spec.object_names), rng.choice(spec.receptacle_names)
     command = rng.choice(game.admissible_commands)
-    here = game.tables.here[game.location]
-    present = spec.receptacle_names[rng.choice(here)] if here else place
+    receptacles = game.tables.receptacles_at[game.location]
+    present = spec.receptacle_names[rng.choice(receptacles)] if receptacles else place
     kinds = [
         f"go to {present}", f"go to {place}", f"take {item} from {present}", f"move {item} to {present}",
         f"examine {item}", f"examine {place}", f"open {present}", f"close {present}", f"use {item}",

@@ -84,7 +84,7 @@ class Work:
 
 
 def make_world() -> tuple[World, str]:
-    """The official games where there are any, else scenes of their size; and which of both."""
+    """The official games if they are installed, else scenes of their size; and which of both."""
     if os.environ.get("ALFWORLD_DATA"):
         return get_world("alfworld", source="official"), "official games"
     return get_world("alfworld", size="official", num_train=TASKS_LOOKED_AT), "generated scenes of official size"
@@ -102,50 +102,54 @@ def make_lm(folder: Path, shape: TinyShape, seed: int = 0) -> LanguageModel:
 
 def play(world: World, count: int, steps: int, seed: int) -> list[Episode]:
     """`count` episodes that last `steps` steps or more."""
-    found: list[Episode] = []
+    episodes: list[Episode] = []
     for task in world.tasks("train")[:TASKS_LOOKED_AT]:
         episode = play_built_in(world, seats_for([task], 1, seed), POLICY, steps)[0]
         if len(episode.steps) >= steps:
-            found.append(episode)
-        if len(found) == count:
-            return found
-    raise SystemExit(f"only {len(found)} of {TASKS_LOOKED_AT} games last {steps} steps; ask for fewer --steps")
+            episodes.append(episode)
+        if len(episodes) == count:
+            return episodes
+    raise SystemExit(f"only {len(episodes)} of {TASKS_LOOKED_AT} games last {steps} steps; ask for fewer --steps")
 
 
-def whole_episodes(
-    lm: LanguageModel, count: int, steps: int, group: int, answer_tokens: int, style: str, seed: int
-) -> Work:
+@dataclass(frozen=True, slots=True)
+class AnswerShape:
+    """G answers of so many tokens to each prompt, the prompts in this style; all chosen by the seed."""
+
+    group: int
+    tokens: int
+    style: str
+    seed: int
+
+
+def whole_episodes(lm: LanguageModel, count: int, steps: int, shape: AnswerShape) -> Work:
     """Every step of `count` episodes, with its full history."""
     world, source = make_world()
-    episodes = play(world, count, steps, seed)
+    episodes = play(world, count, steps, shape.seed)
     rows = [row for episode in episodes for row in transitions_of(episode, world, "train")]
-    return with_answers(lm, rows, group, answer_tokens, style, source, seed)
+    return with_answers(lm, rows, source, shape)
 
 
-def single_prompts(
-    lm: LanguageModel, count: int, prompt_tokens: int, group: int, answer_tokens: int, style: str, seed: int
-) -> Work:
+def single_prompts(lm: LanguageModel, count: int, prompt_tokens: int, shape: AnswerShape) -> Work:
     """One transition of each of `count` episodes: the one whose prompt is nearest to `prompt_tokens`."""
     world, source = make_world()
     rows = []
-    for episode in play(world, count, 40, seed):
+    for episode in play(world, count, 40, shape.seed):
         steps = list(transitions_of(episode, world, "train"))
-        prompts = world.prompts(style)
+        prompts = world.prompts(shape.style)
         rows.append(min(steps, key=lambda row: abs(len(question_ids(lm.chat, prompts, row)) - prompt_tokens)))
-    return with_answers(lm, rows, group, answer_tokens, style, source, seed)
+    return with_answers(lm, rows, source, shape)
 
 
-def with_answers(
-    lm: LanguageModel, rows: list[Transition], group: int, answer_tokens: int, style: str, source: str, seed: int
-) -> Work:
+def with_answers(lm: LanguageModel, rows: list[Transition], source: str, shape: AnswerShape) -> Work:
     """G answers to each transition, from the seed alone."""
-    rng = random.Random(seed)
+    rng = random.Random(shape.seed)
     answers, rewards = [], []
     for row in rows:
-        texts = _next_states(row, group, rng)
-        answers.append([_answer(lm, row, text, answer_tokens, rng) for text in texts])
+        texts = _next_states(row, shape.group, rng)
+        answers.append([_answer(lm, row, text, shape.tokens, rng) for text in texts])
         rewards.append([float(text == row.next_state) for text in texts])
-    return Work(rows, answers, np.array(rewards, dtype=np.float32), style, source)
+    return Work(rows, answers, np.array(rewards, dtype=np.float32), shape.style, source)
 
 
 def _next_states(row: Transition, group: int, rng: random.Random) -> list[str]:

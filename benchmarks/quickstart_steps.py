@@ -1,7 +1,7 @@
 """A world-model step and a policy step of the quickstart, ours beside the plain way, and what all of them take.
 
 The plain way is what one writes with the libraries alone: `generate` on the left-padded batch (for play: on all live
-conversations anew, every turn), `SentenceTransformer.encode` on both sides of every pair, and separate right-padded
+conversations again, every turn), `SentenceTransformer.encode` on both sides of every pair, and separate right-padded
 sequences of similar length, 16 at a time, through transformers for reference, forward and backward pass, the vocabulary
 projected where a loss needs it. Each side samples its own answers from the same weights, and plays its own episodes.
 
@@ -158,7 +158,7 @@ class Steps:
         log = TrainingLog(self.folder, self.log, "steps", 0)
         return Trainer(self.lm, still, log, PolicyLoss.of(config))
 
-    def world_model(self, number: int, plain: bool) -> Parts:
+    def world_model(self, number: int, *, plain: bool) -> Parts:
         """Sampling, reward and update of one world-model step."""
         config, parts = self.recipe.train_wm, Parts()
         size, group = config.batch_size, config.group_size
@@ -170,7 +170,7 @@ class Steps:
         model = LanguageWorldModel(self.lm, sampler, self.prompts, params, 10**9)
         queries = [row.query for row in batch]
         answers = timed(parts, "sampling", lambda: model.predict(queries, group, generator))
-        rewards = timed(parts, "reward", lambda: self._rewards(batch, answers, plain)).reshape(-1, group)
+        rewards = timed(parts, "reward", lambda: self._rewards(batch, answers, plain=plain)).reshape(-1, group)
         if plain:
             sequences = self._sequences(batch, answers, rewards)
             timed(parts, "update", lambda: plain_update(trainer, sequences))
@@ -180,7 +180,7 @@ class Steps:
         return parts
 
     def _rewards(
-        self, batch: Sequence[Transition], answers: Sequence[Sequence[PredictedState]], plain: bool
+        self, batch: Sequence[Transition], answers: Sequence[Sequence[PredictedState]], *, plain: bool
     ) -> np.ndarray:
         tau_d = self.recipe.train_wm.tau_d or 0.2
         if plain:
@@ -191,16 +191,16 @@ class Steps:
 
     def _sequences(self, batch: Any, answers: Any, rewards: np.ndarray) -> list[tuple[list[int], np.ndarray]]:
         advantages, _ = group_advantages(torch.from_numpy(rewards), "std")
-        found = []
+        sequences = []
         for row, group, own in zip(batch, answers, advantages.tolist(), strict=True):
             question = question_ids(self.lm.chat, self.prompts, row)
             for answer, advantage in zip(group, own, strict=True):
                 weight = np.zeros(len(question) + len(answer.ids))
                 weight[len(question) :] = (advantage or 1e-30) / len(answer.ids)
-                found.append(([*question, *answer.ids], weight))
-        return found
+                sequences.append(([*question, *answer.ids], weight))
+        return sequences
 
-    def policy(self, number: int, plain: bool) -> Parts:
+    def policy(self, number: int, *, plain: bool) -> Parts:
         """Play and update of one policy step."""
         config, parts = self.recipe.train_policy, Parts()
         tasks = self.world.tasks(config.split)[number * config.tasks_per_step :][: config.tasks_per_step]
@@ -242,14 +242,14 @@ def main() -> None:
         steps = Steps(recipe, Path(folder))
         measured = {}
         for name, run in (("world-model step", steps.world_model), ("policy step", steps.policy)):
-            ours = medians([run(number, False) for number in range(args.repeats)])
-            measured[name] = {"ours": ours, "plain": run(0, True)}
+            ours = medians([run(number, plain=False) for number in range(args.repeats)])
+            measured[name] = {"ours": ours, "plain": run(0, plain=True)}
     total = {side: sum(counts[name] * sum(parts[side].values()) for name, parts in measured.items()) for side in
              ("ours", "plain")}  # fmt: skip
     for name, sides in measured.items():
         for side, parts in sides.items():
-            told = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in parts.items())
-            print(f"{name:18}{side:7}{sum(parts.values()):9.2f} s   {told}")
+            seconds_by_part = ", ".join(f"{part} {seconds:.2f} s" for part, seconds in parts.items())
+            print(f"{name:18}{side:7}{sum(parts.values()):9.2f} s   {seconds_by_part}")
     print(f"all steps of the quickstart: ours {total['ours'] / 60:.1f} min, plain {total['plain'] / 60:.1f} min")
     if args.out:
         args.out.write_text(json.dumps({"steps": measured, "total_s": total}, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 For every task of a domain's base split (and with --full for all 2,285 of telecom): the reference actions, their first
 half, and the actions with one thing wrong (an argument replaced, by the value that another task's call of the tool has
-or by nonsense; where there is no argument, an action left out; where there is no action, one too many). Telecom is
+or by nonsense; if no action has an argument, an action left out; if no action is left, one too many). Telecom is
 played in solo mode and with the user's calls made by the user. Every response is compared with that of an official
 environment that is played alongside, and every reward and its parts with the official `evaluate_simulation` with
 `EvaluationType.ALL` on the same messages. Assertions that need a language model as judge are left out of the official
@@ -66,7 +66,7 @@ class Row:
 def spoiled(
     actions: Sequence[Action], others: Sequence[Action], writes: Mapping[str, bool], rng: random.Random
 ) -> list[Action]:
-    """`actions` with one thing wrong, in a call that writes where there is one. others: of all tasks of the domain."""
+    """`actions` with one thing wrong, in a call that writes if one does. others: of all tasks of the domain."""
     if not actions:
         return [rng.choice([other for other in others if writes[other["name"]]])]
     places = [number for number, action in enumerate(actions) if action["arguments"]]
@@ -109,8 +109,8 @@ def variants(
         yield "one thing wrong", spoiled(actions, others, writes, rng)
 
 
-def play(domain_name: str, solo: bool, record: TaskRecord, actions: Sequence[Action], told: bool) -> Play:
-    """Replay `actions` in our world. told: the agent says what the task wants to be said."""
+def play(domain_name: str, record: TaskRecord, actions: Sequence[Action], *, solo: bool, says_infos: bool) -> Play:
+    """Replay `actions` in our world. says_infos: the agent says what the task wants to be said."""
     start = time.perf_counter()
     session = get_domain(domain_name, solo=solo).start(record.id)
     calls: list[tuple[str, ToolCall, str, bool]] = []
@@ -118,7 +118,7 @@ def play(domain_name: str, solo: bool, record: TaskRecord, actions: Sequence[Act
         requestor = "assistant" if solo else action.get("requestor") or "assistant"
         call = ToolCall(action["name"], dict(action["arguments"]))
         calls.append((requestor, call, *session.call(call.name, call.arguments, requestor)))
-    said = [f"It is {info}." for info in ((record.answers or {}).get("communicate_info") or ()) if told]
+    said = [f"It is {info}." for info in ((record.answers or {}).get("communicate_info") or ()) if says_infos]
     result = score(session, [(requestor, call) for requestor, call, _, _ in calls], said, ended_properly=True)
     return Play(calls, said, result, time.perf_counter() - start)
 
@@ -152,7 +152,7 @@ class Official:
             evaluation_criteria=answers,
         )
 
-    def responses(self, domain: str, solo: bool, task: Any, calls: Sequence[tuple[str, ToolCall]]) -> list[Any]:
+    def responses(self, domain: str, task: Any, calls: Sequence[tuple[str, ToolCall]], *, solo: bool) -> list[Any]:
         """(content, error) of every call, played in an official environment."""
         self.fresh()
         environment = self.registry.get_env_constructor(domain)(solo_mode=solo)
@@ -162,13 +162,13 @@ class Official:
             initialization_actions=state.initialization_actions if state else None,
             message_history=(state.message_history if state else None) or [],
         )
-        found = []
+        answers = []
         for requestor, call in calls:
             response = environment.get_response(
                 self.messages.ToolCall(name=call.name, arguments=call.arguments, requestor=requestor)
             )
-            found.append((response.content, response.error))
-        return found
+            answers.append((response.content, response.error))
+        return answers
 
     def trajectory(self, played: Play) -> list[Any]:
         """The official messages of a play: each call with its response, then what was said."""
@@ -184,7 +184,7 @@ class Official:
             )
         return [*messages, *(self.messages.AssistantMessage(role="assistant", content=text) for text in played.said)]
 
-    def evaluate(self, domain: str, solo: bool, task: Any, played: Play) -> tuple[float, dict[str, float]]:
+    def evaluate(self, domain: str, task: Any, played: Play, *, solo: bool) -> tuple[float, dict[str, float]]:
         """The official reward and its parts."""
         self.fresh()
         run = self.simulation.SimulationRun(
@@ -203,12 +203,13 @@ class Official:
         return info.reward, parts
 
 
-def compare(row: Row, official: Official, domain: str, solo: bool, record: TaskRecord, played: Play) -> None:
+def compare(row: Row, official: Official, domain: str, record: TaskRecord, played: Play, *, solo: bool) -> None:
     """Add one replay to its row of the table."""
     task = official.task(record)
-    theirs = official.responses(domain, solo, task, [(requestor, call) for requestor, call, _, _ in played.calls])
+    calls = [(requestor, call) for requestor, call, _, _ in played.calls]
+    theirs = official.responses(domain, task, calls, solo=solo)
     start = time.perf_counter()
-    reward, parts = official.evaluate(domain, solo, task, played)
+    reward, parts = official.evaluate(domain, task, played, solo=solo)
     row.official_s += time.perf_counter() - start
     row.episodes += 1
     row.calls += len(played.calls)
@@ -224,7 +225,7 @@ def compare(row: Row, official: Official, domain: str, solo: bool, record: TaskR
         row.examples.append(f"{record.id}: {played.score} != {reward} {parts}")
 
 
-def replay(domain: str, solo: bool, split: str, limit: int, spoils: int, official: Official) -> dict[str, Row]:
+def replay(domain: str, split: str, limit: int, spoils: int, official: Official, *, solo: bool) -> dict[str, Row]:
     """All replays of one domain and mode; rows by variant."""
     records = tasks(domain, split)
     others = [action for record in records for action in (record.answers or {}).get("actions") or ()]
@@ -233,8 +234,8 @@ def replay(domain: str, solo: bool, split: str, limit: int, spoils: int, officia
     start = time.perf_counter()
     for number, record in enumerate(records[:limit]):
         for name, actions in variants(record, others, writes, spoils):
-            played = play(domain, solo, record, actions, told=name != "first half")
-            compare(rows.setdefault(name, Row()), official, domain, solo, record, played)
+            played = play(domain, record, actions, solo=solo, says_infos=name != "first half")
+            compare(rows.setdefault(name, Row()), official, domain, record, played, solo=solo)
         if (number + 1) % 10 == 0 or number + 1 == len(records[:limit]):
             wrong = sum(row.wrong_rewards + row.wrong_responses for row in rows.values())
             passed = time.perf_counter() - start
@@ -280,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.full:
             runs.append(("telecom", True, "full"))
     table = {
-        f"{domain}{' solo' * solo} {split}": replay(domain, solo, split, options.limit, options.wrong, official)
+        f"{domain}{' solo' * solo} {split}": replay(domain, split, options.limit, options.wrong, official, solo=solo)
         for domain, solo, split in runs
     }
     differences = show(table)

@@ -148,7 +148,7 @@ def print_step(found: Mapping[str, Mapping[str, float]]) -> None:
 
 def make_works(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of each part, and the sizes of what they work on."""
-    from episodes import describe, make_lm, single_prompts, whole_episodes
+    from episodes import AnswerShape, describe, make_lm, single_prompts, whole_episodes
     from rwml.models.language_model import TINY_FOLDER, load_language_model
     from rwml.models.tiny import TinyShape
     from workers import Options
@@ -164,12 +164,12 @@ def make_works(args: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         load_language_model("tiny", device="cpu") if args.tiny_weights else make_lm(folder / "model", shape, args.seed)
     )
     tiny = load_language_model("tiny", device="cpu")
-    kind = (args.group, args.answer_tokens, args.prompts, args.seed)
+    answers = AnswerShape(args.group, args.answer_tokens, args.prompts, args.seed)
     works = {
-        "whole": (random, whole_episodes(random, args.episodes, args.steps, *kind)),
-        "group": (random, single_prompts(random, args.groups, args.prompt_tokens, *kind)),
+        "whole": (random, whole_episodes(random, args.episodes, args.steps, answers)),
+        "group": (random, single_prompts(random, args.groups, args.prompt_tokens, answers)),
         # The shipped model has learnt to answer the brief wording.
-        "step": (tiny, whole_episodes(tiny, args.episodes, args.steps, *kind[:2], "brief", args.seed)),
+        "step": (tiny, whole_episodes(tiny, args.episodes, args.steps, replace(answers, style="brief"))),
     }
     options, sizes = {}, {}
     for name, (lm, work) in works.items():

@@ -58,7 +58,7 @@ class Served(TrainerCallback):
     from then on does every measured step hold exactly one packing.
     """
 
-    def __init__(self, trainer: Any, channel: Channel, meter: Meter, warm_up: bool) -> None:
+    def __init__(self, trainer: Any, channel: Channel, meter: Meter, *, warm_up: bool) -> None:
         self.trainer, self.channel, self.meter, self.warm = trainer, channel, meter, warm_up
         self.path = ""
 
@@ -78,7 +78,7 @@ class Served(TrainerCallback):
 
     def wait(self) -> None:
         self.path = self.channel.wait().get("save", "")
-        self.trainer.begin(bool(self.path))
+        self.trainer.begin(keep=bool(self.path))
         self.meter.start()
 
 
@@ -90,7 +90,7 @@ class Noted:
     logprobs: dict[str, Tensor] = {}
     parts: dict[str, float] = {}
 
-    def begin(self, keep: bool) -> None:
+    def begin(self, *, keep: bool) -> None:
         self.keeping = keep
         self.loss, self.logprobs, self.parts = 0.0, {}, {}
 
@@ -215,11 +215,11 @@ def conversations(work: Work) -> Dataset:
     prompts = get_world("alfworld").prompts(work.style)
     rows = []
     for row in work.transitions:
-        told = [f"{prompts.world_model}\n\n{row.opening}" if prompts.world_model else row.opening]
-        told += [action_text(text) if number % 2 == 0 else text for number, text in enumerate(row.history)]
-        told[-1] += prompts.question.format(action=row.action)
+        messages = [f"{prompts.world_model}\n\n{row.opening}" if prompts.world_model else row.opening]
+        messages += [action_text(text) if number % 2 == 0 else text for number, text in enumerate(row.history)]
+        messages[-1] += prompts.question.format(action=row.action)
         roles = ("user", "assistant")
-        chat = [{"role": roles[number % 2], "content": text} for number, text in enumerate(told)]
+        chat = [{"role": roles[number % 2], "content": text} for number, text in enumerate(messages)]
         rows.append({"prompt": chat, "real": row.next_state})
     return Dataset.from_list(rows)
 
@@ -282,15 +282,15 @@ def logprobs_of(options: Options, work: Work, lm: LanguageModel) -> list[list[li
     """What the sampler would have reported, as this trainer needs it: [P][G][tokens of the answer]."""
     model = policy(options).eval()
     perturb(model, options.noise)
-    found: list[list[list[float]]] = []
+    logprobs: list[list[list[float]]] = []
     with torch.no_grad():
         for question, group in zip(work.questions(lm), work.answers, strict=True):
-            found.append([])
+            logprobs.append([])
             for answer in group:
                 ids = torch.tensor([*question, *answer.ids])
                 logits = model(ids[None], logits_to_keep=len(answer.ids) + 1).logits[0, :-1].float()
-                found[-1].append(logits.log_softmax(-1).gather(1, ids[len(question) :, None])[:, 0].tolist())
-    return found
+                logprobs[-1].append(logits.log_softmax(-1).gather(1, ids[len(question) :, None])[:, 0].tolist())
+    return logprobs
 
 
 class GivenRollouts:

@@ -61,7 +61,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @cache
 def sources(*folders: str) -> tuple[Path, ...]:
-    """The Python files below these folders of the repository (all that hold code where none is named), in order."""
+    """The Python files below these folders of the repository (by default of all that hold code), in order."""
     names = folders or ("src", "tests", "benchmarks", "examples", "docs")
     return tuple(sorted(path for name in names for path in (ROOT / name).rglob("*.py")))
 

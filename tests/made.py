@@ -15,7 +15,9 @@ from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 
 
-def transition(name: str, task: str, verb: str = "go", knowable: bool = True, split: str = "valid_seen") -> Transition:
+def transition(
+    name: str, task: str, verb: str = "go", split: str = "valid_seen", *, knowable: bool = True
+) -> Transition:
     return Transition(
         id=name, episode=f"e{task}", task=task, split=split, step=0, opening="You are in a room.", history=(),
         action=f"{verb} to desk 1", next_state="On the desk 1, you see a pen 1.", kind="text", verb=verb,
@@ -23,15 +25,14 @@ def transition(name: str, task: str, verb: str = "go", knowable: bool = True, sp
     )  # fmt: skip
 
 
-def answer(of: str, text: str | None, distance: float, truncated: bool = False) -> PredictedState:
+def answer(of: str, text: str | None, distance: float, *, truncated: bool = False) -> PredictedState:
     reason = "" if text is not None else "unparsed"
     reward = float(distance < 0.2)
     return PredictedState(of, text or "", text, truncated=truncated, reason=reason, distance=distance, reward=reward)
 
 
 def episode(
-    task: str, success: bool, steps: tuple[Step, ...], kind: str = "pick", split: str = "valid_seen",
-    seed: int = 0,
+    task: str, steps: tuple[Step, ...], kind: str = "pick", split: str = "valid_seen", seed: int = 0, *, success: bool
 ) -> Episode:  # fmt: skip
     stop = StopReason.SUCCESS if success else StopReason.STEP_LIMIT
     return Episode(f"{task}-{seed}", Task(task, "alfworld", split, kind), "model", 0, seed, "", steps, stop, success)

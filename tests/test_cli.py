@@ -111,10 +111,10 @@ def test_an_interrupt_says_how_to_continue() -> None:
 @pytest.mark.slow
 def test_worlds_lists_all_and_says_whose_data_are_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAU2_DATA_DIR", "/nowhere")
-    told = _rwml("worlds")
-    assert told.returncode == 0
-    assert "alfworld   train" in told.stdout
-    assert "tau2       -                   0 tasks   /nowhere has no folder tau2/domains" in told.stdout
+    listed = _rwml("worlds")
+    assert listed.returncode == 0
+    assert "alfworld   train" in listed.stdout
+    assert "tau2       -                   0 tasks   /nowhere has no folder tau2/domains" in listed.stdout
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_a_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         assert "was written by a newer rwml (99.0" in done.stderr
 
 
-def test_run_skips_what_is_done_and_stops_where_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_skips_what_is_done_and_stops_where_until_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run.open(load_recipe(_recipe(tmp_path)))
     with run.stage("collect"):
         (run.folder / "episodes").mkdir()

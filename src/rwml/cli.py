@@ -129,8 +129,8 @@ def run_command(
 def compare_command(
     recipe: RecipeName,
     overrides: Overrides = None,
-    arms: Annotated[str, typer.Option(help="Run these arms alone: a,b,... (default: those that are enabled).")] = "",
-    seeds: Annotated[str, typer.Option(help="Run these of the recipe's seeds alone: 0,1,...")] = "",
+    arms: Annotated[str, typer.Option(help="Run only these arms: a,b,... (default: the enabled ones).")] = "",
+    seeds: Annotated[str, typer.Option(help="Run only these of the recipe's seeds: 0,1,...")] = "",
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds that run at once, a process each.")] = 1,
 ) -> None:
@@ -267,7 +267,7 @@ def check_command(
     tasks: Annotated[int, typer.Option(help="Tasks to play of each split.")] = 5,
     option: Options = None,
 ) -> None:
-    """Check a world against the contract of worlds, and say what is wrong with it (exit code 1)."""
+    """Check a world against the contract of worlds, and print its violations (exit code 1)."""
     from rwml.stages.worlds import check, parse_options
 
     if not check(world, parse_options(option or []), split or [], policy, tasks, typer.echo):
@@ -276,7 +276,7 @@ def check_command(
 
 def main() -> None:
     """Entry point of the `rwml` command."""
-    sys.path.append(str(Path.cwd()))  # module:Class names things of your own, which often lie in the folder at hand
+    sys.path.append(str(Path.cwd()))  # module:Class names a user's own code, which often lies in the current folder
     app()
 
 

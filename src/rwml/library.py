@@ -346,7 +346,7 @@ def _first_policy(world: World) -> str:
     names = world.policies()
     if not names:
         raise RwmlError(
-            f"the world {world.name} has no built-in policy, and the world model is no language model that plays",
+            f"the world {world.name} has no built-in policy, and the world model is not a language model that plays",
             "questions about next states come from somebody's play",
             "give a WorldModel of a language model",
         )

@@ -34,7 +34,7 @@ from rwml.worlds.by_name import get_world
 
 RewardChoice = str | dict[str, str]
 
-# Settings besides [measure] that measures depend on.
+# Settings outside [measure] that measures depend on.
 MEASURED_UNDER = ("seed", "world", "model", "embedding", "collect", "transitions")
 
 
@@ -43,9 +43,11 @@ def load_world(recipe: Recipe) -> World:
     return get_world(recipe.world.name, **recipe.world.options)
 
 
-def load_model(config: ModelConfig, path: str | Path | None = None, trainable: bool = False) -> LanguageModel:
+def load_model(config: ModelConfig, path: str | Path | None = None, *, trainable: bool = False) -> LanguageModel:
     """The recipe's model, or a checkpoint of it at `path`; with `trainable`, a LoRA adapter is put on if asked for."""
-    lm = load_language_model(path or config.path, config.device, config.dtype, config.trust_remote_code)
+    lm = load_language_model(
+        path or config.path, config.device, config.dtype, trust_remote_code=config.trust_remote_code
+    )
     if not (trainable and config.lora_rank):
         return lm
     from peft import LoraConfig, get_peft_model
@@ -101,7 +103,7 @@ def exam_setup(recipe: Recipe) -> ExamSetup:
     world, model = load_world(recipe), recipe.model
 
     def too_long_for_it(rows: Sequence[Transition]) -> frozenset[str]:
-        chat, prompts = load_chat(model.path, model.trust_remote_code), world.prompts(model.prompts)
+        chat, prompts = load_chat(model.path, trust_remote_code=model.trust_remote_code), world.prompts(model.prompts)
         return too_long(chat, prompts, rows, recipe.evaluate.max_new_tokens, model.max_context_tokens)
 
     return ExamSetup(
@@ -165,7 +167,7 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
 
 
 def load_reward(run: Run | Stage, tau_d: float, choice: RewardChoice | None = None) -> KindReward:
-    """The reward that the recipe trains the world model with, under a threshold of its own.
+    """The reward that the recipe trains the world model with, under the threshold `tau_d`.
 
     choice: another reward than `train_wm.reward`.
     """

@@ -47,15 +47,15 @@ OPEN: dict[str, tuple[str | None, str | None]] = {
 @pytest.mark.parametrize("truncated", [False, True])
 @pytest.mark.parametrize("answer", READ)
 def test_an_answer_stands_outside_the_thought(answer: str, truncated: bool) -> None:
-    assert parse_action(answer.replace("TAG", "action"), truncated) == READ[answer]
-    assert parse_next_state(answer.replace("TAG", "next_state"), truncated) == READ[answer]
+    assert parse_action(answer.replace("TAG", "action"), truncated=truncated) == READ[answer]
+    assert parse_next_state(answer.replace("TAG", "next_state"), truncated=truncated) == READ[answer]
 
 
 @pytest.mark.parametrize("answer", OPEN)
 def test_a_draft_in_a_thought_that_was_cut_off_is_no_answer(answer: str) -> None:
     for truncated in (False, True):
-        assert parse_action(answer.replace("TAG", "action"), truncated) == OPEN[answer][truncated]
-        assert parse_next_state(answer.replace("TAG", "next_state"), truncated) == OPEN[answer][truncated]
+        assert parse_action(answer.replace("TAG", "action"), truncated=truncated) == OPEN[answer][truncated]
+        assert parse_next_state(answer.replace("TAG", "next_state"), truncated=truncated) == OPEN[answer][truncated]
 
 
 @pytest.mark.parametrize("thought", ["", "known", "maybe <action>b</action> <next_state>b</next_state>"])

@@ -1,4 +1,4 @@
-"""Stages go new -> running -> done; what changed runs again, what was cut off goes on, what is newer is refused."""
+"""Stages go new -> running -> done; what changed runs again, what was cut off continues, what is newer is refused."""
 
 from __future__ import annotations
 

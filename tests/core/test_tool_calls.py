@@ -116,7 +116,7 @@ UNREADABLE = {
     "a lone closing tag": f"{A}</tool_call>",
     "text in tags": "<tool_call>done()</tool_call>",
     "no name in tags": '<tool_call>{"arguments": {}}</tool_call>',
-    "name that is no text": '<tool_call>{"name": 7, "arguments": {}}</tool_call>',
+    "name that is not a text": '<tool_call>{"name": 7, "arguments": {}}</tool_call>',
     "empty name": '{"name": " ", "arguments": {}} </tool_call>',
     "empty list in tags": "<tool_call>[]</tool_call>",
     "arguments as a list": '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
@@ -158,7 +158,7 @@ def test_what_cannot_be_read(case: str) -> None:
     assert parse_message(UNREADABLE[case]) is None
 
 
-def test_calls_and_messages_are_told_apart() -> None:
+def test_calls_and_messages_are_kept_apart() -> None:
     assert calls_of(f"{A}\n{B}") == (ToolCall("get_user", {"id": "u1"}), ToolCall("done", {}))
     for message in ("", "Hello.", f"{A}\nHello.", f"{A}\n", A.replace(": ", ":"), f" {A}", '{"name": "f"}',
                     f"[{A}]", '{"name": "f", "arguments": []}', '{"name": "f", "arguments": {"x": NaN}}',

@@ -143,7 +143,7 @@ def test_contents_in_parts() -> None:
     found, counts = conversation(user(parts), says([{"type": "text", "text": "Hm?"}]), user([]), user("Yes."))
     assert found.before == (("user", "One\n[image_url]\ntwo"),)
     assert found.steps == (Step("Hm?", "Hm?", "Yes.", "user"),)
-    assert counts == {"parts that are no text": 1, "empty messages": 1}
+    assert counts == {"parts that are not text": 1, "empty messages": 1}
 
 
 def test_responses_that_are_values_or_empty() -> None:
@@ -175,14 +175,14 @@ def test_what_a_user_of_tau2_does_by_himself_is_not_what_the_agent_sees() -> Non
 
 def test_reading_stops_at_the_first_message_that_is_none() -> None:
     bad: list[tuple[Any, str]] = [
-        ("hello", "a message is no object"),
+        ("hello", "a message is not an object"),
         ({"content": "hello"}, "a message has no known role"),
         ({"role": "wizard", "content": "hello"}, "a message has no known role"),
         ({"role": ["user"], "content": "hello"}, "a message has no known role"),
-        ({"role": "user", "content": 7}, "a message's content is no text"),
-        ({"role": "user", "content": [7]}, "a message's content is no text"),
-        ({"role": "assistant", "content": "", "tool_calls": {"a": 1}}, "tool_calls is no list of objects"),
-        ({"role": "assistant", "content": "", "tool_calls": [None]}, "tool_calls is no list of objects"),
+        ({"role": "user", "content": 7}, "a message's content is not a text"),
+        ({"role": "user", "content": [7]}, "a message's content is not a text"),
+        ({"role": "assistant", "content": "", "tool_calls": {"a": 1}}, "tool_calls is not a list of objects"),
+        ({"role": "assistant", "content": "", "tool_calls": [None]}, "tool_calls is not a list of objects"),
     ]
     for message, reason in bad:
         read, broken = read_messages([user("Go."), says("Hm?"), user("Yes."), message, user("Lost.")], Counter())

@@ -121,13 +121,13 @@ def test_broken_lines_are_kept_with_their_reason(tmp_path: Path) -> None:
         "no JSON",
         "a record without messages",
         "a record without messages",
-        "a record is no object",
+        "a record is not an object",
         "a record without messages",
         "a record without messages",
         "no action with a next state",
         "a message has no known role",
-        "tools is no list of objects",
-        "split is no text",
+        "tools is not a list of objects",
+        "split is not a text",
         "a tau2 simulation without its results file",
         "no JSON",
         "no JSON",
@@ -179,7 +179,7 @@ def test_characters_that_are_no_unicode_are_replaced_and_counted(tmp_path: Path)
     bytes_ = json.dumps(LOG, ensure_ascii=False).encode().replace("ü".encode(), b"\xfc")  # latin-1
     imported = take(tmp_path, half.encode() + b"\n" + bytes_ + b"\n" + text.encode())
     assert [e.steps[1].observation for e in imported.episodes] == ["Zürich \ufffd", "Z\ufffdrich 🌞", "Zürich 🌞"]
-    assert imported.left_out["logs with characters that are no Unicode"] == 2
+    assert imported.left_out["logs with characters that are not Unicode"] == 2
 
 
 def test_documents_that_break_off(tmp_path: Path) -> None:

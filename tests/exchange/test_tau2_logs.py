@@ -86,11 +86,11 @@ def test_actions_are_the_calls_and_the_messages(imported: Imported, documents: d
             said = [m["content"] for m in made if m["content"]]
             ours = [(c.name, c.arguments) for step in episode.steps for c in calls_of(step.action)]
             assert ours == called
-            told = [step.action for step in episode.steps if step.kind == "user"]
-            assert told == ([] if "solo" in name else [text.strip() for text in said[1:]])
+            user_texts = [step.action for step in episode.steps if step.kind == "user"]
+            assert user_texts == ([] if "solo" in name else [text.strip() for text in said[1:]])
 
 
-def test_ends_are_told_apart(imported: Imported) -> None:
+def test_ends_are_kept_apart(imported: Imported) -> None:
     stops = {name: Counter(e.stop.value for e in episodes) for name, episodes in _by_file(imported).items()}
     # Five dialogues ran into 200 steps, and one was ended by the tenth tool error: a failure.
     assert stops["telecom_default_gpt-4.1-sft"] == {"success": 30, "failure": 5, "step_limit": 5}
@@ -119,10 +119,14 @@ def test_nothing_that_is_hidden_from_the_agent_reaches_an_opening(
         policy = documents[name]["info"]["environment_info"]["policy"].strip()
         for episode, simulation in zip(episodes, documents[name]["simulations"], strict=True):
             task = tasks[simulation["task_id"]]
-            told = task["user_scenario"]["instructions"]
+            instructions = task["user_scenario"]["instructions"]
             assert episode.opening.startswith(policy)
             rest = episode.opening[len(policy) :]
-            hidden = [told["reason_for_call"], told["task_instructions"], task["user_scenario"]["persona"]]
+            hidden = [
+                instructions["reason_for_call"],
+                instructions["task_instructions"],
+                task["user_scenario"]["persona"],
+            ]
             assert not [text for text in hidden if text and len(text) > 9 and text.strip() in rest]
             if "solo" in name:
                 assert rest == f"\n\nTicket: {task['ticket'].strip()}"
@@ -196,8 +200,8 @@ def _take(path: Path, document: Any) -> Imported:
 def test_reasons_for_an_end(
     documents: dict[str, Any], tmp_path: Path, reason: str, reward: float | None, stop: str, error: str
 ) -> None:
-    told = {"termination_reason": reason, "reward_info": None if reward is None else {"reward": reward}}
-    imported = _take(tmp_path / "a.json", _small(documents, "retail_default_gpt-4.1", **told))
+    ending = {"termination_reason": reason, "reward_info": None if reward is None else {"reward": reward}}
+    imported = _take(tmp_path / "a.json", _small(documents, "retail_default_gpt-4.1", **ending))
     (episode,) = imported.episodes
     assert (episode.stop.value, episode.error, episode.success) == (stop, error, bool(reward and reward > 0.99))
     assert imported.left_out["outcomes that are not stated"] == (reward is None)
@@ -211,7 +215,7 @@ def test_simulations_that_cannot_be_used(documents: dict[str, Any], tmp_path: Pa
         (_small(documents, retail, task_id=None), "a simulation without domain or task"),
         (_small(documents, retail) | {"info": {}}, "a simulation without domain or task"),
         (_small(documents, solo) | {"tasks": []}, "a solo simulation without its ticket"),
-        (documents[retail] | {"simulations": [7]}, "a simulation is no object"),
+        (documents[retail] | {"simulations": [7]}, "a simulation is not an object"),
         (documents[retail] | {"simulations": []}, "no simulations in the file"),
         (documents[retail] | {"simulations": documents[retail]["simulations"][:1] * 2}, "the same simulation again"),
     ]

@@ -22,7 +22,7 @@ JUDGE = {"base_url": "http://127.0.0.1:9/v1", "model": "a-judge"}
 
 
 def episode(task: str, world: str, split: str) -> Episode:
-    done = made.episode(task, True, (Step("go", "go", "You go."),), split=split)
+    done = made.episode(task, (Step("go", "go", "You go."),), split=split, success=True)
     return replace(done, task=replace(done.task, world=world))
 
 

@@ -63,7 +63,7 @@ def conversation(exchanges: list[tuple[str, str]]) -> list[dict[str, str]]:
     return messages
 
 
-def rendered(chat: ChatFormat, messages: list[dict[str, str]], generation: bool) -> list[int]:
+def rendered(chat: ChatFormat, messages: list[dict[str, str]], *, generation: bool) -> list[int]:
     text = chat.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
     return list(chat.tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -71,10 +71,10 @@ def rendered(chat: ChatFormat, messages: list[dict[str, str]], generation: bool)
 def test_the_pieces_are_the_templates_own_tokens(chat: ChatFormat) -> None:
     """At every step: what the pieces make is what the tokenizer makes of the whole rendered conversation."""
     ids = chat.opening(INSTRUCTION, OPENING)
-    assert ids + chat.ask() == rendered(chat, conversation([]), True)
+    assert ids + chat.ask() == rendered(chat, conversation([]), generation=True)
     for count, (action, observation) in enumerate(EXCHANGES, start=1):
         ids += chat.past_turn(action_text(action, "so"), observation)
-        assert ids + chat.ask() == rendered(chat, conversation(EXCHANGES[:count]), True)
+        assert ids + chat.ask() == rendered(chat, conversation(EXCHANGES[:count]), generation=True)
 
 
 def test_the_history_at_a_step_begins_the_history_at_the_next(chat: ChatFormat) -> None:
@@ -91,7 +91,7 @@ def test_the_history_at_a_step_begins_the_history_at_the_next(chat: ChatFormat) 
 
 def test_an_opening_without_instruction_stands_alone(chat: ChatFormat) -> None:
     messages = [{"role": "user", "content": OPENING}]
-    assert chat.opening("", OPENING) + chat.ask() == rendered(chat, messages, True)
+    assert chat.opening("", OPENING) + chat.ask() == rendered(chat, messages, generation=True)
 
 
 def test_a_sampled_turn_is_closed_once(chat: ChatFormat) -> None:
@@ -99,7 +99,7 @@ def test_a_sampled_turn_is_closed_once(chat: ChatFormat) -> None:
     start = chat.opening(INSTRUCTION, OPENING) + chat.ask()
     written_ids = chat.text(action_text("go to desk 1", "so"))
     stop = chat.to_user[0]
-    whole = rendered(chat, conversation(EXCHANGES[:1]), True)
+    whole = rendered(chat, conversation(EXCHANGES[:1]), generation=True)
     stopped, cut = [*written_ids, stop], written_ids
     assert start + stopped + chat.turn_after(stopped, EXCHANGES[0][1]) + chat.ask() == whole
     assert start + cut + chat.turn_after(cut, EXCHANGES[0][1]) + chat.ask() == whole
@@ -140,7 +140,7 @@ def test_a_thinking_block_of_the_generation_prompt_is_not_put_into_the_history()
         {"role": "assistant", "content": "look"},
         {"role": "user", "content": "A desk."},
     ]
-    assert ids == rendered(chat, messages, True)
+    assert ids == rendered(chat, messages, generation=True)
 
 
 def test_a_thought_that_the_prompt_opens_is_no_part_of_the_completion() -> None:

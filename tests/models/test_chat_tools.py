@@ -138,7 +138,7 @@ def past(chat: ChatFormat, history: list[tuple[str, str]]) -> tuple[list[int], b
     return ids, after_tool
 
 
-def messages_of(history: list[tuple[str, str]], arguments_as_text: bool) -> list[dict[str, Any]]:
+def messages_of(history: list[tuple[str, str]], *, arguments_as_text: bool) -> list[dict[str, Any]]:
     """The same history as a chat template takes it."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": f"Act.\n\n{OPENING}"}]
     for action, observation in history:
@@ -179,7 +179,7 @@ def test_a_history_reads_as_the_template_writes_it(family: str) -> None:
     history = HISTORY if family == "headers" else [*HISTORY, (TWO, "ok\n{}"), (TWO, DATA)]
     for count in range(len(history) + 1):
         ids, after_tool = past(chat, history[:count])
-        whole = rendered(chat, messages_of(history[:count], family == "brackets"))
+        whole = rendered(chat, messages_of(history[:count], arguments_as_text=family == "brackets"))
         assert text_of(chat, ids + chat.ask(after_tool=after_tool)) == whole
 
 
@@ -189,7 +189,9 @@ def test_a_history_has_the_tokens_of_its_whole_text(family: str) -> None:
     chat = make_chat(family)
     for count in range(len(HISTORY) + 1):
         ids, after_tool = past(chat, HISTORY[:count])
-        assert ids + chat.ask(after_tool=after_tool) == chat.text(rendered(chat, messages_of(HISTORY[:count], False)))
+        assert ids + chat.ask(after_tool=after_tool) == chat.text(
+            rendered(chat, messages_of(HISTORY[:count], arguments_as_text=False))
+        )
 
 
 def test_a_question_stands_in_a_users_message(native: tuple[str, ChatFormat]) -> None:
@@ -197,7 +199,7 @@ def test_a_question_stands_in_a_users_message(native: tuple[str, ChatFormat]) ->
     for count in range(len(HISTORY) + 1):
         ids, after_tool = past(chat, HISTORY[:count])
         asked = text_of(chat, ids + chat.ask(QUESTION.format(action=ONE), after_tool=after_tool))
-        messages = messages_of(HISTORY[:count], family == "brackets")
+        messages = messages_of(HISTORY[:count], arguments_as_text=family == "brackets")
         if not after_tool:
             messages[-1]["content"] += QUESTION.format(action=ONE)
         elif family == "brackets":  # it refuses a user's message after a response
@@ -234,7 +236,7 @@ def test_a_sampled_call_is_closed_once_and_answered(family: str) -> None:
         "brackets": f'[TOOL_CALLS] [{OTHER[:-1]}, "id": "rwml00000"}}]',
     }[family]
     assert parse_message(written) == OTHER
-    whole = rendered(chat, messages_of([*HISTORY[:2], (OTHER, DATA)], family == "brackets"))
+    whole = rendered(chat, messages_of([*HISTORY[:2], (OTHER, DATA)], arguments_as_text=family == "brackets"))
     written_ids = chat.text(written)
     for sampled in (written_ids, [*written_ids, chat.to_user[0]]):
         after = chat.turn_after(sampled, DATA, calls_of(OTHER)) + chat.ask(after_tool=True)

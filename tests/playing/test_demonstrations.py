@@ -34,7 +34,7 @@ def episode_of(*steps: Step) -> Episode:
     return Episode("t#0", task, "model", 0, 0, "Go.", steps, StopReason.SUCCESS, True)
 
 
-def test_an_own_episode_is_told_as_it_was_played(lm: LanguageModel, world: World) -> None:
+def test_an_own_episode_is_shown_as_it_was_played(lm: LanguageModel, world: World) -> None:
     """Read from its record alone, the conversation is the one that the policy had, message by message."""
     policy = LanguageModelPolicy(
         lm, LocalSampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), SamplingParams(22), 5, 1000
@@ -66,8 +66,8 @@ def test_bare_actions_are_put_in_the_form_of_a_message(lm: LanguageModel) -> Non
         "<think>so</think><action>put</action><|end|>",
     ]
     user, model = "<|end|><|user|>", "<|end|><|assistant|>"
-    told = f"{said[0][:-7]}{user}Seen.{model}{said[1][:-7]}{user}Taken.{model}{said[2]}"
-    assert text_of(lm, ids).endswith(f"Act.\n\nGo.{model}{told}")
+    turns = f"{said[0][:-7]}{user}Seen.{model}{said[1][:-7]}{user}Taken.{model}{said[2]}"
+    assert text_of(lm, ids).endswith(f"Act.\n\nGo.{model}{turns}")
 
 
 def test_calls_are_written_as_the_chat_format_writes_them(lm: LanguageModel) -> None:
@@ -83,8 +83,8 @@ def test_calls_are_written_as_the_chat_format_writes_them(lm: LanguageModel) -> 
     assert [text_of(lm, ids[m.start : m.stop]) for m in messages] == [f"{text}<|end|>" for text in said]
     user, model = "<|end|><|user|>", "<|end|><|assistant|>"
     response = '<tool_response>\n{"x": 2}\n</tool_response>'
-    told = f"{said[0]}{user}{response}{model}{said[1]}{user}Yes.{model}{said[2]}<|end|>"
-    assert text_of(lm, ids).endswith(f"Act.\n\nGo.{model}{told}")
+    turns = f"{said[0]}{user}{response}{model}{said[1]}{user}Yes.{model}{said[2]}<|end|>"
+    assert text_of(lm, ids).endswith(f"Act.\n\nGo.{model}{turns}")
     assert message_text(lm.chat, CALLS, CALL, "") == call
     assert message_text(lm.chat, CALLS, CALL, "why") == f"<think>why</think>{call}"
     assert message_text(lm.chat, TAGS, "go", "") == "<think></think><action>go</action>"

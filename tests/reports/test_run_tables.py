@@ -27,7 +27,7 @@ def text_of(page: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
-def tool_figures(tools: int, played: bool) -> dict[str, Any]:
+def tool_figures(tools: int, *, played: bool) -> dict[str, Any]:
     """A world of tools: tool i is asked about i + 1 times. The model is right about the first half of the tools and
     all of what users say, the copy about every tool and no user."""
     asked: list[Transition] = []
@@ -45,14 +45,14 @@ def tool_figures(tools: int, played: bool) -> dict[str, Any]:
     ]
     right = {row.id: int(row.verb[-2:]) < tools // 2 for row in asked} | {row.id: True for row in users}
 
-    def prediction(row: Transition, hit: bool) -> PredictedState:
+    def prediction(row: Transition, *, hit: bool) -> PredictedState:
         return PredictedState(row.id, "x", "x", distance=0.0 if hit else 0.6, reward=1.0 if hit else 0.4)
 
     rows = asked + users
-    answers = [SeedPredictions("model", "test", 0, [prediction(row, False) for row in rows])]
-    answers += [SeedPredictions("world_model", "test", 0, [prediction(row, right[row.id]) for row in rows])]
-    answers += [SeedPredictions("copy_last", "test", 0, [prediction(row, row.kind == "tool") for row in rows])]
-    answers += [SeedPredictions("most_frequent", "test", 0, [prediction(row, right[row.id]) for row in rows])]
+    answers = [SeedPredictions("model", "test", 0, [prediction(row, hit=False) for row in rows])]
+    answers += [SeedPredictions("world_model", "test", 0, [prediction(row, hit=right[row.id]) for row in rows])]
+    answers += [SeedPredictions("copy_last", "test", 0, [prediction(row, hit=row.kind == "tool") for row in rows])]
+    answers += [SeedPredictions("most_frequent", "test", 0, [prediction(row, hit=right[row.id]) for row in rows])]
     call, refused = Step("c", "c", "{}", "tool"), Step("c", "c", "Error: no", "tool", valid=False)
     plays = []
     for arm, steps in (("model", (call, refused)), ("policy", (call, call, call, refused))):

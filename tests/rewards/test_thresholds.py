@@ -89,7 +89,7 @@ def test_three_tenths_of_ten_are_three_hits() -> None:
     assert not chosen.is_easy(0.2)
 
 
-def test_nothing_to_calibrate_on_is_told() -> None:
+def test_nothing_to_calibrate_on_is_an_error() -> None:
     with pytest.raises(RwmlError, match="no predictions to go by") as error:
         calibrate(np.empty((0, 10)), 0.3)
     assert "filter.enabled = false" in error.value.fix

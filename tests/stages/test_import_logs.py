@@ -1,4 +1,4 @@
-"""`rwml import` as a person uses it, and a run that goes on with what it made."""
+"""`rwml import` as a person uses it, and a run that continues with what it made."""
 
 from __future__ import annotations
 

@@ -147,10 +147,10 @@ def test_a_run_that_was_moved_is_measured_where_it_lies(folder: Path, tmp_path: 
 def test_mistakes_are_explained(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RwmlError) as no_run:
         run(tmp_path)
-    assert "is no run folder" in no_run.value.what
+    assert "is not a run folder" in no_run.value.what
     with pytest.raises(RwmlError) as other:
         run(folder, ("train_wm.epochs=3",))
-    assert "'train_wm.epochs=3' is no setting of the section [measure]" in other.value.what
+    assert "'train_wm.epochs=3' is not a setting of the section [measure]" in other.value.what
     with pytest.raises(RwmlError) as unknown:
         run(folder, ("measure.dept=3",))
     assert "did you mean 'depth'?" in unknown.value.fix

@@ -306,7 +306,7 @@ def test_sft_learns_the_real_next_states(copied: Callable[..., Run]) -> None:
     assert all("reward" not in line and line["policy_tokens"] == 0 for line in lines)
 
 
-def test_a_low_signal_is_told_early_with_what_to_do(
+def test_a_low_signal_is_reported_early_with_what_to_do(
     copied: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copied(train_wm={"low_signal_share": 1.0, "low_signal_steps": 1, "max_steps": 2, "tau_d": 1e-6})

@@ -16,7 +16,7 @@ from rwml.models.language_model import LanguageModel
 from rwml.stages import train_policy, train_wm
 from rwml.stages.pipeline import run_all
 from rwml.train.trainer import Trainer
-from rwml.trees.forward import tree_logprobs
+from rwml.trees.forward import PassOptions, tree_logprobs
 from rwml.trees.tree import Tree, pack
 
 pytestmark = pytest.mark.slow  # runs whole pipelines
@@ -43,7 +43,7 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[list[Tree]]:
 def mean_logp(lm: LanguageModel, trees: Sequence[Tree], field: str, temperature: float) -> float:
     """Over the tokens with a positive weight in that field."""
     parts = [
-        tree_logprobs(lm.model, row, temperature=temperature).numpy()[getattr(row, field) > 0]
+        tree_logprobs(lm.model, row, PassOptions(temperature=temperature)).numpy()[getattr(row, field) > 0]
         for row in pack(trees, 4096)
     ]
     return float(np.concatenate(parts).mean())

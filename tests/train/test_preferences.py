@@ -33,7 +33,7 @@ from rwml.worlds.base import World
 BETA = 0.7
 
 
-def guess_of(lm: LanguageModel, text: str, next_state: str | None, stop: bool = True) -> PredictedState:
+def guess_of(lm: LanguageModel, text: str, next_state: str | None, *, stop: bool = True) -> PredictedState:
     ids = (*lm.chat.text(text), *(lm.chat.to_user[:1] if stop else ()))
     return PredictedState("", text, next_state, truncated=not stop, ids=ids)
 
@@ -51,7 +51,8 @@ def guesses_for(lm: LanguageModel, rows: Sequence[Transition]) -> list[Predicted
             ("<think>a desk</think><next_state>You are at desk 1.</next_state>", "You are at desk 1.", True),
             (f"<think>sure</think><next_state>{row.next_state} </next_state>", f"{row.next_state} ", True),
         ]
-        made.append(guess_of(lm, *texts[number % len(texts)]))
+        text, next_state, stop = texts[number % len(texts)]
+        made.append(guess_of(lm, text, next_state, stop=stop))
     return made
 
 

@@ -38,7 +38,7 @@ def test_states_are_what_the_sampler_writes(model: LanguageWorldModel, rows: lis
         for state, completion in zip(group, completions, strict=True):
             assert (state.transition, state.ids, state.truncated) == (query.id, completion.ids, completion.truncated)
             assert state.text == model.lm.chat.decode(completion.ids)
-            assert state.next_state == parse_next_state(state.text, completion.truncated)
+            assert state.next_state == parse_next_state(state.text, truncated=completion.truncated)
             assert state.reason == ("" if state.next_state is not None else UNPARSED)
             assert (state.prompt_tokens, state.completion_tokens) == (len(question), len(completion.ids))
     assert any(state.next_state for group in groups for state in group)

@@ -42,9 +42,9 @@ def test_questions_nest_inside_an_episode(lm: LanguageModel, world: World, rows:
         question, longer = question_ids(lm.chat, prompts, row), question_ids(lm.chat, prompts, after)
         trunk = question[: -len(tail)]
         assert question[-len(tail) :] == tail
-        told = chat.past_turn(action_text(row.action), row.next_state)
-        assert longer[: len(trunk) + len(told)] == trunk + told
-        assert len(longer) == len(trunk) + len(told) + len(chat.ask(prompts.question.format(action=after.action)))
+        turn = chat.past_turn(action_text(row.action), row.next_state)
+        assert longer[: len(trunk) + len(turn)] == trunk + turn
+        assert len(longer) == len(trunk) + len(turn) + len(chat.ask(prompts.question.format(action=after.action)))
 
 
 def test_a_history_window_leaves_the_opening_and_the_last_exchanges(lm: LanguageModel, world: World) -> None:
@@ -81,10 +81,10 @@ def talk_rows(row: Transition, history_steps: int) -> list[Transition]:
 
 
 def test_calls_and_responses_in_a_question(lm: LanguageModel, rows: list[Transition]) -> None:
-    """Responses of tools and a user's words are told apart, at every step and however the history is cut."""
+    """Responses of tools and a user's words are kept apart, at every step and however the history is cut."""
     tagged = "\n".join(["<tool_call>\n{}\n</tool_call>"] * 2).format(*TALK[4][0].split("\n"))
     look = f"<|assistant|><tool_call>\n{LOOK}\n</tool_call><|end|>"
-    told = [
+    turns = [
         look + '<|user|><tool_response>\n{"pen": 1}\n</tool_response>',
         look + "<|user|><tool_response>\nError: too dark\n</tool_response>",
         "<|assistant|>Which pen?<|end|><|user|>The red one.",
@@ -95,7 +95,7 @@ def test_calls_and_responses_in_a_question(lm: LanguageModel, rows: list[Transit
     opening = f"<|user|>Predict.\n\n{rows[0].opening}"
     for history_steps in (2, len(TALK)):
         for row in talk_rows(rows[0], history_steps):
-            shown = "<|end|>".join([opening, *told[max(0, row.step - history_steps) : row.step]])
+            shown = "<|end|>".join([opening, *turns[max(0, row.step - history_steps) : row.step]])
             text = f"{shown}\nIf {row.action}\nthen?<|end|><|assistant|>"
             ids = question_ids(lm.chat, CALLS, row)
             assert lm.tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text

@@ -111,8 +111,8 @@ class Unshowable:
             "train/0: success raises ValueError: no luck",
         ),
         (env_with(listed=BOXES * 2), "an action is listed twice as admissible."),
-        (env_with(listed="open box 1"), "admissible gives 'open box 1', which is no list of texts."),
-        (env_with(listed=[1, 2]), "admissible gives [1, 2], which is no list of texts."),
+        (env_with(listed="open box 1"), "admissible gives 'open box 1', which is not a list of texts."),
+        (env_with(listed=[1, 2]), "admissible gives [1, 2], which is not a list of texts."),
         (env_with(solved=lambda _: True, step=results()), "train/0: success gives <bound method"),
     ],
 )
@@ -128,8 +128,8 @@ def test_a_broken_environment_is_a_sentence(make_env: Callable[[], Any], sentenc
     [
         ({"tasks": fail}, "the world: splits() raises ValueError: no luck"),
         ({"splits": lambda self: None}, "the world: splits() gives None"),
-        ({"splits": lambda self: "train"}, "the world: splits() gives 'train', which is no list of texts."),
-        ({"tasks": lambda self, split: ["train/0"]}, "lists 'train/0', which is no Task."),
+        ({"splits": lambda self: "train"}, "the world: splits() gives 'train', which is not a list of texts."),
+        ({"tasks": lambda self, split: ["train/0"]}, "lists 'train/0', which is not a Task."),
         ({"tasks": lambda self, split: [Task(1, "boxes", split, "find")]}, "whose fields are not all texts."),
         ({"tasks": lambda self, split: iter(())}, "raises TypeError; it must list none or raise RwmlError."),
         (
@@ -151,7 +151,7 @@ def test_a_broken_environment_is_a_sentence(make_env: Callable[[], Any], sentenc
         ({"texts": None}, "the world: prompts('full') gives None"),
         ({"texts": Prompts("", "", "What then?")}, "prompts('full'): the question does not hold {action}."),
         ({"texts": Prompts("", "", "{actions}?")}, "prompts('full'): the question cannot be filled in: KeyError"),
-        ({"texts": Prompts(None, "", "{action}?")}, "prompts('full'): agent is None, which is no text."),
+        ({"texts": Prompts(None, "", "{action}?")}, "prompts('full'): agent is None, which is not a text."),
         ({"texts": Prompts("", "", "{action}?", "words")}, 'actions is \'words\'; it must be "tags" or "calls".'),
         ({"policies": fail}, "the world: policies() raises ValueError: no luck"),
         ({"policy": fail}, "the world: policy('random') raises ValueError: no luck"),

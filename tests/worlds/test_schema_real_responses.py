@@ -147,7 +147,7 @@ CASES = [
     # without the seven fields that are null, 34 words. F1 = 252/286 = 0.881.
     Case(RETAIL, 3, 14, obj(ORDER), obj({name: schema for name, schema in ORDER.items() if schema is not NULL}),
          (126, 160), 126, 0.8),
-    # What is no object or array stays. 2/3, 4/6, 14/21 and 22/24.
+    # What is neither an object nor an array stays. 2/3, 4/6, 14/21 and 22/24.
     Case(AIRLINE, 7, 35, "23553.0", "23553", (1, 2), 1, 0.6),
     Case(RETAIL, 0, 5, "isabella_lopez_6490", "isabella_lopez_1234", (3, 3), 2, 0.6),
     Case(AIRLINE, 11, 21, "Error: Payment amount does not add up, total price is 375, but paid 299",

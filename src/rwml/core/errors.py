@@ -7,10 +7,7 @@ from collections.abc import Iterable
 
 
 class RwmlError(Exception):
-    """A mistake that a user can mend.
-
-    what: what is wrong, with the offending value; why: why it matters; fix: what to do about it.
-    """
+    """A mistake that a user can mend. what: the fault and the wrong value. why: its consequence. fix: the remedy."""
 
     def __init__(self, what: str, why: str, fix: str) -> None:
         self.what, self.why, self.fix = what, why, fix
@@ -21,7 +18,7 @@ class RwmlError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean 'x'? " for the closest known name, else the list of what is known."""
+    """Return "did you mean 'x'? " for the closest known name, else the list of known names."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     if close:

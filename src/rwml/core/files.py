@@ -43,7 +43,7 @@ def write_guard(path: Path) -> Iterator[None]:
         if number in _FULL or "No space left on device" in text or "File too large" in text:
             raise RwmlError(
                 f"cannot write '{path}': the disk is full ({text})",
-                "the stage cannot go on; what it had finished writing is whole",
+                "the stage cannot continue; every file that it finished is whole",
                 "free some space, or set `out` to a folder on another disk; then give the same command again",
             ) from error
         if number in _DENIED:

@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def reset_peak_memory() -> None:
-    """Forget the high-water mark, so that each stage shows its own; only Linux can."""
+    """Reset the high-water mark. Each stage then shows its own. Only Linux can do this."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 NEXT_STATE = re.compile(r"<next_state>(.*?)</next_state>", re.DOTALL)
-# A thought that nothing closes lasts to the end: what it drafts is no answer.
+# An unclosed thought lasts to the end: a draft inside it is not an answer.
 THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _CLOSED_THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 
@@ -41,29 +41,29 @@ def next_state_text(next_state: str, thought: str = "") -> str:
     return f"<think>{thought}</think><next_state>{next_state}</next_state>"
 
 
-def parse_action(text: str, truncated: bool = False) -> str | None:
+def parse_action(text: str, *, truncated: bool = False) -> str | None:
     """The action outside the first thought, or None where the tags are missing, empty or given more than once.
 
-    truncated: the answer was cut off; a thought that is still open then has no action yet, while a finished answer that
-    left out `</think>` is read as it stands.
+    truncated: the answer was cut off. The open thought of a truncated answer has no action yet; a finished answer
+    without `</think>` is read as written.
     """
-    return _only(ACTION, _after_thought(text, truncated))
+    return _only(ACTION, _after_thought(text, truncated=truncated))
 
 
-def parse_next_state(text: str, truncated: bool = False) -> str | None:
+def parse_next_state(text: str, *, truncated: bool = False) -> str | None:
     """The next state outside the first thought, or None where the tags are missing, empty or given more than once.
 
     truncated: as in `parse_action`.
     """
-    return _only(NEXT_STATE, _after_thought(text, truncated))
+    return _only(NEXT_STATE, _after_thought(text, truncated=truncated))
 
 
-def _after_thought(text: str, truncated: bool) -> str:
+def _after_thought(text: str, *, truncated: bool) -> str:
     return (THINK if truncated else _CLOSED_THINK).sub("", text, count=1)
 
 
 def _only(pattern: re.Pattern[str], text: str) -> str | None:
-    found = pattern.findall(text)
-    if len(found) != 1:
+    contents = pattern.findall(text)
+    if len(contents) != 1:
         return None
-    return found[0].strip() or None
+    return contents[0].strip() or None

@@ -52,10 +52,10 @@ SCHEMA_VERSIONS = {"Task": 1, "Step": 1, "Episode": 1, "Transition": 1, "Predict
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Upgrade:
-    """How rows of an older record are read as today's record of that name.
+    """How rows of an older record become the present record of that name.
 
-    renamed: {old field: new field}. added: {new field: value} for fields that the older record had not, nor have a
-    default in the class. dropped: old fields that no field follows.
+    renamed: {old field: new field}. added: {new field: value} for new fields without a default in the class. dropped:
+    old fields without a successor.
     """
 
     record: str
@@ -126,7 +126,7 @@ def read_records(path: str | Path, cls: type[T]) -> list[T]:
 
 
 def _upgrade(metadata: Mapping[bytes, bytes], cls: type) -> Upgrade | None:
-    """How a file of an older schema is read as `cls`; None for one of today's, and for one that nothing reads."""
+    """How a file of an older schema becomes `cls`; None for the present schema and for an unknown one."""
     name, version = (metadata.get(key, b"").decode() for key in (_RECORD_KEY, _VERSION_KEY))
     upgrade = UPGRADES.get((name, int(version))) if version.isdigit() else None
     return upgrade if upgrade is not None and upgrade.record == cls.__name__ else None
@@ -216,7 +216,7 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
 
 
 class Parts:
-    """Numbered parquet parts of one folder, so that a killed stage repeats only the part that it was at."""
+    """Numbered parquet parts of one folder. A killed stage repeats only its last, unfinished part."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

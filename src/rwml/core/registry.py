@@ -1,6 +1,6 @@
-"""Extension points: things that are found by name, ours and those that other packages bring.
+"""Extension points: objects that are found by name, in this package and in others.
 
-A registry knows its own entries by the module that defines them, so that naming one imports nothing else. Entries of
+A registry maps its own entries to the modules that define them. Naming an entry imports only its module. Entries of
 other packages come from entry points of the registry's group (`rwml.worlds`, `rwml.rewards`, ...), or from
 `module:Name`.
 """
@@ -96,7 +96,7 @@ class Registry(Generic[T]):
 def declared(package: str) -> dict[str, str]:
     """{name: module} of what the modules of a package decorate with `@register("name")`, for `Registry.built_in`.
 
-    The names are read from the sources, so that nothing is imported and no list of them is kept by hand.
+    The names are read from the source files: nothing is imported, and no list is kept by hand.
     """
     spec = find_spec(package)
     return {

@@ -44,11 +44,11 @@ _LOCKS: dict[Path, IO[str]] = {}
 
 @dataclass
 class Stage:
-    """One stage under way, and all that its parts need of the run.
+    """A running stage, with what its parts need of the run.
 
-    resumed: an earlier attempt with the same settings and inputs was cut off, and its files are still here.
-    recipe: what the stage declared of it; reading another setting raises AssertionError. folder, metrics: of the run.
-    counts: what the report shows; set them from the data, so that a resumed stage counts nothing twice.
+    resumed: an earlier attempt with the same settings and inputs was cut off and left its files. recipe: what the stage
+    declared of it; reading another setting raises AssertionError. folder, metrics: of the run. counts: what the report
+    shows. Set them from the data: a resumed stage must count nothing twice.
     """
 
     name: str
@@ -77,8 +77,8 @@ class Run:
         """Create or reopen the recipe's folder, clear what a killed process left, and mark what is stale.
 
         A stage is stale when a section that it declared changed since it ran; it and all later ones run again. say:
-        receives a line about that (default: prints it on stderr). Raises RwmlError for a folder written by a newer
-        rwml, or one that another process is working in.
+        receives a line about that (default: prints it on stderr). Raises RwmlError if a newer rwml wrote the folder, or
+        if another process works in it.
         """
         say = say or (lambda text: print(text, file=sys.stderr))
         folder = recipe.folder
@@ -122,7 +122,7 @@ class Run:
         return self.state(name) == "done" and all((self.folder / output).exists() for output in outputs)
 
     def invalidate(self, name: str) -> list[str]:
-        """Mark a stage and every later one as stale, so that they run again; returns those that had run."""
+        """Mark a stage and every later one as stale: they run again. Returns those that had run."""
         if name not in CHAIN:
             raise RwmlError(f"there is no stage '{name}'", "nothing would run", nearest(name, CHAIN))
         had_run = self._mark_stale(CHAIN[CHAIN.index(name) :])
@@ -297,9 +297,9 @@ class Run:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a run folder, an empty one if there is none; RwmlError if a newer rwml wrote it.
+    """The manifest of a run folder; an empty manifest if the folder has none.
 
-    One of an older format is returned in today's.
+    A manifest of an older format is converted to today's. Raises RwmlError if a newer rwml wrote it.
     """
     path = Path(folder) / "manifest.json"
     if not path.exists():
@@ -321,8 +321,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 def _renew_hashes(stages: dict[str, dict[str, Any]], recipe_json: Path) -> None:
     """Give stages of format 1 today's hash of the settings that they ran under, in place.
 
-    Those settings are in the `recipe.json` of the folder. A stage that ran under others, or under a recipe that today's
-    sections cannot read, keeps its old hash, which fits no recipe of today: it runs again.
+    Those settings are in the `recipe.json` of the folder. A stage that ran under other settings, or under a recipe that
+    the present sections cannot read, keeps its old hash. That hash matches no present recipe, so the stage runs again.
     """
     if not recipe_json.is_file():
         return
@@ -368,8 +368,8 @@ def lock(folder: Path) -> None:
 
 
 def adopt(run: Run, name: str, folders: Sequence[Path]) -> Path | None:
-    """Take a stage over from the first of the run folders that has done it under the same rwml version, settings,
-    seed and inputs, and whose outputs are still what it wrote; returns that folder, or None.
+    """Take a stage over from another run folder; returns that folder, or None. The first folder qualifies that did the
+    stage under the same rwml version, settings, seed and inputs, and whose outputs are unchanged.
 
     Hashes of the inputs are compared, never the names of the arms: what is shared follows from the files alone.
     """

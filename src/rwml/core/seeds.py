@@ -1,7 +1,8 @@
-"""The one scheme of seeds: every source of chance is a hash of what it is for.
+"""The one scheme of seeds: every source of chance is seeded with a hash of its purpose.
 
 Parts say the purpose, from the run's seed to the step or the row: `generator_for(seed, "train_wm", step)`. Two purposes
-never share a stream, and a resumed stage draws what it would have drawn. Equal parts give equal draws on every machine.
+never share a stream, and a resumed stage draws the same values as an uninterrupted one. Equal parts give equal draws on
+every machine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def lot(*parts: object) -> bytes:
-    """A hash of the parts, 32 bytes: sorted by it, things stand in an order that means nothing and never changes."""
+    """A hash of the parts, 32 bytes: sorting by it gives an arbitrary order that never changes."""
     return hashlib.sha256("/".join(map(str, parts)).encode()).digest()
 
 

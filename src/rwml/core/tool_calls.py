@@ -30,7 +30,7 @@ def call_text(calls: Sequence[ToolCall]) -> str:
 
 
 def calls_of(action: str) -> tuple[ToolCall, ...]:
-    """The calls of a canonical text, the inverse of `call_text`; () for a message, or where any line is no call."""
+    """The calls of a canonical text, the inverse of `call_text`; () for a message, or if any line is not a call."""
     calls = []
     for line in action.split("\n"):
         if not line.startswith('{"name": "'):
@@ -47,17 +47,18 @@ def calls_of(action: str) -> tuple[ToolCall, ...]:
 
 
 def parse_message(text: str) -> str | None:
-    """Canonical action of what a model wrote: its calls, or else its message; None where it cannot be read.
+    """Canonical action of a model's text: its calls, or else its message; None if neither can be read.
 
-    Thinking is left out: `<think>...</think>`, and all before a lone `</think>`. Calls are found as
+    Thinking is left out: `<think>...</think>`, and all before a lone `</think>`. Calls are read as
     `<tool_call>{...}</tool_call>` (Hermes, Qwen), `<function=name><parameter=key>value</parameter></function>` (Qwen3
     Coder), `[TOOL_CALLS] [...]` (Mistral), `<|python_tag|>{...}` (Llama), and as JSON without a mark (with both a name
     and arguments) that begins a line or a code fence. Calls win over the text around them. A mark that no whole call
-    follows, or a list that is not all calls, makes the message unreadable: never is half of what was meant done.
+    follows, or a list that is not all calls, makes the message unreadable: a part
+    of the calls is never executed.
     """
     try:
-        said, calls = _Reader(text).read()
-        action = call_text(calls) if calls else said
+        message, calls = _Reader(text).read()
+        action = call_text(calls) if calls else message
         action.encode()  # a JSON escape can smuggle in half a surrogate pair, which no file or tokenizer takes
     except (_Unreadable, ValueError, RecursionError):
         return None
@@ -65,7 +66,7 @@ def parse_message(text: str) -> str | None:
 
 
 class _Unreadable(Exception):
-    """The message means to call tools, and nothing says how."""
+    """The message means to call tools, but its calls cannot be read."""
 
 
 _MARKS = re.compile(
@@ -88,21 +89,21 @@ class _Reader:
         before, close, after = text.partition("</think>")
         self.text = after if close and "<think>" not in before else text
         self.at = 0
-        self.said: list[str] = []
+        self.message_parts: list[str] = []
         self.calls: list[ToolCall] = []
 
     def read(self) -> tuple[str, list[ToolCall]]:
         """The message without thinking and marks, and the calls."""
-        while found := _MARKS.search(self.text, self.at):
-            self.said.append(self.text[self.at : found.start()])
-            start, self.at = self.at, found.end()
-            mark = found.group()
+        while match := _MARKS.search(self.text, self.at):
+            self.message_parts.append(self.text[self.at : match.start()])
+            start, self.at = self.at, match.end()
+            mark = match.group()
             if mark == "<think>":
                 self._expect_after("</think>")
             elif mark == "<tool_call>":
                 self._hermes()
             elif mark == "<function=":
-                self.at = found.start()
+                self.at = match.start()
                 self._function()
             elif mark == "[TOOL_CALLS]":
                 self._mistral()
@@ -111,9 +112,9 @@ class _Reader:
             elif mark.startswith("<"):
                 raise _Unreadable  # a closing without an opening
             else:
-                self._unmarked(found.start())
+                self._unmarked(match.start())
             assert self.at > start
-        return "".join([*self.said, self.text[self.at :]]).strip(), self.calls
+        return "".join([*self.message_parts, self.text[self.at :]]).strip(), self.calls
 
     def _expect_after(self, closing: str) -> None:
         end = self.text.find(closing, self.at)
@@ -122,7 +123,7 @@ class _Reader:
         self.at = end + len(closing)
 
     def _skip_space(self) -> str:
-        """Move to the next character that is no white space and return it, "" at the end."""
+        """Move to the next character that is not white space and return it; "" at the end."""
         while self.at < len(self.text) and self.text[self.at].isspace():
             self.at += 1
         return self.text[self.at : self.at + 1]
@@ -137,25 +138,25 @@ class _Reader:
             self._function()
         else:
             self._add_marked(self._value())
-        if self._skip_space():  # the end of the text may stand for the last closing tag
+        if self._skip_space():  # the end of the text may replace the last closing tag
             if not self.text.startswith("</tool_call>", self.at):
                 raise _Unreadable
             self.at += len("</tool_call>")
 
     def _function(self) -> None:
-        found = _FUNCTION.match(self.text, self.at)
-        if not found:
+        match = _FUNCTION.match(self.text, self.at)
+        if not match:
             raise _Unreadable
-        name, body = found.group(1).strip(), found.group(2)
-        self.at = found.end()
+        name, body = match.group(1).strip(), match.group(2)
+        self.at = match.end()
         given = _object(body) if body.lstrip().startswith("{") else _parameters(body)
         self.calls.append(ToolCall(name, given))
 
     def _mistral(self) -> None:
-        found = _MISTRAL_NAME.match(self.text, self.at)
-        if found:
-            self.at = found.end()
-            self._add_marked({"name": found.group(1), "arguments": self._value()})
+        match = _MISTRAL_NAME.match(self.text, self.at)
+        if match:
+            self.at = match.end()
+            self._add_marked({"name": match.group(1), "arguments": self._value()})
         else:
             self._marked_values()
 
@@ -168,7 +169,7 @@ class _Reader:
             raise _Unreadable
 
     def _next(self) -> Literal["value", "rest", "text"]:
-        """What follows a JSON value: another one, a rest that shows that it was not whole, or text (or nothing)."""
+        """What follows a JSON value: another value, a rest (the value was incomplete), or text (or nothing)."""
         at = self.at
         while at < len(self.text) and (self.text[at].isspace() or self.text[at] == ";"):
             at += 1
@@ -178,35 +179,35 @@ class _Reader:
         return "rest" if self.text.startswith(tuple('}],:"'), at) else "text"
 
     def _add_marked(self, value: Any) -> None:
-        found = [_call(item, marked=True) for item in _items(value)]
-        if not found or None in found:
+        calls = [_call(item, marked=True) for item in _items(value)]
+        if not calls or None in calls:
             raise _Unreadable
-        self.calls += [call for call in found if call]
+        self.calls += [call for call in calls if call]
 
     def _unmarked(self, start: int) -> None:
         """JSON at the head of a line: calls, or else a part of the message."""
-        found: list[ToolCall | None] = []
+        calls: list[ToolCall | None] = []
         try:
-            found += [_call(item, marked=False) for item in _items(self._value())]
+            calls += [_call(item, marked=False) for item in _items(self._value())]
             while self._next() == "value":
-                found += [_call(item, marked=False) for item in _items(self._value())]
+                calls += [_call(item, marked=False) for item in _items(self._value())]
         except (ValueError, RecursionError):
-            if any(found) or _BEGINS_AS_CALL.match(self.text, self.at):
+            if any(calls) or _BEGINS_AS_CALL.match(self.text, self.at):
                 raise _Unreadable from None
             self.at += 1
-        calls = [call for call in found if call]
-        if calls and (len(calls) < len(found) or self._next() == "rest"):
+        read = [call for call in calls if call]
+        if read and (len(read) < len(calls) or self._next() == "rest"):
             raise _Unreadable
-        self.calls += calls
-        self.said.append(self.text[start : self.at])
+        self.calls += read
+        self.message_parts.append(self.text[start : self.at])
 
 
 def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _call(value: Any, marked: bool) -> ToolCall | None:
-    """The call that a JSON value is; None for one that is no call. Only a marked call may leave its arguments out."""
+def _call(value: Any, *, marked: bool) -> ToolCall | None:
+    """A JSON value as a call; None if it is not a call. Only a marked call may omit its arguments."""
     if not isinstance(value, dict):
         return None
     if not marked and not set(value) <= _CALL_KEYS:
@@ -239,11 +240,11 @@ def _parameters(body: str) -> dict[str, Any]:
     """Arguments in tags. They carry no types: what reads as JSON (or True, False, None) is that, the rest is text."""
     given: dict[str, Any] = {}
     at = 0
-    for found in _PARAMETER.finditer(body):
-        key, text = found.group(1).strip(), found.group(2)
-        if found.start() != at or key in given or "<parameter=" in text:
+    for match in _PARAMETER.finditer(body):
+        key, text = match.group(1).strip(), match.group(2)
+        if match.start() != at or key in given or "<parameter=" in text:
             raise _Unreadable
-        at = found.end()
+        at = match.end()
         text = text.removeprefix("\n").removesuffix("\n")
         try:
             given[key] = _PYTHON_WORDS[text] if text in _PYTHON_WORDS else _JSON.decode(text)

@@ -69,11 +69,10 @@ class Episode:
 class Transition:
     """`(s_<=t, a_t, s_{t+1})` (RWML, step 2).
 
-    history: alternating action, observation, ... of the steps before `step`, oldest first (even length), cut to
-    the last H steps by the recipe; `opening` always stands before it.
-    knowable: the next state follows from what the history shows, by the world's own judgement.
-    verb: the action's head word, for tables.
-    kept, reason: written by the filter; a dropped row stays in the file with its reason.
+    history: alternating action, observation, ... of the steps before `step`, oldest first (even length), cut to the
+    last H steps by the recipe; `opening` always stands before it. knowable: the next state follows from the history, by
+    the world's own judgement. verb: the action's head word, for tables. kept, reason: written by the filter; a dropped
+    row stays in the file with its reason.
     """
 
     id: str
@@ -113,9 +112,9 @@ class Transition:
 class Query:
     """The question to a world model: what comes of `action` after `opening` and `history`?
 
-    id: of the transition that it asks about, "" for a question of one's own. opening, history, action, kind, verb: as
-    in `Transition`. task, episode, step: where the question comes from; only the real engine needs them. A query does
-    not hold the real next state, so that no world model can look at it.
+    id: of the transition that it asks about, "" for a free question. opening, history, action, kind, verb: as in
+    `Transition`. task, episode, step: the source of the question; only the real engine needs them. A query does not
+    hold the real next state: no world model can look at it.
     """
 
     id: str
@@ -133,11 +132,11 @@ class Query:
 class PredictedState:
     """One answer of a world model to one query.
 
-    transition: id of the query. text: all that was written. next_state: what is predicted, None where nothing is, with
-    the reason in `reason` (`unparsed`, `context limit`, ...). truncated: the answer reached its limit of tokens.
-    distance: the sim-to-real gap within [0, 2], infinite until a reward has scored it; reward: as scored.
-    prompt_tokens, completion_tokens: what the answer cost, 0 for world models without tokens. ids: the sampled tokens
-    with the stop token, where a language model of this process wrote them and they are still needed.
+    transition: id of the query. text: the whole answer. next_state: the prediction, None without one; `reason` then
+    says why (`unparsed`, `context limit`, ...). truncated: the answer reached its limit of tokens. distance: the
+    sim-to-real gap within [0, 2], infinite until a reward has scored it; reward: as scored. prompt_tokens,
+    completion_tokens: what the answer cost, 0 for world models without tokens. ids: the sampled tokens with the stop
+    token, where a language model of this process wrote them and they are still needed.
     """
 
     transition: str

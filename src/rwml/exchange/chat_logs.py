@@ -18,11 +18,11 @@ def log_of(item: Item, counts: Counter[str], *, briefing: bool = True) -> Log:
     """A record as a log; UnreadableError if nothing can be learned from it. counts: see `cut`. briefing: the opening
     holds tools and system messages.
 
-    Without `task`, logs with the same opening are plays of the same task, so that they stay in the same split.
+    Without `task`, logs with the same opening count as plays of one task, and stay in one split.
     """
     record = {"messages": item.value} if isinstance(item.value, list) else item.value
     if not isinstance(record, dict):
-        raise UnreadableError("a record is no object", type(record).__name__)
+        raise UnreadableError("a record is not an object", type(record).__name__)
     if {"termination_reason", "task_id"} <= record.keys():
         raise UnreadableError(
             "a tau2 simulation without its results file", "give the folder's results.json, which has the policy"
@@ -54,7 +54,7 @@ def _word(record: dict[str, Any], key: str, default: str) -> str:
         return default
     if isinstance(value, (str, int)):
         return str(value)
-    raise UnreadableError(f"{key} is no text", repr(value)[:80])
+    raise UnreadableError(f"{key} is not a text", repr(value)[:80])
 
 
 def _task(record: dict[str, Any], opening: str) -> str:
@@ -66,7 +66,7 @@ def _tools(record: dict[str, Any]) -> list[dict[str, Any]]:
     """OpenAI schemas; those of the older key `functions`, which lack the frame, are given one."""
     given = record.get("tools") or record.get("functions") or []
     if not isinstance(given, list) or not all(isinstance(tool, dict) for tool in given):
-        raise UnreadableError("tools is no list of objects", type(given).__name__)
+        raise UnreadableError("tools is not a list of objects", type(given).__name__)
     return [tool if "function" in tool else {"type": "function", "function": tool} for tool in given]
 
 

@@ -21,7 +21,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class UnreadableError(Exception):
-    """A part of a log that cannot be read. reason: of which there are few, for counting; detail: this one's."""
+    """A part of a log that cannot be read. reason: one of a few, for counting. detail: of this case."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail
@@ -61,10 +61,10 @@ class Conversation:
 def read_messages(
     values: Sequence[Any], counts: Counter[str], id_key: str = "tool_call_id"
 ) -> tuple[list[Message], UnreadableError | None]:
-    """Messages as OpenAI and tau2 write them, up to the first that cannot be read, and what is wrong with that one.
+    """Messages as OpenAI and tau2 write them, up to the first unreadable one, and the fault of that one.
 
-    id_key: the key of a tool message that holds its call's id. counts: what was left out is added. Left out
-    are empty messages, and a user's own tool calls with their responses (tau2), for the agent does not see them.
+    id_key: the key of a tool message that holds its call's id. counts: receives what is left out: empty messages, and a
+    user's own tool calls with their responses (tau2), which the agent does not see.
     """
     messages: list[Message] = []
     for number, value in enumerate(values):
@@ -77,7 +77,7 @@ def read_messages(
 
 def _read(value: Any, counts: Counter[str], id_key: str) -> Iterator[Message]:
     if not isinstance(value, dict):
-        raise UnreadableError("a message is no object", type(value).__name__)
+        raise UnreadableError("a message is not an object", type(value).__name__)
     if isinstance(value.get("tool_messages"), list):  # tau2's bundle of responses
         for inner in value["tool_messages"]:
             yield from _read(inner, counts, id_key)
@@ -113,13 +113,13 @@ def _text(content: Any, role: str, counts: Counter[str]) -> str:
     if parts and all(isinstance(part, (str, dict)) for part in parts):
         texts = [part if isinstance(part, str) else _part(part) for part in parts]
         if all(text is not None for text in texts):
-            counts["parts that are no text"] += sum(isinstance(p, dict) and _part_text(p) is None for p in parts)
+            counts["parts that are not text"] += sum(isinstance(p, dict) and _part_text(p) is None for p in parts)
             return "\n".join(text for text in texts if text)
     if role == "tool":  # a response that was logged as the value it is
         return json.dumps(content, ensure_ascii=False)
     if content == []:
         return ""
-    raise UnreadableError("a message's content is no text", _short(content))
+    raise UnreadableError("a message's content is not a text", _short(content))
 
 
 def _part_text(part: dict[str, Any]) -> str | None:
@@ -136,7 +136,7 @@ def _part(part: dict[str, Any]) -> str | None:
 def _calls(value: dict[str, Any]) -> Iterator[Call]:
     given = value.get("tool_calls") or ([value["function_call"]] if value.get("function_call") else [])
     if not isinstance(given, list) or not all(isinstance(call, dict) for call in given):
-        raise UnreadableError("tool_calls is no list of objects", _short(given))
+        raise UnreadableError("tool_calls is not a list of objects", _short(given))
     for call in given:
         function = call.get("function") if isinstance(call.get("function"), dict) else call
         name, arguments = function.get("name"), function.get("arguments")
@@ -145,7 +145,7 @@ def _calls(value: dict[str, Any]) -> Iterator[Call]:
 
 
 def _action(name: Any, arguments: Any) -> str:
-    """Canonical text of a call; "" where it has no name, or its arguments are no JSON object."""
+    """Canonical text of a call; "" if it has no name, or if its arguments are not a JSON object."""
     try:
         if isinstance(arguments, str):
             # Agents write line ends into JSON strings as they are.
@@ -167,10 +167,10 @@ def cut(messages: Sequence[Message], counts: Counter[str]) -> Conversation:
     """The steps of a conversation: one for each tool call with its response, one for each message that the user
     answers.
 
-    The text of a step holds what the agent says beside calls, or before them without an answer. A call whose
+    The text of a step holds what the agent says with its calls, or before them without an answer. A call whose
     arguments cannot be read is a step without an action (parsed = False), and so is what a user says without being
-    asked; no transition is cut from them, but the history of later ones holds them. counts: such cases, and what
-    was left out, are added.
+    asked; no transition is cut from them, but the history of later ones holds them. counts: such cases, and what was
+    left out, are added.
     """
     start = _first_action(messages)
     head = [message for message in messages[:start] if message.role != "tool"]
@@ -181,7 +181,7 @@ def cut(messages: Sequence[Message], counts: Counter[str]) -> Conversation:
 
 
 def _first_action(messages: Sequence[Message]) -> int:
-    """The agent's first message that is no greeting: words before the user has said anything are one."""
+    """The index of the agent's first message that is not a greeting: a text without calls before the user speaks."""
     heard = False
     for number, message in enumerate(messages):
         heard = heard or message.role == "user"
@@ -260,7 +260,7 @@ class _Cutter:
 
 
 def _asked(calls: Sequence[Call], answered: Any, call_id: str) -> int | None:
-    """The call that a response belongs to: that of its id; where one of them has no id, the first that is open."""
+    """The call that a response belongs to: the call of its id, or the first open call if one of the two has no id."""
     still_open = [number for number in range(len(calls)) if number not in answered]
     same = (number for number in still_open if calls[number].id == call_id)
     unnamed = (number for number in still_open if not call_id or not calls[number].id)

@@ -120,7 +120,7 @@ class _Importer:
         except UnreadableError as error:
             self._reject(item, error, 0)
             return False, False
-        left_out["logs with characters that are no Unicode"] += item.repaired
+        left_out["logs with characters that are not Unicode"] += item.repaired
         self.imported.left_out += left_out
         self.imported.episodes.append(self._episode(log))
         self.imported.notes += [note for note in log.notes if note not in self.imported.notes]

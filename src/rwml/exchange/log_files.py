@@ -1,4 +1,4 @@
-"""Log files read item by item: one conversation each, with what is wrong with those that cannot be read."""
+"""Log files, read item by item. An item is one conversation, or the reason why it cannot be read."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Results:
 class Item:
     """One conversation of a file, parsed.
 
-    size: its share of the file's bytes, about. text: as in the file; "" where `value` as JSON says the same.
-    results: of a tau2 simulation. repaired: characters that are no Unicode were replaced. problem: why the value is
-    missing; with a value: it breaks off, and `text` is what is left of it.
+    size: its approximate share of the file's bytes. text: as in the file; "" if `value` as JSON says the same. results:
+    of a tau2 simulation. repaired: characters that are not Unicode were replaced. problem: why the value is missing.
+    With a value, the item breaks off and `text` is the rest.
     """
 
     file: str
@@ -76,8 +76,8 @@ class Log:
 
 
 def read_items(path: Path) -> Iterator[Item]:
-    """The conversations of a file: JSON lines, one JSON document, or tau2 results (also with their simulations in
-    files beside them; `path` may be that folder). A line or a document that is no JSON is an item with a problem."""
+    """The conversations of a file: JSON lines, one JSON document, or tau2 results (also with their simulations in files
+    beside them; `path` may be that folder). A line or a document that is not JSON becomes an item with a problem."""
     path = path / "results.json" if path.is_dir() else path
     encoding, errors = _encoding(path)
     with path.open(encoding=encoding, errors=errors, newline="\n") as handle:
@@ -99,7 +99,7 @@ def _encoding(path: Path) -> tuple[str, str]:
 
 
 def parse_json(text: str) -> tuple[Any, bool]:
-    """The value of a JSON text, and whether characters that are no Unicode had to be replaced in it."""
+    """The value of a JSON text, and whether invalid Unicode characters were replaced in it."""
     text = text.strip(_BLANK)
     if not text:
         raise UnreadableError("empty file")
@@ -132,7 +132,7 @@ def _lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Item]:
 
 
 def _document(path: Path, number: int, text: str) -> Iterator[Item]:
-    """A file whose first line (with that number) is no JSON by itself."""
+    """A file whose first line (with that number) is not JSON by itself."""
     try:
         yield from _values(path, "document", parse_json(text), text)
         return

@@ -27,13 +27,13 @@ def log_of(item: Item, counts: Counter[str], *, briefing: bool = True) -> Log:
     simulation, results = item.value, item.results
     assert results is not None
     if not isinstance(simulation, dict):
-        raise UnreadableError("a simulation is no object", type(simulation).__name__)
+        raise UnreadableError("a simulation is not an object", type(simulation).__name__)
     environment = _dict(results.info.get("environment_info"))
     domain = environment.get("domain_name")
     if not isinstance(domain, str) or simulation.get("task_id") is None:
         raise UnreadableError("a simulation without domain or task", f"domain {domain!r}")
     if not isinstance(simulation.get("messages"), list):
-        detail = "it has ticks (voice)" if simulation.get("ticks") else "messages is no list"
+        detail = "it has ticks (voice)" if simulation.get("ticks") else "messages is not a list"
         raise UnreadableError("a simulation without messages", detail)
     messages, broken = read_messages(simulation["messages"], counts, id_key="id")
     conversation = cut(messages, counts)

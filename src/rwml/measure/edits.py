@@ -1,8 +1,7 @@
 """Documented edits of a real next state: harmless rewordings, and one wrong fact each (docs/reference/reward-lab.md).
 
-They work on any text that names things with numbers ("a mug 1"), on numbers as such, and on JSON objects (schemas of
-tool responses). An edit without anything to change in a text returns None. All choices follow from the text itself,
-so that the same text is always edited the same way.
+They edit names with numbers ("a mug 1"), bare numbers, and JSON objects (schemas of tool responses). An edit returns
+None if the text offers nothing to change. All choices follow from the text: equal texts are edited alike.
 """
 
 from __future__ import annotations

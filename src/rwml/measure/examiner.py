@@ -114,7 +114,7 @@ def _episodes(setup: ExamSetup, split: str, tasks: Sequence[Task]) -> Iterator[E
     every task."""
     if setup.imported:
         episodes = [e for e in imported_episodes(setup.imported, split) if e.task.world == setup.world.name]
-        # Logs stand in an order that means something; the first ones of this order are a fair sample.
+        # The order of logs carries meaning; the first ones of this order are a fair sample.
         yield from sorted(episodes, key=lambda episode: lot(episode.task.id))
         return
     seats = seats_for(tasks, 1, seed_of(setup.seed, "evaluate", "transitions"))
@@ -125,9 +125,8 @@ def _episodes(setup: ExamSetup, split: str, tasks: Sequence[Task]) -> Iterator[E
 
 @dataclass(frozen=True, slots=True)
 class Examinee:
-    """One arm: a world model, and a policy where it also plays (None: it is asked only).
-
-    load: makes both; it is called when the first part that is not done needs them.
+    """One arm: a world model, and its policy (None: the arm does not play). load: makes both, when the first unfinished
+    part needs them.
     """
 
     name: str
@@ -180,7 +179,7 @@ class _Arm:
         chunks = list(_chunks(self._examiner.items.transitions[split], PREDICTIONS_IN_FLIGHT))
         for index, chunk in enumerate(chunks):
             if not parts.done(index):
-                # The same numbers for every arm, so that a difference between arms is no difference in luck.
+                # The same numbers for every arm: a difference between arms is not a difference in luck.
                 generator = generator_for(self._setup.seed, "evaluate", "ask", split, seed, index)
                 parts.write(index, self._scored(chunk, generator), PredictedState)
             self._examiner.advance(len(chunk))

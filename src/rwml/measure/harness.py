@@ -23,11 +23,11 @@ def check_harness() -> None:
 def measure_lm_eval(
     lm: LanguageModel, tasks: Sequence[str], limit: int | None = None, batch_size: int = 8, include: str = ""
 ) -> dict[str, Any]:
-    """Figures of lm-evaluation-harness for a model: {task: {"n", metric: value}}, as the harness names them.
+    """Figures of lm-evaluation-harness for a model: {task: {"n", metric: value}}, under the harness's names.
 
     limit: examples of each task, None = all. include: a folder with task files of your own. Prompts are the harness's,
-    as plain text without chat turns. The harness fetches its data; RwmlError for unknown tasks and for what it cannot
-    fetch.
+    as plain text without chat turns. The harness fetches its data. Raises RwmlError for an unknown task, and for data
+    that it cannot fetch.
     """
     check_harness()
     from lm_eval import simple_evaluate

@@ -1,8 +1,8 @@
 """Whole plans played in imagination: does a plan that wins there win in the real world?
 
 A plan is the actions of an episode, so its real outcome is known. The world model gets the opening and the actions, and
-writes all that would be seen. Two things are read out of what it wrote, and out of nothing else: which actions were
-refused, and, where the world can tell from words (`ReadsWins`), whether the task was done.
+writes every observation. Two facts are read out of its words alone: which actions were refused, and (if the world is a
+`ReadsWins`) whether the task was done.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LEFT_OUT = "one step left out"
 
 
 def leave_one_out(world: World, episode: Episode, generator: torch.Generator) -> Episode:
-    """The episode's actions without one of them, drawn evenly, played in the real world: often just not a winning plan.
+    """The episode's actions without a random one of them, played in the real world: often a plan that barely fails.
 
     Needs an episode of at least two steps. A world that fails makes a failed episode.
     """
     actions = [step.action for step in episode.steps if step.parsed]
-    assert len(actions) > 1, "a plan of one step has none to spare"
+    assert len(actions) > 1, "a plan of one step cannot be shortened"
     del actions[int(torch.randint(len(actions), (1,), generator=generator))]
     steps, stop, error = list[Step](), StopReason.STEP_LIMIT, ""
     env, opening = world.env(), ""
@@ -68,9 +68,9 @@ def measure_plans(
     """Plans in imagination against the same plans in reality (see docs/reference/measure.md).
 
     plans: episodes by their source, whose actions are played again in imagination from their real opening. Failed
-    episodes and those without a step are no plans; they are counted.
-    Returns `by_source` with an entry for each source and for "all", `refusals` (the next states that count as a
-    refusal: those that came with refused actions only), and `left_out`.
+    episodes and those without a step are not plans; they are counted. Returns `by_source` with an entry for each source
+    and for "all", `refusals` (the next states that count as a refusal: those that came with refused actions only), and
+    `left_out`.
     """
     usable = {source: [e for e in group if e.steps and not e.error] for source, group in plans.items()}
     usable = {source: group for source, group in usable.items() if group}
@@ -103,17 +103,17 @@ class _Plan:
         self.episode, self.course = episode, course
         self.cluster = cluster_of(episode.task.split, episode.task.id)
         self.refused = [not step.row.valid for step in course]
-        self.said_refused = [step.next_state in refusals for step in course]
-        self.told_real = self.told_imagined = self.told_granted = None
+        self.claimed_refused = [step.next_state in refusals for step in course]
+        self.win_in_real = self.win_in_imagined = self.win_in_granted = None
         if isinstance(world, ReadsWins):
             real = [text for step in episode.steps for text in (step.action, step.observation)]
             imagined = [
                 text for step in course if step.next_state is not None for text in (step.row.action, step.next_state)
             ]
-            self.told_real = world.reads_win(episode.opening, real)
-            self.told_imagined = world.reads_win(episode.opening, imagined)
+            self.win_in_real = world.reads_win(episode.opening, real)
+            self.win_in_imagined = world.reads_win(episode.opening, imagined)
             easy = [text for step in course for text in (step.row.action, world.granted(step.row.action))]
-            self.told_granted = world.reads_win(episode.opening, easy)
+            self.win_in_granted = world.reads_win(episode.opening, easy)
 
     @property
     def complete(self) -> bool:
@@ -127,11 +127,11 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
     of_step = [plan.cluster for plan, _ in steps]
     right = [same_text(plan.course[n].next_state, plan.course[n].row.next_state) for plan, n in steps]
     whole = [all(same_text(step.next_state, step.row.next_state) for step in plan.course) for plan in plans]
-    readable = [plan for plan in plans if plan.told_real is not None]
+    readable = [plan for plan in plans if plan.win_in_real is not None]
     truth, where = [plan.episode.success for plan in readable], [plan.cluster for plan in readable]
 
-    def wins(told: Callable[[_Plan], bool | None]) -> dict[str, Any] | None:
-        return confusion(truth, [bool(told(plan)) for plan in readable], where, num_samples) if readable else None
+    def wins(read: Callable[[_Plan], bool | None]) -> dict[str, Any] | None:
+        return confusion(truth, [bool(read(plan)) for plan in readable], where, num_samples) if readable else None
 
     return {
         "plans": len(plans),
@@ -139,43 +139,45 @@ def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:
         "exact": bootstrap_mean(right, of_step, num_samples).as_json(),
         "whole_plan_exact": bootstrap_mean(whole, clusters, num_samples).as_json(),
         "refused": confusion(
-            [plan.refused[n] for plan, n in steps], [plan.said_refused[n] for plan, n in steps], of_step, num_samples
+            [plan.refused[n] for plan, n in steps], [plan.claimed_refused[n] for plan, n in steps], of_step, num_samples
         ),
         "executable": confusion(
             [not any(plan.refused) for plan in plans],
-            [plan.complete and not any(plan.said_refused) for plan in plans],
+            [plan.complete and not any(plan.claimed_refused) for plan in plans],
             clusters,
             num_samples,
         ),
-        "wins": wins(lambda plan: plan.told_imagined),
-        "wins_if_all_is_admitted": wins(lambda plan: plan.told_granted),
-        "wins_read_from_real_text": wins(lambda plan: plan.told_real),
+        "wins": wins(lambda plan: plan.win_in_imagined),
+        "wins_if_all_is_admitted": wins(lambda plan: plan.win_in_granted),
+        "wins_read_from_real_text": wins(lambda plan: plan.win_in_real),
         "unreadable": len(plans) - len(readable),
         "ended": dict(Counter(step.ended for plan in plans for step in plan.course if step.ended)),
     }
 
 
 def confusion(
-    truth: Sequence[bool], said: Sequence[bool], clusters: Sequence[str], num_samples: int = 2000
+    truth: Sequence[bool], claimed: Sequence[bool], clusters: Sequence[str], num_samples: int = 2000
 ) -> dict[str, Any]:
-    """How well `said` tells `truth`. precision: share of truth among what was said; recall: of what was said among what
-    is true; false_alarm: the same among what is not true; gap: recall - false_alarm, 0 for whoever cannot tell the two
-    apart. The first three with intervals over clusters; None where nothing is there to divide by.
+    """How well `claimed` agrees with `truth`, each a flag per item.
+
+    precision: share of the claimed items that are true. recall: share of the true items that are claimed. false_alarm:
+    share of the false items that are claimed. gap: recall - false_alarm, 0 for a claim that ignores the truth. The
+    first three have intervals over clusters; a mean over no items is None.
     """
 
     def share(values: Sequence[bool], among: Sequence[bool]) -> dict[str, Any]:
         kept = [(float(v), c) for v, a, c in zip(values, among, clusters, strict=True) if a]
         return bootstrap_mean([v for v, _ in kept], [c for _, c in kept], num_samples).as_json()
 
-    false = [not one for one in truth]
-    recall, false_alarm = share(said, truth), share(said, false)
+    false = [not true for true in truth]
+    recall, false_alarm = share(claimed, truth), share(claimed, false)
     known = recall["mean"] is not None and false_alarm["mean"] is not None
     return {
         "n": len(truth),
         "true": sum(truth),
-        "said": sum(said),
-        "both": sum(t and s for t, s in zip(truth, said, strict=True)),
-        "precision": share(truth, said),
+        "said": sum(claimed),
+        "both": sum(t and s for t, s in zip(truth, claimed, strict=True)),
+        "precision": share(truth, claimed),
         "recall": recall,
         "false_alarm": false_alarm,
         "gap": recall["mean"] - false_alarm["mean"] if known else None,

@@ -36,9 +36,8 @@ Span = tuple[Sequence[int], int, int]
 
 
 def read_corpus(path: str | Path = "") -> list[str]:
-    """The passages of a plain-text file, which blank lines set apart; "" is the corpus that ships with rwml.
-
-    RwmlError where the file is not there, is no UTF-8 text or holds no passage.
+    """The passages of a plain-text file, split at blank lines; "" is the corpus that ships with rwml. Raises RwmlError
+    if the file is missing, is not UTF-8 text or holds no passage.
     """
     try:
         source = Path(path).expanduser() if path else resources.files("rwml.measure") / CORPUS
@@ -96,10 +95,10 @@ def measure_transitions(
 ) -> dict[str, Any]:
     """Loss of the real next states and share of exact answers (see docs/reference/measure.md).
 
-    The loss is the cross-entropy, in nats, of the next state's own tokens where it is the answer after an empty think;
-    the tags around it do not count. Rows that do not fit into the context are left out; `too_long` counts them.
-    Returns `n`, `loss`, `exact` and `unparsed` as means with intervals over tasks, and `rows`
-    {transition id: {"loss", "tokens", "exact", "unparsed", "cluster"}}.
+    The loss is the cross-entropy, in nats, of the next state's own tokens as the answer after an empty think; the tags
+    around them do not count. Rows that exceed the context are left out; `too_long` counts them. Returns `n`, `loss`,
+    `exact` and `unparsed` as means with intervals over tasks, and `rows` {transition id: {"loss", "tokens", "exact",
+    "unparsed", "cluster"}}.
     """
     chat, prompts = model.lm.chat, model.prompts
     fitting = []
@@ -157,8 +156,8 @@ def path_losses(lm: LanguageModel, paths: Sequence[Span], budget_tokens: int = B
         next_token = {(int(p), int(t)): n for n, (p, t) in enumerate(zip(tree.parent, tree.ids, strict=True))}
         for ids, start, stop in paths[at:stop_at]:
             token, total = -1, 0.0
-            for depth, one in enumerate(ids[:stop]):
-                token = next_token[token, one]
+            for depth, token_id in enumerate(ids[:stop]):
+                token = next_token[token, token_id]
                 total -= float(logp_N[token]) if depth >= start else 0.0
             losses.append(total)
         at = stop_at

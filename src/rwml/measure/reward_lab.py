@@ -1,7 +1,7 @@
-"""What a reward can tell apart, and what it pays for nothing: `rwml reward-lab` (docs/reference/reward-lab.md).
+"""Which next states a reward separates, and what it pays to cheats: `rwml reward-lab` (docs/reference/reward-lab.md).
 
-Pairs of (predicted, real) next states are made of real ones: harmless rewordings, which ought to be right, and edited
-facts, other outcomes of the same action and unrelated states, which ought to be wrong.
+Pairs of (predicted, real) next states are made from real ones. Harmless rewordings ought to be right. Edited facts,
+other outcomes of the same action and unrelated states ought to be wrong.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Pair:
 def make_pairs(rows: Sequence[Transition], num_states: int, seed: int) -> list[Pair]:
     """At most one pair of each kind for each of `num_states` different next states of the rows, drawn at random.
 
-    Different next states weigh the same, however often they came. `SAME_ACTION`: what the identical action brought
-    elsewhere, where both steps were valid. `UNRELATED`: what another action brought. No prediction of a wrong kind has
-    the words of what really came.
+    Every distinct next state has the same weight, however often it occurs. `SAME_ACTION`: the outcome of the identical
+    action elsewhere, if both steps were valid. `UNRELATED`: the outcome of another action. No prediction of a wrong
+    kind equals the real next state.
     """
     rng = random_for(seed, "reward_lab", "pairs")
     row_of: dict[str, Transition] = {}

@@ -28,9 +28,9 @@ def measure_rollouts(
     """How far imagined courses keep to the real ones, at depth 1 ... `depth` (see docs/reference/measure.md).
 
     Episodes are cut into stretches of `depth` steps. Within one, the model reads its own answers as the history; each
-    imagined step is compared with what the same model predicts from the real history (`one_step`), so that their
-    difference is what the imagined history costs and nothing else. Means have intervals over tasks. reward: with the
-    threshold by which a next state counts as right.
+    imagined step is compared with the same model's prediction from the real history (`one_step`). Their difference is
+    the cost of the imagined history alone. Means have intervals over tasks. reward: with the threshold by which a next
+    state counts as right.
     """
     tau_d = reward.tau_d
     walks = [

@@ -77,11 +77,11 @@ class MeasureSetup:
 
 
 class MeasureContext:
-    """What a run's section [measure] asks, of one model after another.
+    """The measures of a run's section [measure], taken of one model after another.
 
     folder: keeps what is measured, and the episodes, which the model before training, the expert and others play once.
-    reward: the training reward with its threshold, by which imagined next states count as right.
-    Raises RwmlError where lm-evaluation-harness is asked for and not installed, and for a corpus that cannot be read.
+    reward: the training reward with its threshold, by which imagined next states count as right. Raises RwmlError if
+    the recipe asks for lm-evaluation-harness without it being installed, and if the corpus cannot be read.
     """
 
     def __init__(self, setup: MeasureSetup, folder: Path, reward: KindReward) -> None:
@@ -100,7 +100,7 @@ class MeasureContext:
         return dict(getattr(self, name)(lm))
 
     def rollouts(self, lm: LanguageModel) -> dict[str, Any]:
-        """Imagined courses beside real ones, step by step (`measure_rollouts`)."""
+        """Imagined courses compared with real ones, step by step (`measure_rollouts`)."""
         episodes = [e for source, group in self.episodes.items() if source != LEFT_OUT for e in group if not e.error]
         generator, config = generator_for(self.setup.seed, "measure", "rollouts"), self.config
         imagination, samples = self._imagination(lm), config.bootstrap_samples
@@ -132,40 +132,40 @@ class MeasureContext:
 
     @cached_property
     def episodes(self) -> dict[str, list[Episode]]:
-        """Held-out episodes by who played them; imported ones are all that there is where the recipe has them.
+        """Held-out episodes by who played them; with imported episodes in the recipe, only those.
 
-        RwmlError where there are none.
+        Raises RwmlError if no episode is held out.
         """
         if self.setup.imported:
             return {"imported": self._imported()}
-        found: dict[str, list[Episode]] = {}
+        by_policy: dict[str, list[Episode]] = {}
         for policy in self.config.policies:
             if policy != "model" and policy.partition(":")[0] not in self.world.policies():
                 known = ", ".join(self.world.policies()) or "none"
                 note(f"measure: the world {self.world.name} has no policy '{policy}' ({known}); it is left out")
                 continue
             played = [episode for split in self.config.splits for episode in self._played(split, policy)]
-            found[policy] = played
+            by_policy[policy] = played
         if self.config.leave_one_out:
-            found[LEFT_OUT] = self._kept("left-out", lambda: list(self._left_out(found)))
-        if not any(found.values()):
+            by_policy[LEFT_OUT] = self._kept("left-out", lambda: list(self._left_out(by_policy)))
+        if not any(by_policy.values()):
             raise RwmlError(
                 f"nobody plays held-out episodes: measure.policies = {list(self.config.policies)}",
                 "a world model's imagination is compared with what really happened",
                 "name policies that the world has, or model, and splits with tasks (measure.splits)",
             )
-        return found
+        return by_policy
 
     def _imported(self) -> list[Episode]:
         folder, name, splits = self.setup.imported, self.world.name, self.config.splits
-        found = imported_episodes(folder)
-        groups = {split: [e for e in found if (e.task.world, e.task.split) == (name, split)] for split in splits}
+        episodes = imported_episodes(folder)
+        groups = {split: [e for e in episodes if (e.task.world, e.task.split) == (name, split)] for split in splits}
         if not any(groups.values()):
-            there = ", ".join(sorted({f"{episode.task.world}/{episode.task.split}" for episode in found}))
+            held = ", ".join(sorted({f"{episode.task.world}/{episode.task.split}" for episode in episodes}))
             raise RwmlError(
                 f"'{folder}' holds no episodes of the world {name} in the splits {', '.join(splits)} (measure.splits)",
                 "a world model's imagination is compared with what really happened",
-                f"it holds {there}: set measure.splits to splits of the world {name}, or hold some of its tasks out "
+                f"it holds {held}: set measure.splits to splits of the world {name}, or hold some of its tasks out "
                 "(`rwml import --hold-out`)",
             )
         for split in (split for split, group in groups.items() if not group):
@@ -174,7 +174,8 @@ class MeasureContext:
 
     @cached_property
     def imported(self) -> dict[str, str]:
-        """What tells one import from another in the same folder; empty where episodes are played."""
+        """The hash of the imported episodes, which differs between imports into one folder; empty if episodes are
+        played."""
         folder = self.setup.imported
         return {"imported": folder_hash(Path(folder).expanduser())} if folder else {}
 
@@ -188,10 +189,10 @@ class MeasureContext:
             lambda: play_seats(self.world, seats, setup.policy(policy), generator),
         )
 
-    def _left_out(self, found: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:
+    def _left_out(self, by_policy: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:
         """A variant of one won episode of each task, the first one that can spare a step."""
         generator, done = generator_for(self.setup.seed, "measure", "left out"), set[str]()
-        for episode in (e for group in found.values() for e in group):
+        for episode in (e for group in by_policy.values() for e in group):
             if episode.success and len([s for s in episode.steps if s.parsed]) > 1 and episode.task.id not in done:
                 done.add(episode.task.id)
                 yield leave_one_out(self.world, episode, generator)
@@ -206,7 +207,7 @@ class MeasureContext:
     def held_out_rows(self) -> dict[str, tuple[World, list[Transition]]]:
         """The held-out worlds by label, with the transitions that are asked."""
         chosen = self.config.held_out or self._other_sizes()
-        return {_label(one, number): self._rows(one) for number, one in enumerate(chosen)}
+        return {_label(held_out, number): self._rows(held_out) for number, held_out in enumerate(chosen)}
 
     def _other_sizes(self) -> tuple[HeldOutWorld, ...]:
         own = ""

@@ -1,7 +1,7 @@
 """How much of a model training changed (RWML's weight-change formula), by layer and by module.
 
-A weight counts as changed when `|w' - w| > 1e-3 * max(|w|, |w'|)`; the share is over the weights of which at least one
-side is not zero. Tensors are read in slices, so that two checkpoints of any size take some megabytes.
+A weight counts as changed when `|w' - w| > 1e-3 * max(|w|, |w'|)`; the share is over the weights with at least one side
+that is not zero. Tensors are read in slices, so that two checkpoints of any size take some megabytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODULES = ("q", "k", "v", "qkv", "o", "gate/up", "down", "other")
 OUTSIDE = "outside"
 """The "layer" of embeddings, last norm and head."""
 
-# Entries of a tensor that are compared at once: so few that what is computed of them stays in the processor's cache.
+# Entries of a tensor that are compared at once: few enough for their results to stay in the processor's cache.
 SLICE = 2**18
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")

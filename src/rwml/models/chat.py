@@ -1,7 +1,7 @@
 """Chat templates as token pieces, so that the history at step t is an exact token prefix of the history at t+1.
 
-Texts are tokenised piece by piece and never again: a template is rendered once around placeholders, and cut there.
-An open message is a user's or a tool's response (`after_tool`).
+Each text is tokenised once, piece by piece: a template is rendered around placeholders and cut at them. An open message
+is a user's or a tool's response (`after_tool`).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ChatFormat:
         return frozenset(ids)
 
     def _stop_text(self, to_user: str) -> str:
-        """Text of the token that ends an assistant message; "" where that is no token of its own."""
+        """Text of the token that ends an assistant message; "" if no single token does."""
         stop = self.tokenizer.convert_ids_to_tokens(self.to_user[0]) if self.to_user else ""
         known = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
         return str(stop) if stop in known and to_user.startswith(stop) else ""
@@ -98,7 +98,7 @@ class ChatFormat:
     def opening(self, instruction: str, opening: str) -> list[int]:
         """Ids up to and including the first observation, with its message still open.
 
-        Tools that stand at the head of `opening` are handed to a template that renders tools.
+        Tools at the head of `opening` go to the template if it renders tools.
         """
         head = self.user_open
         tools, rest = split_tools(opening)
@@ -131,7 +131,7 @@ class ChatFormat:
     def ask(self, question: str = "", *, after_tool: bool = False) -> list[int]:
         """Ids that end the open message and let the assistant answer.
 
-        A question goes into the open user message, or into one of its own after a tool's response.
+        A question goes into the open user message; after a tool's response it gets its own user message.
         """
         if not after_tool:
             return self.text(question) + self.to_assistant

@@ -45,7 +45,7 @@ class Turns:
 
     generation: closes a user message and lets the model write. to_assistant: the same for an assistant's message of the
     past. to_user: closes an assistant message and opens the next user's. stop: the text of the token that ends an
-    assistant message, "" where that is no token of its own.
+    assistant message, "" if no single token does.
     """
 
     to_assistant: str
@@ -92,7 +92,7 @@ class ToolFormat:
             self._probe_opening = turns.to_user + _RESPONSE_OPEN
 
     def head(self, tools: Sequence[dict[str, Any]]) -> str | None:
-        """What stands before the first user message where these tools are given; None where they are not rendered."""
+        """The text before the first user message, with these tools; None if the template does not render them."""
         rendered = self._render([_user(_USER)], tools)
         if rendered is None or rendered.count(_USER) != 1:
             return None
@@ -174,7 +174,7 @@ class ToolFormat:
         return pieces[0], pieces[1], pieces[2]
 
     def _read_back(self, piece: str) -> tuple[ToolCall, ...]:
-        """The calls in a piece, as read out of what stands before the stop token that closes them."""
+        """The calls of a piece, read from the text before the stop token that closes them."""
         return calls_of(parse_message(piece[: max(piece.rfind(self._turns.stop), 0)]) or "")
 
     def _after_call(self, observation: str) -> str | None:
@@ -210,6 +210,7 @@ class ToolFormat:
         self,
         messages: list[dict[str, Any]],
         tools: Sequence[dict[str, Any]] | None = (_PROBE_TOOL,),
+        *,
         generation: bool = False,
     ) -> str | None:
         """The rendered conversation, None where the template raises: it may take some conversations and not others."""
@@ -224,7 +225,7 @@ class ToolFormat:
 
 
 def read_tools(text: str) -> list[dict[str, Any]] | None:
-    """Schemas of tools, one JSON object per line, in OpenAI's form; None where a line is no such object."""
+    """Schemas of tools in OpenAI's form, one JSON object per line; None if a line holds anything else."""
     tools = []
     for line in text.split("\n"):
         try:
@@ -253,7 +254,7 @@ def _user(text: str) -> dict[str, Any]:
 
 
 def _between(text: str, marks: Sequence[str]) -> list[str] | None:
-    """What stands between the marks; None where they are not there once each, in this order."""
+    """The texts between the marks; None unless each mark occurs once, in this order."""
     places = [text.find(mark) for mark in marks]
     if any(text.count(mark) != 1 for mark in marks) or places != sorted(places):
         return None

@@ -33,18 +33,18 @@ class LanguageModel:
 
 
 def pick_device(device: str) -> torch.device:
-    """Resolve "auto" to CUDA where there is one, else CPU."""
+    """Resolve "auto" to CUDA if a CUDA device is available, else CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
 
 
 def load_language_model(
-    path: str | Path, device: str = "auto", dtype: str = "float32", trust_remote_code: bool = False
+    path: str | Path, device: str = "auto", dtype: str = "float32", *, trust_remote_code: bool = False
 ) -> LanguageModel:
     """Load a causal language model by folder, hub name or "tiny" (the one that ships with the package).
 
-    Raises RwmlError where there is no such model, no tokenizer or no chat template.
+    Raises RwmlError if the model, its tokenizer or its chat template is missing.
     """
     name, folder = str(path), _folder(path)
     if not Path(folder).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
@@ -53,7 +53,7 @@ def load_language_model(
             "there is nothing to train or to ask",
             "give a folder with config.json and safetensors weights, a hub name that this machine can reach, or 'tiny'",
         )
-    tokenizer = _load_tokenizer(folder, name, trust_remote_code)
+    tokenizer = _load_tokenizer(folder, name, trust_remote_code=trust_remote_code)
     chat = ChatFormat(tokenizer, f"'{name}'")
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -73,15 +73,15 @@ def load_language_model(
     return LanguageModel(model.to(pick_device(device)), tokenizer, chat, name)
 
 
-def load_chat(path: str | Path, trust_remote_code: bool = False) -> ChatFormat:
+def load_chat(path: str | Path, *, trust_remote_code: bool = False) -> ChatFormat:
     """The chat pieces of a model, without its weights; errors as of `load_language_model`."""
-    return ChatFormat(_load_tokenizer(_folder(path), str(path), trust_remote_code), f"'{path}'")
+    return ChatFormat(_load_tokenizer(_folder(path), str(path), trust_remote_code=trust_remote_code), f"'{path}'")
 
 
 def save_language_model(lm: LanguageModel, folder: Path) -> None:
-    """Write a checkpoint (safetensors, tokenizer, chat template) in one step: the folder is whole or not there.
+    """Write a checkpoint (safetensors, tokenizer, chat template) atomically: the folder is complete or absent.
 
-    A LoRA adapter is merged into the weights that are written, so that the folder loads without its base model.
+    A LoRA adapter is merged into the written weights. The folder then loads without its base model.
     """
     model = lm.model
     if hasattr(model, "merge_and_unload"):
@@ -95,7 +95,7 @@ def _folder(path: str | Path) -> str:
     return str(TINY_FOLDER if str(path) == TINY else Path(path).expanduser())
 
 
-def _load_tokenizer(folder: str, name: str, trust_remote_code: bool) -> Any:
+def _load_tokenizer(folder: str, name: str, *, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     has_files = not Path(folder).is_dir() or any(

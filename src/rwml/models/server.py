@@ -20,10 +20,9 @@ BODY_SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """One reply, or the reason why it is missing.
-
-    finish_reason: the server's own word ("stop", "length", ...), empty on error; error: empty where the request went
-    well; attempts: requests made for it; tokens are the server's counts for the whole request (0 where it gives none).
+    """One reply, or the reason why it is missing. finish_reason: the server's own word ("stop", "length", ...), empty
+    on error. error: empty if the request succeeded. attempts: requests made for it. Tokens are the server's counts for
+    the whole request (0 if the server gives no counts).
     """
 
     text: str

@@ -1,7 +1,7 @@
 """The tiny model: a Qwen3 of 1.4 million parameters with a tokenizer of its own, the CPU default.
 
-Its architecture, files and chat turns are those of a real checkpoint, so that the
-code which serves it is the code which serves Qwen. `rwml tiny` makes its weights (docs/reference/tiny.md).
+Its architecture, files and chat turns are those of a real checkpoint: the same code serves it and Qwen. `rwml tiny`
+makes its weights (docs/reference/tiny.md).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TinyShape:
 def train_tokenizer(texts: Iterable[str], vocab: int) -> Any:
     """Train a byte-level BPE whose pieces never cross a name or a number, with tags and turns as single tokens.
 
-    A name is a word that some number follows ("desk 12"). Names stay whole, so that they can be copied; the stock
+    A name is a word that some number follows ("desk 12"). Names stay whole, so that a model can copy them. The stock
     phrases between them (", you see a") may grow into single tokens, which halves the length of an episode.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers

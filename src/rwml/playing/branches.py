@@ -49,10 +49,10 @@ def is_branch(row: Transition) -> bool:
 
 
 def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[list[Step]]:
-    """At each step of an expert's episode, what up to `count` other actions led to when they were tried instead.
+    """The outcomes of up to `count` other actions at each step of an expert's episode.
 
     Returns one list per step. `branched_transitions` says which actions they are and what raises. An action without an
-    observation has "". With count 0 nothing is played, so that no world is refused.
+    observation has "". With count 0 nothing is played, and no world is refused.
     """
     if not count:
         return [[] for _ in episode.steps]
@@ -117,7 +117,7 @@ def _replay(env: Env, episode: Episode, number: int) -> str:
             f"task {episode.task.id}: '{step.action}' at step {number} was answered '{step.observation[:80]}', and "
             f"'{again[:80]}' in a replay with the same seed",
             "a branch is tried in the state that the expert was in, and only a replay leads there",
-            "make the world's answers follow from task, seed and actions alone, or set train_wm.branches = 0 "
+            "make the world's answers depend on task, seed and actions only, or set train_wm.branches = 0 "
             "(for reflections: train_policy.alternatives = 0)",
         )
     return again

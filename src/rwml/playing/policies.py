@@ -24,10 +24,10 @@ class Policy(Protocol):
     """Whatever picks actions for a batch of running games."""
 
     def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
-        """Play one episode per seat, in the order of the seats, as one batch where that is cheaper.
+        """Play one episode per seat, in the order of the seats; a policy may play them as one batch.
 
         An environment that raises makes a failed episode, never an error. All chance comes from the generator and the
-        seats' seeds, so that the same ones give the same episodes.
+        seats' seeds: equal ones give equal episodes.
         """
 
 

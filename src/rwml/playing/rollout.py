@@ -29,8 +29,8 @@ class Seat:
 class SampledEpisode:
     """An episode with what the language model saw and wrote.
 
-    ids: the whole conversation [T], empty where no language model of this process played; sampled: True where the
-    model wrote the token [T].
+    ids: the whole conversation [T], empty if no language model of this process played; sampled: True where the model
+    wrote the token [T].
     """
 
     episode: Episode
@@ -113,7 +113,7 @@ class Game:
         self.sampled.extend([sampled] * len(ids))
 
     def finish(self) -> SampledEpisode:
-        """The episode so far; a game that was not stopped counts as one at its step limit."""
+        """The episode so far; an unfinished game counts as stopped at its step limit."""
         task, stop = self.seat.task, self.stop or StopReason.STEP_LIMIT
         episode = Episode(
             id=f"{task.id}#{self.policy}{self.seat.rollout}",
@@ -162,8 +162,8 @@ class LanguageModelPolicy:
     """A language model as a policy, in a growing conversation: it answers `<think>...</think><action>...</action>`, or
     with tool calls and messages to a user, as the world's prompts say.
 
-    max_steps: per episode. max_context: tokens that a conversation may reach; an episode that would pass it stops with
-    `context_limit`. name: what its episodes are filed under.
+    max_steps: per episode. max_context: limit of a conversation in tokens; an episode that would exceed it stops with
+    `context_limit`. name: the policy's name in its episodes.
     """
 
     lm: LanguageModel
@@ -217,13 +217,12 @@ class LanguageModelPolicy:
         return following
 
     def _action(self, text: str, *, truncated: bool) -> str | None:
-        """The action in what the model wrote, None where no action can be read.
-
-        A message has no closing tag that would be missed: one that was cut off is never read as a whole one.
+        """The action of a model's answer, None if no action can be read. A message has no closing tag, so a cut-off
+        answer is never read as a message.
         """
         message = self.lm.chat.message_of(text)
         if self.prompts.actions == "tags":
-            return parse_action(message, truncated)
+            return parse_action(message, truncated=truncated)
         return None if truncated else parse_message(message)
 
     def _still_live(self, games: list[Game], rows: Sequence[int], drop: Callable[[list[int]], None]) -> list[int]:

@@ -57,7 +57,7 @@ def groups_of(comparison: Json) -> dict[str, dict[str, Json]]:
 
 
 def paper_cell(arm: Json, split: str) -> str:
-    """The paper's number beside ours."""
+    """The paper's number next to ours."""
     value = arm["paper"].get(split)
     return NOTHING if value is None else f"{value:.1f}"
 
@@ -114,7 +114,7 @@ def cost_table(comparison: Json) -> Table:
 
 
 def imagination_table(arms: Mapping[str, Json]) -> Table:
-    """Header and rows: how far imagination carries, and whether good plans stand out in it; empty for none."""
+    """Header and rows: how far imagination stays true, and whether it recognises good plans; empty without measures."""
     measured = {name: arm for name, arm in arms.items() if {"rollouts", "plans"} & set(arm["measures"])}
     if not measured:
         return [], []
@@ -162,7 +162,7 @@ def retention_table(arms: Mapping[str, Json]) -> Table:
 
 
 def _retained(measures: Json) -> dict[str, Json]:
-    """{text: {figure: ...}} of everything that says what was kept."""
+    """{text: {figure: ...}} of every retention result."""
     kept = dict(measures.get("held_out", {}))
     if "text" in measures:
         kept["plain text"] = measures["text"]

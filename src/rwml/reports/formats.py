@@ -32,7 +32,7 @@ def decimal(value: float | None, digits: int = 2) -> str:
 
 
 def with_spread(measure: Mapping[str, Any] | None, kind: str = "percent") -> str:
-    """`40.1 ± 2.0` (in percent; or `decimal`); the mean alone for one seed, a dash for nothing."""
+    """`40.1 ± 2.0` in percent, or `decimal`. One seed gives the mean alone, no seed a dash."""
     if measure is None or measure["mean"] is None:
         return NOTHING
     scale, digits = (1, 2) if kind == "decimal" else (100, 1)
@@ -71,9 +71,8 @@ def word_difference(predicted: str, real: str) -> list[tuple[str, str]]:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, aligned: bool = False) -> str:
-    """A Markdown table, its first column to the left and all others to the right.
-
-    aligned: cells are padded to the width of their column, so that the table reads on a terminal too.
+    """A Markdown table: the first column aligned to the left, all others to the right. aligned: pads cells to the width
+    of their column, for reading on a terminal.
     """
     lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
     columns = range(len(header))

@@ -28,7 +28,7 @@ class Palette(NamedTuple):
 _PLACEHOLDERS = Palette("#010101", "#020202", "#030303", "#040404")
 _VARIABLES = Palette("var(--ink-2)", "var(--line)", "var(--after)", "var(--before)")
 SERIES = ("#1660b8", "#c4551d", "#1a7f4b", "#8a3fa0", "#b8860b", "#0f8b8d", "#b3372a", "#5b6270")
-"""Colours of lines that stand beside each other, on white; the page has its own for light and dark."""
+"""Colours of neighbouring lines, on white; the page has its own for light and dark."""
 _SERIES_PLACEHOLDERS = tuple(f"#0501{number:02x}" for number in range(len(SERIES)))
 _PAPER = Palette("#5b6270", "#dfe2e7", "#1660b8", "#9aa1ab")
 
@@ -212,7 +212,7 @@ def _draw_curve(axes: Any, panel: Panel, colours: Palette) -> None:
 
 
 def _page_svg(figure: Any, title: str) -> str:
-    """SVG without namespaces, metadata, ids or fonts of its own: all of that comes from the page."""
+    """SVG without namespaces, metadata, ids or fonts: the page supplies them."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -240,8 +240,8 @@ def write_reward_png(
     tau_d: float,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
 ) -> None:
-    """Distances by kind of pair as one row of points each, the `right` kinds in the accent colour, tau_d as a line;
-    beside it the ROC against each wrong kind (false and true positive rates)."""
+    """Distances by kind of pair as one row of points each, the `right` kinds in the accent colour, tau_d as a line. A
+    second plot shows the ROC against each wrong kind (false and true positive rates)."""
     figure = _figure(11.0, 4.4)
     figure.patch.set(alpha=1.0, facecolor="white")
     left, beside = figure.subplots(1, 2, width_ratios=(1.5, 1))

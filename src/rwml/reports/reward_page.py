@@ -45,8 +45,8 @@ def page(figures: Figures) -> str:
         "## Which tau_d lets what pass",
         "Share of the pairs with d < tau_d.",
         _pass_table(figures["thresholds"]["passes"], figures["tau_d"]),
-        "The largest tau_d at which no more than a share of the wrong pairs pass, and how many of the harmless "
-        "rewordings pass there.",
+        "The largest tau_d that lets at most a share of the wrong pairs pass, and the share of the harmless rewordings "
+        "that pass at it.",
         _limit_table(figures["thresholds"]["false_positives"]),
         "## The paper's rule",
         "The data stage's tau_d makes the target share of the transitions easy; training's is that + 0.15, rounded to "

@@ -1,4 +1,4 @@
-"""What the report shows of single records: predictions beside the truth, and whole episodes."""
+"""Single records for the report: predictions with the truth, and whole episodes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Evaluation:
 
 
 def examples(held_out: Evaluation | None, count: int) -> list[Json]:
-    """Predictions of both arms beside the truth. The order of hashed ids picks them, and no truth comes twice."""
+    """Predictions of both arms with the truth. The order of hashed ids picks them, each truth once."""
     if held_out is None:
         return []
     answers = [held_out.predictions.get(arm, {}) for arm in held_out.pairs["world_model"]]
@@ -85,6 +85,6 @@ def _parts(folder: Path, kind: str, seed: int, cls: type[T]) -> list[T]:
 
 
 def _thought(text: str) -> str:
-    # A chat template may have opened the thought before what is kept of the message begins.
+    # A chat template may have opened the thought before the kept part of the message.
     thought = THINK.search(text if "<think>" in text or "</think>" not in text else f"<think>{text}")
     return thought[0].removeprefix("<think>").removesuffix("</think>").strip() if thought else ""

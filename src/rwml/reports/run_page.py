@@ -91,7 +91,8 @@ def _policy_training(config: TrainPolicyConfig) -> str:
 
 
 def curves(run: Run) -> dict[str, list[Panel]]:
-    """Panels of the two training stages, from metrics.jsonl; a figure that was not logged, or never moves, has none."""
+    """Panels of the two training stages, from metrics.jsonl. A figure that was not logged or is constant gets no
+    panel."""
     low = run.recipe.train_wm.low_signal_share
     warning = ((low, f"warning below {low:.0%}"),) if low else ()
     rows = run.metrics.read()

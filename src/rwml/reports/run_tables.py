@@ -12,7 +12,7 @@ from rwml.measure.figures.sentences import baseline_sentence, baseline_verdict, 
 from rwml.reports import formats
 
 ROWS_SHOWN = 15
-"""Rows of one table that are shown by name; the rest is one row, so that a world of many tools keeps a short page."""
+"""Number of rows that a table shows by name. The rest becomes one row: a world of many tools keeps a short page."""
 
 
 class Row(NamedTuple):
@@ -57,7 +57,7 @@ def claims(figures: Json | None, method: str) -> list[Json]:
 
 
 def baselines_part(figures: Json) -> list[Json]:
-    """For each baseline: its figures beside the world model's, and sentences that say whether it is beaten."""
+    """For each baseline: its figures with the world model's, and sentences that say which of the two is better."""
     result: list[Json] = []
     for name, beside in figures["baselines"].items():
         within, reward = beside["within"], beside["reward"]
@@ -167,7 +167,8 @@ def _tables(
 
 
 def _pooled(rows: Sequence[Row]) -> list[Row]:
-    """Several rows as one, every row of data with the same weight; without intervals, which means do not add up to."""
+    """Several rows as one, every row of data with the same weight. It has no intervals: those of means cannot be
+    added."""
     if not rows:
         return []
     befores, afters, *baselines = zip(*((row.before, row.after, *row.baselines) for row in rows), strict=True)

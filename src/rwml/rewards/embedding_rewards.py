@@ -25,7 +25,7 @@ class EmbeddingReward(TextReward):
         self.embedder, self.tau_d = embedder or Embedder(), tau_d
 
     def prefetch(self, real: Sequence[str]) -> None:
-        """Embeds the real next states in the background, beside the sampling; each text once per data set."""
+        """Embeds the real next states in the background, during the sampling; each text once per data set."""
         self.embedder.embed_async(real)
 
     def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:

@@ -1,7 +1,7 @@
 """A language model as judge of predicted next states, behind any OpenAI-compatible server (RWML's ablation).
 
 The judge reads state, action, prediction and truth, and answers with JSON: an analysis, and a score of 0.0 or 1.0
-(`judge`) or of any value between them (`judge_graded`). Judgements are remembered by what was asked.
+(`judge`) or of any value between them (`judge_graded`). Judgements are cached by their question.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Judgements:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                # A line that a kill cut off ends here, so that it cannot spoil the next one.
+                # This ends a line that a kill cut off: it cannot spoil the next one.
                 file.write(b"\n" + lines.encode())
 
     def _learn(self, key: str, judgement: Judgement) -> None:
@@ -157,7 +157,7 @@ class Judgements:
 
 
 class Judge:
-    """Asks the model of the section [judge] each question once, ever; with the folder `cache`, once for all processes.
+    """Asks the model of the section [judge] each question once; with the folder `cache`, once for all processes.
 
     Raises RwmlError if the key is not in the environment, the server cannot be reached, or it answers none of the
     first requests or of `LONGEST_SILENCE` in a row.

@@ -1,7 +1,7 @@
-"""The things that a text names apart from others of their sort: desk 1, #W2378156, 5G, 28243, ada9@example.com.
+"""The individual things that a text names: desk 1, #W2378156, 5G, 28243, ada9@example.com.
 
-Embeddings hardly tell "desk 1" from "desk 2". A thing is named where a digit or an @ stands, which needs no list of
-words and serves any world; capital letters and quotation marks say too little (docs/concepts/rewards.md).
+Embeddings hardly tell "desk 1" from "desk 2". A digit or an @ marks a name: this needs no list of words and serves any
+world. Capital letters and quotation marks say too little (docs/concepts/rewards.md).
 """
 
 from __future__ import annotations
@@ -43,6 +43,6 @@ def named_things(text: str) -> frozenset[str]:
 
 
 def _plain(number: str) -> str:
-    """Without thousands separators and trailing zeros. Leading zeros stay: a zip code is no quantity."""
+    """Without thousands separators and trailing zeros. Leading zeros stay: a zip code is not a quantity."""
     number = number.replace(",", "")
     return number.rstrip("0").rstrip(".") if "." in number else number

@@ -1,4 +1,4 @@
-"""Rewards of predicted next states (RWML, step 4), and which kind of next state has which.
+"""Rewards of predicted next states (RWML, step 4), and the reward of each kind of next state.
 
 To add a reward, decorate one class in one file; nothing else has to change:
 

@@ -11,8 +11,8 @@ _WORD = re.compile(r"[a-z0-9]+")
 def rouge_l(predicted: str, reference: str) -> float:
     """F1 of the longest common subsequence L of words, 2 L / (words of one + words of the other), within [0, 1].
 
-    Words are runs of a-z and 0-9 of the lowercase text, unstemmed: what the package `rouge_score` counts. 0 where
-    either text has none. Cost: one operation on integers of as many bits as `reference` has words, per predicted word.
+    Words are runs of a-z and 0-9 of the lowercase text, unstemmed, as in the package `rouge_score`. 0 if either text
+    has no word. Cost: per predicted word, one operation on integers with one bit per word of `reference`.
     """
     ours, theirs = _words(predicted), _words(reference)
     if not ours or not theirs:
@@ -23,7 +23,7 @@ def rouge_l(predicted: str, reference: str) -> float:
 def token_f1(predicted: str, reference: str) -> float:
     """F1 of the words that both texts have, in any order, 2 C / (words of one + words of the other), within [0, 1].
 
-    C counts a word as often as both texts have it. Words as in `rouge_l`; articles stay. 0 where either has none.
+    C counts a word as often as both texts have it. Words as in `rouge_l`; articles stay. 0 if either text has no word.
     """
     ours, theirs = _words(predicted), _words(reference)
     if not ours or not theirs:

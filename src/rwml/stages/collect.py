@@ -57,7 +57,7 @@ def _play(stage: Stage, parts: Parts) -> list[Episode]:
 
 
 def _take(stage: Stage, parts: Parts) -> list[Episode]:
-    """Imported episodes of the split (held-out tasks stay where they are) and of the recipe's world, whole tasks."""
+    """Imported episodes of the split and of the recipe's world, as whole tasks. Held-out tasks keep their split."""
     config, name = stage.recipe.collect, load_world(stage.recipe).name
     episodes = imported_episodes(config.episodes)
     of_world = [episode for episode in episodes if episode.task.world == name]

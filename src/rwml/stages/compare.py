@@ -1,7 +1,7 @@
-"""`rwml compare`: every arm of a recipe over every seed, what they share done once -> compare.json, compare.html, ...
+"""`rwml compare`: every arm of a recipe over every seed -> compare.json, compare.html, ... Shared stages run once.
 
 Every arm of every seed is an ordinary run folder, RUN/s<seed>/<arm>/; the examinations of a seed are in
-RUN/s<seed>/evaluation/. All of it continues where it was cut off.
+RUN/s<seed>/evaluation/. A comparison that was cut off continues from its last finished part.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ BASE_STAGES = ("collect", "transitions")
 def run(
     recipe: Recipe, arms: Sequence[str] = (), seeds: Sequence[int] = (), until: str | None = None, jobs: int = 1
 ) -> Path | None:
-    """Run what is not done of the named arms (default: those that are enabled) and of the seeds; then write the report
-    about every arm that was ever examined under the present recipe. Returns compare.html, None with `until` or while
-    other processes work on seeds of the same comparison.
+    """Run the unfinished stages of the named arms (default: the enabled ones) and seeds. Then write the report about
+    every arm that was examined under the present recipe. Returns compare.html, None with `until` or while other
+    processes work on seeds of the same comparison.
 
     until: stop after this stage (the examination is `evaluate`). jobs: seeds that run at once, a process each. An arm
     that fails does not stop the others, nor the report; then the first failure is raised.
@@ -85,7 +85,7 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
         if arm.paper and arm.paper not in PAPER:
             raise RwmlError(
                 f"arm '{arm.name}': the paper has no row '{arm.paper}'",
-                "there would be nothing to show beside it",
+                "there would be nothing to compare it with",
                 nearest(arm.paper, PAPER),
             )
     if "lm_eval" in recipe.compare.measures:
@@ -122,14 +122,13 @@ def read_seeds(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         raise RwmlError(
-            f"--seeds {text}: these are no whole numbers", "nothing would run", "write e.g. --seeds 0,1"
+            f"--seeds {text}: these are not whole numbers", "nothing would run", "write e.g. --seeds 0,1"
         ) from None
 
 
 def run_seed(recipe: Recipe, seed: int, arms: Sequence[str], last: str) -> list[RwmlError]:
-    """All arms under one seed, in turn; a stage that an arm beside it did already is taken over.
-
-    Returns the failures of arms, each printed when it happens; that of the base arm is raised, for all others need it.
+    """All arms under one seed, in turn. A stage that another arm finished is taken over. Returns the failures of arms
+    and prints each at once. A failure of the base arm is raised, since all others need it.
     """
     lock(recipe.folder / f"s{seed}")
     examiner = ArmExaminer(recipe, seed)

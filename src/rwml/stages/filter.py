@@ -29,7 +29,7 @@ QUESTIONS_IN_FLIGHT = 64
 
 
 def run(run: Run) -> None:
-    """Train a predictor on a share of the rows, let it predict the others K times, and mark what it finds easy."""
+    """Train a predictor on a share of the rows, let it predict the others K times, and mark the easy ones."""
     reads = [run.folder / "transitions.parquet"]
     scored_by = ["train_wm.reward", *run.recipe.judge_settings]
     shared = ["train_wm.max_new_tokens", "train_wm.tokens_per_pass"]
@@ -58,7 +58,10 @@ def run(run: Run) -> None:
 def _split_long(stage: Stage, rows: Sequence[Transition]) -> tuple[list[Transition], list[Transition]]:
     """The rows that the model can read and answer, and the others, dropped with their reason."""
     model = stage.recipe.model
-    chat, prompts = load_chat(model.path, model.trust_remote_code), load_world(stage.recipe).prompts(model.prompts)
+    chat, prompts = (
+        load_chat(model.path, trust_remote_code=model.trust_remote_code),
+        load_world(stage.recipe).prompts(model.prompts),
+    )
     answer = max(stage.recipe.filter.max_new_tokens, stage.recipe.train_wm.max_new_tokens)
     long = too_long(chat, prompts, rows, answer, model.max_context_tokens)
     dropped = [replace(row, kept=False, reason=TOO_LONG) for row in rows if row.id in long]
@@ -96,9 +99,8 @@ def _predictor(stage: Stage, rows: Sequence[Transition]) -> LanguageModel:
 
 
 def _distances(stage: Stage, lm: LanguageModel, rows: Sequence[Transition]) -> tuple[np.ndarray, int]:
-    """Sim-to-real gaps of K predictions for each row, [N, K], and how many have none because the judge failed.
-
-    Parts that are done are read back.
+    """Sim-to-real gaps of K predictions for each row, [N, K], and the number that the judge failed to score. Finished
+    parts are read back.
     """
     recipe, config = stage.recipe, stage.recipe.filter
     model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.temperature))

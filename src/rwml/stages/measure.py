@@ -26,11 +26,11 @@ _PLAN_ROWS = {
 
 
 def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
-    """Measure every checkpoint of a run folder beside the model that it started from; returns measures.json.
+    """Measure every checkpoint of a run folder and the model that it started from; returns measures.json.
 
-    overrides: settings of the section [measure], `measure.key=value`. What was measured before under the same settings
-    and of the same weights is not measured again. The run stays as it is, recipe.json included. RwmlError for a folder
-    without a run, for one that another process is working in, and for other settings.
+    overrides: settings of the section [measure], `measure.key=value`. A measure of the same weights under the same
+    settings is not repeated. The run itself does not change, nor does its recipe.json. Raises RwmlError if the folder
+    holds no run, if another process works in it, and if an override names another section.
     """
     recipe = _recipe(Path(folder), overrides)
     lock(recipe.folder)
@@ -44,15 +44,15 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     reward = load_measuring_reward(opened, tau_d)
     context = MeasureContext(measure_setup(recipe), opened.folder / "measures", reward)
     wanted = context.wanted()
-    found: dict[str, Json] = {arm: {} for arm in checkpoints}
-    with progress("measure", total=len(found) * len(wanted), unit="measure") as bar:
+    measured: dict[str, Json] = {arm: {} for arm in checkpoints}
+    with progress("measure", total=len(measured) * len(wanted), unit="measure") as bar:
         for arm, path in checkpoints.items():
             stage, place = TRAINED.get(arm, ("", ""))
             kept = KeptMeasures(context, path, opened.summary()[stage]["outputs"][place] if stage else "", arm)
             for name in wanted:
-                found[arm][name] = kept.measure(name)
+                measured[arm][name] = kept.measure(name)
                 bar.advance()
-    result = _result(recipe, tau_d, found, checkpoints)
+    result = _result(recipe, tau_d, measured, checkpoints)
     write_json(opened.folder / "measures.json", result)
     return result
 
@@ -62,21 +62,21 @@ def _recipe(folder: Path, overrides: tuple[str, ...]) -> Recipe:
     for override in overrides:
         if not override.startswith("measure."):
             raise RwmlError(
-                f"'{override}' is no setting of the section [measure]",
+                f"'{override}' is not a setting of the section [measure]",
                 "the run was made under its recipe, and other settings would not be those of its checkpoints",
                 "give measure.key=value, or run the changed recipe first",
             )
     return recipe.overridden(overrides)
 
 
-def _result(recipe: Recipe, tau_d: float, found: dict[str, Json], checkpoints: dict[str, Path | None]) -> Json:
+def _result(recipe: Recipe, tau_d: float, measured: dict[str, Json], checkpoints: dict[str, Path | None]) -> Json:
     samples = recipe.measure.bootstrap_samples
     return {
         "schema_version": SCHEMA_VERSION,
         "tau_d": tau_d,
         "depth": recipe.measure.depth,
-        "arms": {arm: _without_rows(figures) for arm, figures in found.items()},
-        "retention": {arm: _retention(found[START], found[arm], samples) for arm in found if arm != START},
+        "arms": {arm: _without_rows(figures) for arm, figures in measured.items()},
+        "retention": {arm: _retention(measured[START], measured[arm], samples) for arm in measured if arm != START},
         "weight_change": {name: measure_weight_change(*pair) for name, pair in _pairs(recipe, checkpoints).items()},
     }
 
@@ -135,8 +135,10 @@ def _lines(result: Json) -> Iterator[str]:
         yield f"{'changed weights (bfloat16)':36}" + "".join(f"{name:>10}" for name in ("all", *MODULES))
     for pair, change in result["weight_change"].items():
         shares = [change, *(change["by_module"].get(module) for module in MODULES)]
-        yield f"{pair:36}" + "".join(f"{_percent(one and one['share']):>10}" for one in shares)
-        yield f"{'':36}" + "".join(f"{_percent(one and one['share_bfloat16'], True):>10}" for one in shares)
+        yield f"{pair:36}" + "".join(f"{_percent(share and share['share']):>10}" for share in shares)
+        yield f"{'':36}" + "".join(
+            f"{_percent(share and share['share_bfloat16'], brackets=True):>10}" for share in shares
+        )
 
 
 def _row(label: str, values: dict[str, float | None]) -> str:
@@ -144,6 +146,6 @@ def _row(label: str, values: dict[str, float | None]) -> str:
     return f"{label:36}" + "".join(f"{cell:>14}" for cell in cells)
 
 
-def _percent(share: float | None, brackets: bool = False) -> str:
+def _percent(share: float | None, *, brackets: bool = False) -> str:
     text = "-" if share is None else f"{share:.1%}"
     return f"({text})" if brackets else text

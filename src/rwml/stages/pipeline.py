@@ -78,7 +78,7 @@ def run_stage(run: Run, verb: Verb) -> None:
 
 
 def run_all(run: Run, until: str | None = None, force: str | None = None) -> None:
-    """Run what is not done, up to `until` and that included; `force` runs a stage and all later ones again."""
+    """Run the unfinished stages up to and including `until`; `force` runs a stage and all later ones again."""
     last = stage_named(until) if until else CHAIN[-1]
     if force:
         run.invalidate(stage_named(force))

@@ -97,11 +97,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 
 def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
-    """The transitions to look at, and where they are from.
-
-    They are the run's own if those were made under the recipe's present settings; else those of imported episodes; else
-    those of episodes that a built-in policy plays now. RwmlError if the world has no policy to play with, or the
-    episodes give no transition.
+    """The transitions to examine, and their source. They are the run's own if its settings equal the recipe's.
+    Otherwise they come from imported episodes, or from episodes that a built-in policy plays now. RwmlError if the
+    world has no policy to play with, or the episodes give no transition.
     """
     config = recipe.reward_lab
     if Run.peek(recipe).is_done("transitions"):

@@ -20,7 +20,7 @@ from rwml.core.recipe.recipe import read_settings
 from rwml.core.seeds import random_for
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.tiny import TinyShape, new_language_model
-from rwml.trees.forward import LossFn, tree_backward
+from rwml.trees.forward import LossFn, PassOptions, tree_backward
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.trees.tree import Tree, TreeBuilder, pack
 from rwml.worlds.alfworld.beliefs import knowable
@@ -72,7 +72,7 @@ class Lesson:
 
 
 def play_lesson(config: TinyConfig, index: int) -> Lesson:
-    """Play episode `index` of the warm-up by a mediocre policy; it depends on the config and the index alone."""
+    """Play episode `index` of the warm-up by a mediocre policy. It depends only on the config and the index."""
     draw = random_for("tiny", config.seed, index)
     scenes = SceneConfig(
         draw.choice(config.sizes), config.seed, num_train=1, scene_offset=WARM_UP_OFFSET, num_scenes=config.num_scenes
@@ -158,7 +158,7 @@ def fit(lm: LanguageModel, config: TinyConfig) -> Iterator[dict[str, float]]:
         total = sum(float(tree.w_ce.sum()) for tree in trees)
         sums: dict[str, float] = {}
         for row in pack(trees, config.tokens_per_pass):
-            merge_metrics(sums, tree_backward(lm.model, row, _loss(row, total), autocast=autocast))
+            merge_metrics(sums, tree_backward(lm.model, row, _loss(row, total), PassOptions(autocast=autocast)))
         torch.nn.utils.clip_grad_norm_(lm.model.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)

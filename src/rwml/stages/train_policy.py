@@ -134,7 +134,7 @@ def _sft(stage: Stage, lm: LanguageModel) -> MakeBatch | None:
 
 
 def _why_left_out(episode: Episode, chat: ChatFormat, prompts: Prompts, max_context: int) -> str:
-    """Why an episode is no demonstration; "" for one that is."""
+    """Why an episode is not a demonstration; "" if it is one."""
     if not episode.success:
         return "episodes without success, left out"
     ids, messages = conversation(chat, prompts, episode)

@@ -69,7 +69,7 @@ def _branched(stage: Stage) -> tuple[list[Transition], dict[str, int]]:
 
 def _play_branches(stage: Stage, parts: Parts) -> list[Transition]:
     recipe, config = stage.recipe, stage.recipe.train_wm
-    world, chat = load_world(recipe), load_chat(recipe.model.path, recipe.model.trust_remote_code)
+    world, chat = load_world(recipe), load_chat(recipe.model.path, trust_remote_code=recipe.model.trust_remote_code)
     tasks = world.tasks(recipe.collect.split)
     tasks = tasks[: config.branch_tasks or recipe.collect.num_tasks or len(tasks)]
     if not tasks:

@@ -18,7 +18,7 @@ _HELP = "Type an action; ? lists what is admissible, quit ends."
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`key=value` pairs as a world's options; values are read as TOML where they are, else as text."""
+    """`key=value` pairs as a world's options. A value is read as TOML if it is valid TOML, else as text."""
     return dict(key_and_value(pair, "option", "e.g. source=official") for pair in pairs)
 
 

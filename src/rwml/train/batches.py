@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 
 def epochs_of(transitions: Sequence[Transition], batch_size: int, epochs: int, seed: int) -> list[list[Transition]]:
-    """All batches of all epochs. Episodes are shuffled, their steps stay together, so that a batch shares trunks."""
+    """All batches of all epochs. Episodes are shuffled but keep their steps together: a batch shares trunks."""
     episodes = [list(rows) for _, rows in groupby(transitions, key=lambda row: row.episode)]
     random = numpy_for(seed)
     batches: list[list[Transition]] = []
@@ -134,8 +134,8 @@ def observation_weights(
 ) -> list[Floats]:
     """Cross-entropy weights [T] of each episode's tokens, which sum to `weight` over all of them (ECHO, PaW).
 
-    They fall evenly on the tokens of the observations that came after the model's messages: not on the opening, nor on
-    what the chat template writes around them. An episode's last observation is in no conversation, and not learnt.
+    They are spread evenly over the tokens of the observations after the model's messages; the opening and the words of
+    the chat template have weight 0. An episode's last observation is in no conversation and is not learnt.
     """
     if not weight:
         return [np.zeros(len(sampled.ids)) for sampled in played]

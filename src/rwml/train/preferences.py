@@ -20,7 +20,7 @@ from rwml.core.files import atomic_folder, remove
 from rwml.core.text import same_text
 from rwml.core.types import PredictedState, Transition
 from rwml.models.language_model import LanguageModel
-from rwml.trees.forward import tree_logprobs
+from rwml.trees.forward import PassOptions, tree_logprobs
 from rwml.trees.tree import Ints, Tree, TreeBuilder
 from rwml.world_models.questions import label_ids, question_ids
 from rwml.worlds.base import Prompts
@@ -29,9 +29,9 @@ from rwml.worlds.base import Prompts
 class Opponent:
     """The weights that a round of SPIN began with: they make the guesses, and they are the reference of the loss.
 
-    folder: of the stage. Each round's weights are kept there until `forget_opponents`, so that a resumed run plays
-    against the same ones. Only the weights that are trained are copied (with LoRA: the adapter). autocast: dtype of
-    the matrix products of the model and of the opponent, None for the weights' own.
+    folder: of the stage. Each round's weights are kept there until `forget_opponents`: a resumed run plays against the
+    same ones. Only the trained weights are copied (with LoRA: the adapter). autocast: dtype of the matrix products of
+    the model and of the opponent, None for the weights' own.
     """
 
     def __init__(self, lm: LanguageModel, folder: Path, autocast: torch.dtype | None = None) -> None:
@@ -129,9 +129,10 @@ def preference_trees(
         trees.append(builder.build())
         spans = tokens_of(trees[-1], paths)
         pairs.append(list(zip(spans[::2], spans[1::2], strict=True)))
-    own = [tree_logprobs(lm.model, tree, autocast=opponent.autocast) for tree in trees]
+    options = PassOptions(autocast=opponent.autocast)
+    own = [tree_logprobs(lm.model, tree, options) for tree in trees]
     with opponent.playing():
-        reference = [tree_logprobs(lm.model, tree, autocast=opponent.autocast) for tree in trees]
+        reference = [tree_logprobs(lm.model, tree, options) for tree in trees]
     weighted, margins = [], list[float]()
     for tree, of_tree, logp, ref in zip(trees, pairs, own, reference, strict=True):
         gain = (logp - ref).double().cpu().numpy()

@@ -19,7 +19,7 @@ from rwml.core.recipe.sections import GrpoConfig, OptimizerConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
 from rwml.core.seeds import generator_for
 from rwml.models.language_model import LanguageModel
-from rwml.trees.forward import LossFn, tree_backward, tree_logprobs
+from rwml.trees.forward import LossFn, PassOptions, tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.trees.tree import Tree, pack
 
@@ -135,7 +135,7 @@ class Trainer:
         self.lm.model.train()
         for row, ref_logp in zip(rows, reference, strict=True):
             loss = self._loss(row, ref_logp)
-            merge_metrics(sums, tree_backward(self.lm.model, row, loss, **self._how(temperature)))
+            merge_metrics(sums, tree_backward(self.lm.model, row, loss, self._how(temperature)))
         self.lm.model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), config.max_grad_norm)
         rate = config.rate_at(step)
@@ -160,13 +160,13 @@ class Trainer:
 
         return loss
 
-    def _how(self, temperature: float) -> dict[str, Any]:
-        return {"temperature": temperature, "autocast": self.autocast}
+    def _how(self, temperature: float) -> PassOptions:
+        return PassOptions(temperature=temperature, autocast=self.autocast)
 
     def _with_old_logprobs(self, row: Tree, temperature: float) -> Tree:
         """The row with pi_old of its sampled tokens: of the weights before the first update, in the trainer's own
         arithmetic, from which the sampler's may differ. With one update the ratio is exactly 1, without a pass."""
-        logp = tree_logprobs(self.lm.model, row, **self._how(temperature)).cpu().numpy()
+        logp = tree_logprobs(self.lm.model, row, self._how(temperature)).cpu().numpy()
         return replace(row, old_logp=np.where(row.w_kl != 0, logp, np.nan).astype(np.float32))
 
     def _reference_logprobs(self, row: Tree, temperature: float) -> Tensor | None:
@@ -174,9 +174,9 @@ class Trainer:
         if self.policy_loss.kl_weight == 0 or not row.w_kl.any():
             return None
         if self.reference is not None:
-            return tree_logprobs(self.reference, row, **self._how(temperature))
+            return tree_logprobs(self.reference, row, self._how(temperature))
         with self.lm.model.disable_adapter():
-            return tree_logprobs(self.lm.model, row, **self._how(temperature))
+            return tree_logprobs(self.lm.model, row, self._how(temperature))
 
     def _frozen_copy(self) -> Any | None:
         """A frozen copy of the weights; None with LoRA, where the model without its adapter is the reference."""
@@ -199,7 +199,7 @@ class Trainer:
                 remove(other)
 
     def _resume(self) -> int:
-        """Load the newest checkpoint, if there is one, and return the number of steps that are done."""
+        """Load the newest checkpoint, if any, and return the number of finished steps."""
         from safetensors.torch import load_file
 
         folder = latest_checkpoint(self.log.folder)

@@ -1,7 +1,7 @@
 """Attention over rows of a tree, as a few dense pieces whose results are merged by their log-sum-exp.
 
-Registered with transformers as an attention implementation, so that any model whose attention goes through that
-interface can run trees: everything but attention sees one row of tokens.
+It is registered with transformers as an attention implementation. Any model whose attention uses that interface can run
+trees: everything but attention sees one row of tokens.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class KeyStore:
 class Piece:
     """Query rows [q0, q1) look at keys [k0, k1) of this chunk (store None) or of an ancestor's store.
 
-    mask: additive [1, 1, q1 - q0, k1 - k0], None where all is visible; causal: the mask is the triangle (q0 == k0).
+    mask: additive [1, 1, q1 - q0, k1 - k0], None if every key is visible. causal: the mask is the triangle (q0 == k0).
     """
 
     q0: int
@@ -94,7 +94,7 @@ class Piece:
 class Pieces:
     """The pieces that one chunk's attention is made of: `own` cover every row once, `context` are merged onto them.
 
-    keep: where the chunk's keys and values are kept for its branches, None where no branch needs them. max_depth: the
+    keep: the store of the chunk's keys and values for its branches, None if no branch needs them. max_depth: the
     largest position of a token. calls: how many layers have attended by these pieces.
     """
 

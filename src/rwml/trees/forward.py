@@ -30,36 +30,36 @@ Ints = NDArray[np.int64]
 LossFn = Callable[[Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
 
 
-def tree_logprobs(
-    model: nn.Module,
-    tree: Tree,
-    method: str = "auto",
-    *,
-    temperature: float = 1.0,
-    autocast: torch.dtype | None = None,
-    budget_tokens: int = BUDGET_TOKENS,
-) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class PassOptions:
+    """How a tree runs through a model.
+
+    method: "walk" cuts the tree at its forks, "dense" masks all of it, "flex" masks it in blocks; "auto" is "flex" on
+    a GPU and "walk" elsewhere. temperature: of the sampler; logits are divided by it. autocast: dtype of the matrix
+    products, None for the weights' own. budget_tokens: tokens that a walk puts through the model at once.
+    """
+
+    method: str = "auto"
+    temperature: float = 1.0
+    autocast: torch.dtype | None = None
+    budget_tokens: int = BUDGET_TOKENS
+
+
+AUTO = PassOptions()
+
+
+def tree_logprobs(model: nn.Module, tree: Tree, options: PassOptions = AUTO) -> Tensor:
     """Log-probability of every token that carries a loss, float32 [N] on the model's device; 0 elsewhere. No gradient.
 
-    temperature: of the sampler; logits are divided by it. autocast: dtype of the matrix products, None for the
-    weights' own. Raises RwmlError for a model or a method that cannot run the tree.
+    Raises RwmlError for a model or a method that cannot run the tree.
     """
-    tree_pass = _TreePass(model, tree, method, temperature, autocast, budget_tokens)
+    tree_pass = _TreePass(model, tree, options)
     with torch.no_grad(), tree_pass.ready():
         tree_pass.roots()
     return tree_pass.logp
 
 
-def tree_backward(
-    model: nn.Module,
-    tree: Tree,
-    loss_fn: LossFn,
-    method: str = "auto",
-    *,
-    temperature: float = 1.0,
-    autocast: torch.dtype | None = None,
-    budget_tokens: int = BUDGET_TOKENS,
-) -> dict[str, float]:
+def tree_backward(model: nn.Module, tree: Tree, loss_fn: LossFn, options: PassOptions = AUTO) -> dict[str, float]:
     """Add the gradient of a tree's loss to the parameters' `.grad`, equal to that of separate sequences.
 
     loss_fn: (logp [R], indices of those tokens in the tree [R]) -> (loss, sums for metrics); it is called with each
@@ -72,7 +72,7 @@ def tree_backward(
             "an update would change nothing",
             "unfreeze the model, or enable its adapter",
         )
-    tree_pass = _TreePass(model, tree, method, temperature, autocast, budget_tokens, loss_fn)
+    tree_pass = _TreePass(model, tree, options, loss_fn)
     with torch.enable_grad(), tree_pass.ready():
         tree_pass.roots()
     return tree_pass.metrics
@@ -159,10 +159,7 @@ class _TreePass:
 
     model: Any
     tree: Tree
-    method: str
-    temperature: float
-    autocast: torch.dtype | None
-    budget: int
+    options: PassOptions
     loss_fn: LossFn | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -171,6 +168,7 @@ class _TreePass:
         self.decoder = self.model.get_decoder()
         self.config = self.decoder.config
         self.device = self.model.get_input_embeddings().weight.device
+        self.method, self.autocast, self.budget = self.options.method, self.options.autocast, self.options.budget_tokens
         if self.method not in METHODS:
             raise RwmlError(
                 f"unknown method '{self.method}'", "it decides how trees run", nearest(self.method, METHODS)
@@ -178,7 +176,7 @@ class _TreePass:
         if self.method == "auto":
             self.method = "flex" if self.device.type == "cuda" else "walk"
         self.rows = _Rows.of(self.tree)
-        self.head = _Head(self.model, self.temperature)
+        self.head = _Head(self.model, self.options.temperature)
         self.logp = torch.zeros(self.tree.num_tokens, dtype=torch.float32, device=self.device)
 
     @contextmanager

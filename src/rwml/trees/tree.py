@@ -60,7 +60,7 @@ class Tree:
 
     @property
     def sharing(self) -> float:
-        """How many times fewer tokens than separate sequences; 1.0 is no sharing."""
+        """Tokens of separate sequences per token of the tree; 1.0 without sharing."""
         return self.num_dense_tokens / max(self.num_tokens, 1)
 
     @property
@@ -137,7 +137,7 @@ class TreeBuilder:
         span[_W_NEG] = c * min(advantage, 0.0)
         span[_W_KL] = c
         span[_W_CE] = np.asarray(cross_entropy, dtype=np.float64)
-        assert not sums[:, 0].any(), "nothing stands before the first token of a path to predict it from"
+        assert not sums[:, 0].any(), "no token precedes the first token of a path to predict it from"
         self._dense += len(path)
         self._insert(path, sums, start)
 
@@ -218,7 +218,7 @@ def side_by_side(trees: Sequence[Tree]) -> Tree:
 def pack(trees: Sequence[Tree], budget_tokens: int) -> list[Tree]:
     """Lay trees side by side in rows of at most `budget_tokens` (first fit, largest first).
 
-    A tree larger than the budget gets a row of its own. Every tree ends up in exactly one row.
+    A tree larger than the budget gets its own row. Every tree ends up in exactly one row.
     """
     rows: list[list[Tree]] = []
     used: list[int] = []

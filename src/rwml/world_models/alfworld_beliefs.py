@@ -1,4 +1,5 @@
-"""ALFWorld's rules as a world model: what follows from the texts of the history, nothing that only the game knows."""
+"""ALFWorld's rules as a world model. It predicts what follows from the texts of the history, and knows nothing else of
+the game."""
 
 from __future__ import annotations
 

@@ -57,9 +57,9 @@ class CopyLast:
 class MostFrequent:
     """Predicts the most frequent next state of the action's verb in training; ties go to the first seen.
 
-    A verb that training never saw is answered with the most frequent next state of its kind ("text", "tool",
-    "user"), a kind that it never saw with nothing. Rows that the filter dropped count too: it drops what is easy, which
-    is what a guess by frequency lives on.
+    A verb unseen in training gets the most frequent next state of its kind ("text", "tool", "user"); an unseen kind
+    gets no prediction. Rows that the filter dropped count too: it drops easy rows, and a guess by frequency needs
+    those.
     """
 
     name = MOST_FREQUENT

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 BEFORE = "ended before"
-"""Why an imagined step has no next state, besides the reasons of `PredictedState`: a step before it had none."""
+"""Why an imagined step has no next state, besides the reasons of `PredictedState`: an earlier step had none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Walk:
 class Imagined:
     """One imagined step. row: the real transition; depth: 1 for the first step of its walk that has an action.
 
-    next_state: what was imagined, None where nothing was, with the reason in `ended`.
+    next_state: the imagined text, None without one; `ended` then says why.
     """
 
     row: Transition
@@ -52,7 +52,7 @@ class Imagination:
     history_steps: int | None = None
 
     def rows(self, episode: Episode) -> dict[int, Transition]:
-        """The episode's transitions by step; steps without a parsed action, or without an answer, have none."""
+        """The episode's transitions by step. A step without a parsed action or without an answer has no transition."""
         split = episode.task.split
         return {row.step: row for row in transitions_of(episode, self.world, split, self.history_steps)}
 
@@ -118,7 +118,7 @@ class _Path:
         return replace(self.rows[self.at].query, history=tuple(kept))
 
     def take(self, step: Imagined) -> None:
-        """Continue with what was imagined."""
+        """Continue with the imagined next states."""
         self.done.append(step)
         self.history += [step.row.action, step.next_state or ""]
         self.at, self.depth = self.at + 1, self.depth + 1

@@ -61,7 +61,7 @@ class LanguageWorldModel:
 
     def _read(self, query: Query, prompt_tokens: int, completion: Completion) -> PredictedState:
         text = self.lm.chat.decode(completion.ids)
-        next_state = parse_next_state(self.lm.chat.message_of(text), completion.truncated)
+        next_state = parse_next_state(self.lm.chat.message_of(text), truncated=completion.truncated)
         return PredictedState(
             transition=query.id,
             text=text,

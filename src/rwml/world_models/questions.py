@@ -16,8 +16,8 @@ TOO_LONG = "longer than model.max_context_tokens"  # the reason in a transition 
 def question_ids(chat: ChatFormat, prompts: Prompts, query: Query | Transition) -> list[int]:
     """Prompt ids: opening and history as the trunk, then the question about the action.
 
-    The trunk of step t is an exact token prefix of the trunk of step t+1 of the same episode (unless a history
-    window cuts it), so that trees share it. What follows tool calls is written as their response.
+    The trunk of step t is an exact token prefix of the trunk of step t+1 of the same episode (unless a history window
+    cuts it), so that trees share it. The observation after tool calls is written as their response.
     """
     ids = chat.opening(prompts.world_model, query.opening)
     history, after_tool = query.history, False

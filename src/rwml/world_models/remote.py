@@ -53,7 +53,7 @@ def question_messages(prompts: Prompts, query: Query) -> list[dict[str, str]]:
 
 
 def _read(query: Query, reply: ChatReply) -> PredictedState:
-    next_state = None if reply.error else parse_next_state(reply.text, reply.truncated)
+    next_state = None if reply.error else parse_next_state(reply.text, truncated=reply.truncated)
     failure = f"{FAILED}: {reply.error}" if reply.error else UNPARSED
     return PredictedState(
         transition=query.id,

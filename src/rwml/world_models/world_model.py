@@ -34,18 +34,16 @@ class WorldModel(Protocol):
     ) -> list[list[PredictedState]]:
         """`num_samples` answers to each query: [queries][num_samples], in the order of the queries.
 
-        Every query has its answers: one that cannot be answered has answers without a next state, with the reason.
-        generator: the only source of chance; a world model without chance repeats its answer. Queries of one episode
-        should be neighbours: they share what was read before.
+        Every query gets its answers; an unanswerable one gets answers with a reason instead of a next state. generator:
+        the only source of chance; a world model without chance repeats its answer. Queries of one episode should be
+        neighbours: they share their prefixes.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What a world model can be made of; each takes what it needs.
-
-    training: rows to learn from. episodes: what was really played. language: loads the recipe's language model as a
-    world model, None where there is no model.
+    """What a world model can be made of; each takes what it needs. training: rows to learn from. episodes: the real
+    ones. language: loads the recipe's language model as a world model, None if the recipe names no model.
     """
 
     world: World
@@ -89,7 +87,7 @@ def repeated(query: Query, next_state: str | None, num_samples: int) -> list[Pre
 
 
 def first_of_each(groups: Sequence[Sequence[PredictedState]]) -> list[PredictedState]:
-    """One answer to each query, where one was asked for."""
+    """The only answer to each query, for calls with one sample."""
     return [group[0] for group in groups]
 
 

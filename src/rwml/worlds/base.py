@@ -86,7 +86,7 @@ class World(Protocol):
         """Names of the splits that have tasks, e.g. ("train", "valid_seen", "valid_unseen")."""
 
     def tasks(self, split: str) -> list[Task]:
-        """All tasks of a split in a stable order; RwmlError names the nearest split if there is no such one."""
+        """All tasks of a split in a stable order. Raises RwmlError for an unknown split, and names the nearest one."""
 
     def env(self) -> Env:
         """Make an environment."""
@@ -101,7 +101,7 @@ class World(Protocol):
         """Wording in a style: "full" (for pretrained models) or "brief" (for the tiny one)."""
 
     def verb(self, action: str) -> str:
-        """The head word of an action, for tables; "invalid" for what is no action."""
+        """The head word of an action, for tables; "invalid" for anything that is not an action."""
 
     def inefficient(self, action: str) -> bool:
         """Whether an admitted action only looks (counted as such by RWML)."""
@@ -119,7 +119,7 @@ class World(Protocol):
 
 @runtime_checkable
 class ReadsWins(Protocol):
-    """A world that can tell from words alone whether a task was done."""
+    """A world that can decide from words alone whether a task was done."""
 
     def reads_win(self, opening: str, exchanges: Sequence[str]) -> bool | None:
         """Whether (action, observation, ...) says that the goal of `opening` was met; None: it cannot be read."""

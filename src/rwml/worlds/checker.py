@@ -1,6 +1,6 @@
 """The contract of `worlds/base.py` as a program: each violation is a sentence, and a sound world has no violation.
 
-The world's code may be wrong in any way: what it raises, and what it returns of another type, is a violation too.
+The world's code may be wrong in any way: an exception and a value of the wrong type are violations too.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def check_world(
 ) -> list[str]:
     """The violations in `num_tasks` tasks of a split ("": of every split), played by a built-in policy.
 
-    policy: its name; "" is the expert, or else the first that the world names, or else nobody: then the first state of
-    each task is checked alone. min_success: least share of the tasks that the expert must solve within `max_steps`.
+    policy: its name. "" is the expert, else the first that the world names; without policies only the first state of
+    each task is checked. min_success: share of the tasks that the expert must solve within `max_steps`.
     """
     check = WorldCheck(world, policy, max_steps)
     for name in [split] if split else check.splits:
@@ -135,14 +135,14 @@ class WorldCheck:
     def _texts(self, label: str, values: Any) -> list[str]:
         """A sequence whose elements must be texts."""
         if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-            raise self._fail(f"{label} gives {_short(values)}, which is no list of texts.")
+            raise self._fail(f"{label} gives {_short(values)}, which is not a list of texts.")
         return list(values)
 
     def _tasks(self, split: str) -> list[Task]:
         tasks = self._call("the world", self.world, "tasks", list, split)
         for task in tasks:
             if not isinstance(task, Task):
-                raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, which is no Task.")
+                raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, which is not a Task.")
             if not all(isinstance(getattr(task, field.name), str) for field in fields(task)):
                 raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, whose fields are not all texts.")
         return list(tasks)
@@ -197,7 +197,9 @@ class WorldCheck:
         prompts: Prompts = self._call("the world", self.world, "prompts", Prompts, style)
         for field in fields(prompts):
             if not isinstance(getattr(prompts, field.name), str):
-                raise self._fail(f"{where}: {field.name} is {_short(getattr(prompts, field.name))}, which is no text.")
+                raise self._fail(
+                    f"{where}: {field.name} is {_short(getattr(prompts, field.name))}, which is not a text."
+                )
         if prompts.actions not in ("tags", "calls"):
             self._note(f'{where}: actions is {prompts.actions!r}; it must be "tags" or "calls".')
         try:

@@ -1,4 +1,4 @@
-"""Tool responses masked to their form, so that no world model is asked to memorise a database (RWML, on tau2-bench)."""
+"""Tool responses masked to their form: no world model has to memorise a database (RWML, on tau2-bench)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DECODER = json.JSONDecoder()
 def mask_response(text: str) -> str:
     """A tool's response with every JSON object and array in it replaced by its schema, one line each.
 
-    JSON counts where it begins a line and ends one, so that several responses joined by newlines are masked one by
+    JSON counts if it begins a line and ends a line. Several responses joined by newlines are therefore masked one by
     one, pretty-printed ones too. All else passes unchanged: status strings, errors, bare scalars (the answer of a
     calculator, an id), and text that only looks like JSON or is nested too deep to read. White space around the whole
     goes where something was masked.
@@ -48,8 +48,8 @@ def mask_response(text: str) -> str:
 
 
 def _schema_at(text: str, start: int, end_of_line: int) -> tuple[str, int]:
-    """The schema of the object or array that the line from `start` begins with, and the end of the line that it ends
-    on; end 0 if there is no such value, or if more text follows it."""
+    """The schema of the object or array that begins the line at `start`, and the end of its last line. The end is 0 if
+    no such value is found, or if more text follows it."""
     line = text[start:end_of_line].lstrip()
     if not line.startswith(("{", "[")):
         return "", 0

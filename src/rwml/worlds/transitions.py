@@ -11,12 +11,12 @@ from rwml.worlds.base import World
 def transitions_of(
     episode: Episode, world: World, split: str, history_steps: int | None = None, first: int = 0
 ) -> Iterator[Transition]:
-    """Rows of one episode from step `first` on, named as of `split`, each with the last `history_steps` exchanges
-    (None = all).
+    """Rows of one episode from step `first` to its end, with the given `split`, each with the last `history_steps`
+    exchanges (None = all).
 
     The next state is what the world asks for (`World.target`); the history shows what was really observed. A step
-    without a parsed action has no action to ask about, but stays in the history; a last step that nothing answered has
-    no next state.
+    without a parsed action gives no row but stays in the history. A last step without an observation gives no row
+    either.
     """
     past: list[str] = []
     opening = world.world_model_opening(episode.task, episode.opening)

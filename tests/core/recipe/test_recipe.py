@@ -98,7 +98,7 @@ def test_a_reward_for_all_next_states_or_by_kind(tmp_path: Path) -> None:
         ({"tools": "rouge"}, "no kind of next state 'tools'", "did you mean 'tool'?"),
     ],
 )
-def test_an_unknown_reward_is_told_when_the_recipe_is_read(reward: object, what: str, fix: str) -> None:
+def test_an_unknown_reward_is_refused_when_the_recipe_is_read(reward: object, what: str, fix: str) -> None:
     with pytest.raises(RwmlError, match=what) as caught:
         parse_recipe({"name": "x", "train_wm": {"reward": reward}})
     assert fix in caught.value.fix

@@ -14,13 +14,13 @@ from rwml.measure.figures.sentences import verdict
 TASKS = ("t1", "t2", "t3", "t4")
 
 
-def episode(task: str, split: str, won: bool, steps: int = 2, valid: bool = True) -> Episode:
+def episode(task: str, split: str, steps: int = 2, *, won: bool, valid: bool = True) -> Episode:
     done = tuple(Step("go", "go", "there", valid=valid) for _ in range(steps))
     stop = StopReason.SUCCESS if won else StopReason.STEP_LIMIT
     return Episode(f"{task}/0", Task(task, "w", split, "kind"), "model", 0, 0, "hall", done, stop, won)
 
 
-def transition(name: str, task: str, valid: bool = True) -> Transition:
+def transition(name: str, task: str, *, valid: bool = True) -> Transition:
     return Transition(name, f"{task}/0", task, "seen", 0, "hall", (), "go", "there", "text", "go", valid, True)
 
 
@@ -29,7 +29,7 @@ def evaluation(arm: str, seed: int, won: str, gaps: tuple[float, ...] = ()) -> A
     split = {task: "seen" if i < 2 else "unseen" for i, task in enumerate(TASKS)}
     plays = [
         SeedEpisodes(
-            arm, name, 0, [episode(t, name, w == "1") for t, w in zip(TASKS, won, strict=True) if split[t] == name]
+            arm, name, 0, [episode(t, name, won=w == "1") for t, w in zip(TASKS, won, strict=True) if split[t] == name]
         )
         for name in ("seen", "unseen")
     ]

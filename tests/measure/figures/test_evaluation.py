@@ -22,7 +22,7 @@ def test_evaluate_arms_assembles_the_documented_schema() -> None:
                     answers.append(
                         SeedPredictions(arm, split, seed, [answer(f"{letter}{i}", "x", gap) for i in range(6)])
                     )
-                done = [episode(f"task{i}", i < wins, (Step("go", "go", "."),), split=split) for i in range(6)]
+                done = [episode(f"task{i}", (Step("go", "go", "."),), success=i < wins, split=split) for i in range(6)]
                 plays.append(SeedEpisodes(arm, split, seed, done))
     result = evaluate_arms(answers, plays, transitions, lambda action: False, EvaluationPlan(0.2, num_samples=500))
     assert result["summary"]["world_model"] == {
@@ -43,7 +43,7 @@ def test_evaluate_arms_assembles_the_documented_schema() -> None:
 
 
 def test_a_figure_without_both_arms_is_none() -> None:
-    plays = [SeedEpisodes("model", "valid_seen", 0, [episode("a", True, ())])]
+    plays = [SeedEpisodes("model", "valid_seen", 0, [episode("a", (), success=True)])]
     result = evaluate_arms([], plays, [], lambda action: False, EvaluationPlan(0.2, num_samples=100))
     assert result["summary"] == {"world_model": None, "success": None}
     assert result["arms"]["model"]["success"]["all"]["overall"]["invalid"]["mean"] is None

@@ -57,9 +57,9 @@ def test_success_summary_by_hand() -> None:
     looked_in_vain = Step("look", "look", "Nothing happens.", valid=False)
     won = Step("put pen 1", "put pen 1", "done", reward=10.0)
     episodes = [
-        episode("a", True, (good, won)),
-        episode("a", False, (good, look, bad, lost), seed=1),
-        episode("b", False, (looked_in_vain, look), kind="heat", split="valid_unseen"),
+        episode("a", (good, won), success=True),
+        episode("a", (good, look, bad, lost), success=False, seed=1),
+        episode("b", (looked_in_vain, look), success=False, kind="heat", split="valid_unseen"),
     ]
     summary = success_summary(episodes, lambda action: action == "look", num_samples=300)
     overall = summary["overall"]
@@ -95,14 +95,20 @@ def test_invalid_calls_are_shares_of_calls() -> None:
     call, refused = Step("a", "a", "{}", "tool"), Step("b", "b", "Error: no", "tool", valid=False)
     unread = Step("", "{", "Error: unreadable", "tool", parsed=False, valid=False)
     message = Step("Hello?", "Hello?", "Hi.", "user")
-    episodes = [episode("a", True, (message, call, refused, message, call)), episode("b", False, (message, unread))]
+    episodes = [
+        episode("a", (message, call, refused, message, call), success=True),
+        episode("b", (message, unread), success=False),
+    ]
     summary = success_summary(episodes, lambda action: False, num_samples=200)
     overall = summary["overall"]
     assert (overall["calls"], overall["actions"]) == (4, 7)
     assert overall["invalid_calls"]["mean"] == 2 / 4
     assert overall["invalid_calls"]["clusters"] == 2
     assert overall["invalid"]["mean"] == pytest.approx(2 / 7)
-    silent = [episode("a", True, (message, message)), episode("b", True, (call,), kind="talk")]
+    silent = [
+        episode("a", (message, message), success=True),
+        episode("b", (call,), success=True, kind="talk"),
+    ]
     by_kind = success_summary(silent, lambda action: False, num_samples=100)["by_task_kind"]
     assert by_kind["pick"]["invalid_calls"]["mean"] is None
     assert by_kind["talk"]["invalid_calls"]["mean"] == 0.0
@@ -110,5 +116,7 @@ def test_invalid_calls_are_shares_of_calls() -> None:
 
 def test_where_nothing_is_called_no_share_of_calls_is_given() -> None:
     lost = Step("", "hm", "Nothing happens.", parsed=False, valid=False)
-    overall = success_summary([episode("a", False, (lost, lost))], lambda action: False, num_samples=100)["overall"]
+    overall = success_summary([episode("a", (lost, lost), success=False)], lambda action: False, num_samples=100)[
+        "overall"
+    ]
     assert (overall["calls"], overall["invalid_calls"]["mean"], overall["invalid"]["mean"]) == (0, None, 1.0)

@@ -70,7 +70,7 @@ def test_absent_package_names_both_commands(tmp_path: Path) -> None:
     assert ask("available()", tmp_path).startswith(f"tau2-bench: {what}; pip install")
 
 
-def test_the_physics_package_is_told_apart(tmp_path: Path) -> None:
+def test_the_physics_package_is_kept_apart(tmp_path: Path) -> None:
     write(tmp_path / "tau2", spectrum="print('physics')\n")
     (tmp_path / "tau2" / "__init__.py").write_text("raise SystemExit('must not be run')\n")
     (tmp_path / "tau2-2.3.dist-info").mkdir()

@@ -23,7 +23,7 @@ Call = tuple[str, str, Mapping[str, Any]]
 ENDED = {"agent_stop", "user_stop"}
 
 
-def reference(record: TaskRecord, solo: bool) -> list[Call]:
+def reference(record: TaskRecord, *, solo: bool) -> list[Call]:
     actions = (record.answers or {}).get("actions") or ()
     return [
         ("assistant" if solo else action.get("requestor", "assistant"), action["name"], action["arguments"])
@@ -73,7 +73,7 @@ CASES = {
 
 
 def spoil(calls: Sequence[Call]) -> list[Call]:
-    """The last call with one of its values replaced; where there is no call, a needless one."""
+    """The last call with one of its values replaced; without calls, a needless one."""
     if not calls:
         return [("assistant", "send_certificate", {"user_id": "emma_kim_9957", "amount": 50})]
     requestor, name, arguments = calls[-1]
@@ -87,7 +87,7 @@ def test_rewards_are_the_official_ones(name: str, tau2_official: Path) -> None:
     rewards = []
     for task_id, variant in CASES[name]:
         record = task(name, task_id)
-        calls = reference(record, False)
+        calls = reference(record, solo=False)
         calls = {"half": calls[: len(calls) // 2], "wrong": spoil(calls)}.get(variant, calls)
         said = [f"That is ${info}." for info in (record.answers or {})["communicate_info"] if variant == "said"]
         session, made, trajectory = play(domain, record, calls)
@@ -105,7 +105,7 @@ def test_rewards_of_telecom_are_the_official_ones(solo: bool, tau2_official: Pat
     some = random.Random(3).sample(tasks("telecom", "full"), 8)
     with_action = [record for record in tasks("telecom", "base") if "ACTION" in (record.answers or {})["reward_basis"]]
     for record in [*some, *with_action[:2]]:
-        calls = reference(record, solo)
+        calls = reference(record, solo=solo)
         for variant in (calls, calls[: len(calls) // 2], calls[1:]):
             session, made, trajectory = play(domain, record, variant)
             ours = score(session, made, [], ended_properly=True)
@@ -121,10 +121,11 @@ def test_every_reference_scores_one_and_no_telecom_task_scores_for_nothing(tau2_
         domain = get_domain(name, solo=solo)
         for record in tasks(name, "base"):
             session = domain.start(record.id)
-            for requestor, tool, arguments in reference(record, solo):
+            for requestor, tool, arguments in reference(record, solo=solo):
                 session.call(tool, arguments, requestor)  # type: ignore[arg-type]
             made = [
-                (requestor, ToolCall(tool, dict(arguments))) for requestor, tool, arguments in reference(record, solo)
+                (requestor, ToolCall(tool, dict(arguments)))
+                for requestor, tool, arguments in reference(record, solo=solo)
             ]
             said = list((record.answers or {}).get("communicate_info") or ())
             ours = score(session, made, said, ended_properly=True)

@@ -95,15 +95,15 @@ def test_the_user_hears_the_agent_and_its_thinking_stays_its_own(serve: Server) 
     assert [request["seed"] for request in seen] == [123] * 3
     record = env._session.task  # type: ignore[union-attr]
     assert record.scenario["instructions"]["reason_for_call"] in seen[0]["messages"][0]["content"]
-    told = [(message["role"], message["content"]) for message in seen[2]["messages"][1:]]
-    assert told == [
+    messages = [(message["role"], message["content"]) for message in seen[2]["messages"][1:]]
+    assert messages == [
         ("user", "Hi! How can I help you today?"),
         ("assistant", "Hello, I want to return a lamp."),
         ("user", "Who are you?"),
         ("assistant", "My name is Yusuf."),
         ("user", "Done."),
     ]
-    # What the user is told stays with the user; who it is may be known to a world model.
+    # The instructions of the user stay with the user; who it is may be known to a world model.
     assert record.scenario["instructions"]["reason_for_call"] not in opening
     known = world.world_model_opening(task, opening)
     assert known.startswith(opening)

@@ -45,9 +45,9 @@ def test_names_of_tasks_keep_the_modes_apart() -> None:
     assert task_name("telecom", "7", solo=False) == "telecom/7"
 
 
-@pytest.mark.parametrize(("told", "who"), IDENTITIES.items())
-def test_who_the_user_is(told: str, who: str) -> None:
-    assert identity(told) == who
+@pytest.mark.parametrize(("known_info", "who"), IDENTITIES.items())
+def test_who_the_user_is(known_info: str, who: str) -> None:
+    assert identity(known_info) == who
 
 
 def test_the_identity_stands_behind_the_opening_once() -> None:
@@ -74,11 +74,11 @@ def test_of_all_official_tasks_nothing_but_the_identity_passes(tau2_data: Path) 
         names = {f"{p['name']['first_name']} {p['name']['last_name']}" for p in people} | {"John Smith"}
         first_names = {name.split()[0] for name in names}
         for task in _load(folder / "tasks.json"):
-            told = task["user_scenario"]["instructions"]["known_info"]
-            facts = _facts(identity(told))
+            known_info = task["user_scenario"]["instructions"]["known_info"]
+            facts = _facts(identity(known_info))
             for fact, value in facts:
                 assert re.fullmatch(VALUES[fact], value), (task["id"], fact, value)
-                assert value in told
+                assert value in known_info
                 if fact == "name":
                     assert value in names or value in first_names, (task["id"], value)
             assert {fact for fact, _ in facts} & {"name", "user id"}, task["id"]
@@ -90,10 +90,10 @@ def test_all_identifying_facts_of_the_base_tasks_are_found(tau2_data: Path) -> N
     found: dict[str, int] = {}
     for domain in ("airline", "retail"):
         for task in _load(tau2_data / "tau2" / "domains" / domain / "tasks.json"):
-            told = task["user_scenario"]["instructions"]["known_info"]
-            facts = _facts(identity(told))
-            assert told.count("@") == sum(fact == "e-mail" for fact, _ in facts)
-            assert len(re.findall(r"[a-z]_\d{4}\b", told)) == sum(fact == "user id" for fact, _ in facts)
+            known_info = task["user_scenario"]["instructions"]["known_info"]
+            facts = _facts(identity(known_info))
+            assert known_info.count("@") == sum(fact == "e-mail" for fact, _ in facts)
+            assert len(re.findall(r"[a-z]_\d{4}\b", known_info)) == sum(fact == "user id" for fact, _ in facts)
             for fact, _ in facts:
                 found[fact] = found.get(fact, 0) + 1
     assert found["user id"] >= 50

@@ -20,7 +20,7 @@ class ArmConfig(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="its folder: base, wm_sft, ...")
     label: str = Field("", description="its row in the tables; empty: the name")
     group: str = Field("main", description="arms of one group share a table")
-    paper: str = Field("", description="key of the paper's row to stand beside")
+    paper: str = Field("", description="key of the paper's row to compare with")
     enabled: bool = Field(True, description="false: runs only when it is asked for by name")
     stages: tuple[Literal["train_wm", "train_policy"], ...] = ()
     set: dict[str, Any] = Field(default_factory=dict, description='{"section.key" = value}')

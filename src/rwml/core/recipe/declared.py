@@ -1,4 +1,5 @@
-"""What a stage may read of a recipe: the sections that it declared, which are also what its settings' hash covers."""
+"""What a stage may read of a recipe: the sections that it declared. The hash of its settings covers the same
+sections."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def settings_hash(recipe: Recipe, sections: Sequence[str]) -> str:
 
 
 def raw_settings_hash(data: dict[str, Any], sections: Sequence[str]) -> str:
-    """The hash of a manifest of format 1, from the data of the `recipe.json` beside it."""
+    """The hash of a manifest of format 1, from the data of the `recipe.json` in its folder."""
     part: dict[str, Any] = {"seed": data["seed"]}
     for name in sections:
         section, _, key = name.partition(".")

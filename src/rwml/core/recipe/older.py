@@ -17,9 +17,9 @@ MOVED = {
 def in_todays_words(data: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's data, from TOML or recipe.json, with every key of an older version under its new name.
 
-    An old key stays, and is then refused as unknown, if the new one is there as well: one of them would be lost.
-    `train_policy.max_steps` was a second limit beside `steps`; the smaller of them is the number of steps.
-    Counts that were 0 for "all" are read by the sections themselves.
+    An old key stays if the new key is present as well, and is then refused as unknown: otherwise one value would be
+    lost. `train_policy.max_steps` was a second limit next to `steps`; the smaller of the two becomes `steps`. Counts
+    that were 0 for "all" are read by the sections themselves.
     """
     renewed = _copied(data)
     for old, new in MOVED.items():

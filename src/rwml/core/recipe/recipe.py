@@ -35,7 +35,7 @@ from rwml.core.recipe.sections import (
 M = TypeVar("M", bound=BaseModel)
 
 ARM_SECTIONS = ("collect", "transitions", "filter", "train_wm", "train_policy", "judge")
-"""Sections that an arm may change. All others say what is measured, and how: they are the same for every arm."""
+"""Sections that an arm may change. All other sections define the measurement and are equal in every arm."""
 
 RESERVED = ("evaluation", "baselines", "measures", "copy_last", "most_frequent")
 
@@ -128,11 +128,12 @@ def parse_recipe(data: dict[str, Any], source: str = "recipe") -> Recipe:
 
 
 def recipe_of_run(folder: Path) -> Recipe:
-    """The recipe that a run folder keeps, with this folder as its `out`; RwmlError for a folder that is no run."""
+    """The recipe that a run folder keeps, with this folder as its `out`. Raises RwmlError if the folder is not a
+    run."""
     path = folder / "recipe.json"
     if not path.is_file():
         raise RwmlError(
-            f"'{folder}' is no run folder: it holds no recipe.json",
+            f"'{folder}' is not a run folder: it holds no recipe.json",
             "a run keeps the recipe that it was made under",
             "give the folder that `rwml run` wrote",
         )
@@ -195,7 +196,7 @@ def _set(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     for part in parents:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise RwmlError(f"{source}: '{part}' is no section", "it has no keys to set", "check the key")
+            raise RwmlError(f"{source}: '{part}' is not a section", "it has no keys to set", "check the key")
     data[last] = value
 
 
@@ -298,7 +299,7 @@ def _check_arm(recipe: Recipe, arm: ArmConfig, source: str) -> None:
             raise RwmlError(
                 f"{source}: compute = '{arm.compute}' does not fit",
                 "an equal cost is reached by more steps of policy training, priced by those of the other arm",
-                "name an arm that trains a policy by steps of its own, on an arm that trains one",
+                "name an arm that trains a policy with its own number of steps, on an arm that trains one",
             )
 
 

@@ -14,7 +14,7 @@ from rwml.core.registry import Registry, declared
 
 STATE_KINDS = ("text", "tool", "user")
 REWARDS: Registry[Callable[..., Any]] = Registry("reward", "rwml.rewards", declared("rwml.rewards"))
-"""Constructors of rewards by name. The classes of src/rwml/rewards are in it by their decorator alone."""
+"""Constructors of rewards by name. The classes of src/rwml/rewards enter it by their decorator."""
 
 register = REWARDS.register
 """Class decorator that enters a reward under a name: `@register("mine")`."""

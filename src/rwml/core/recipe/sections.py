@@ -16,7 +16,7 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 def _count(value: Any) -> Any:
-    """`"all"` -> None; also 0, as recipes were written before "all" had a word of its own."""
+    """`"all"` -> None; also 0, which older recipes wrote for "all"."""
     return None if value in ("all", 0) and value is not False else value
 
 
@@ -153,7 +153,7 @@ class TrainWmConfig(GrpoConfig, SftConfig):
     """World-model training (RWML, step 4) by one of three methods.
 
     rwml: GRPO on the sim-to-real reward; it reads the keys of `GrpoConfig`. sft: cross-entropy with an empty think; it
-    reads the keys of `SftConfig` alone. spin: preferences; it reads those, the section [train_wm.spin], and the
+    reads only the keys of `SftConfig`. spin: preferences; it reads the same keys, the section [train_wm.spin], and the
     temperature and length of the guesses.
     """
 
@@ -202,13 +202,13 @@ class TrainWmConfig(GrpoConfig, SftConfig):
 class TrainPolicyConfig(GrpoConfig):
     """Policy training: `grpo` on task success (RWML, step 5), or `sft` on `episodes`; from the weights of `start`.
 
-    `sft` reads the keys of `OptimizerConfig` alone.
+    `sft` reads only the keys of `OptimizerConfig`.
     """
 
     method: Literal["grpo", "sft"] = "grpo"
     episodes: Literal["own", "expert", "reflections"] = "own"
     alternatives: int = Field(3, ge=0, description="other actions that a reflection is shown, per step")
-    observation_weight: float = Field(0.0, ge=0, description="of cross-entropy on observations, beside the policy loss")
+    observation_weight: float = Field(0.0, ge=0, description="of an added cross-entropy on observations")
     transition_every: int = Field(0, ge=0, description="updates between two by WM SFT on the own rollouts; 0 = never")
     start: Literal["world_model", "model"] = "world_model"
     split: str = "train"
@@ -262,7 +262,7 @@ class HeldOutWorld(Section):
 
 
 class MeasureConfig(Section):
-    """Imagination, retention and weight change of a run's checkpoints beside the model that it started from."""
+    """Imagination, retention and weight change of a run's checkpoints, compared with the model that it started from."""
 
     splits: tuple[str, ...] = ("valid_seen", "valid_unseen")
     policies: tuple[str, ...] = Field(("model", "expert", "noisy"), description="whose episodes are imagined")

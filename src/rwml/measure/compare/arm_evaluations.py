@@ -27,7 +27,7 @@ from rwml.rewards.rewards import KindReward
 T = TypeVar("T")
 
 SECTIONS = ("world", "model", "embedding", "collect", "transitions", "evaluate", "judge")
-"""Sections that the questions and games depend on; `evaluate.bootstrap_samples` alone is read later."""
+"""Sections that the questions and games depend on. Only `evaluate.bootstrap_samples` is read later."""
 
 MEASURES_IN = "measures"
 

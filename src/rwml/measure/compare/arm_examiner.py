@@ -1,4 +1,4 @@
-"""Examining the arms of a comparison under one seed: what is done is not done again."""
+"""Examines the arms of a comparison under one seed. Finished parts are not repeated."""
 
 from __future__ import annotations
 

@@ -11,9 +11,8 @@ from rwml.core.recipe.recipe import Recipe
 
 
 def data_stages(recipe: Recipe, arm: ArmConfig) -> tuple[str, ...]:
-    """The stages before training that this arm's training reads the files of, in order.
-
-    recipe: the arm's own. They count to its cost; the base arm has them for the evaluation alone.
+    """The stages before training whose files this arm's training reads, in order. recipe: the arm's own. These stages
+    count to the arm's cost; the base arm needs them only for the evaluation.
     """
     if "train_wm" in arm.stages and not recipe.train_wm.branches:
         return ("collect", "transitions", "filter")
@@ -23,9 +22,8 @@ def data_stages(recipe: Recipe, arm: ArmConfig) -> tuple[str, ...]:
 
 
 def arm_recipe(recipe: Recipe, arm: ArmConfig, seed: int, steps: int = 0) -> Recipe:
-    """The ordinary recipe that an arm comes to under one seed, in a folder of its own.
-
-    steps: of policy training, for an arm that may spend what another one costs.
+    """The plain recipe of an arm under one seed, in its own folder. steps: of policy training, for an arm with the
+    budget of another one.
     """
     folder = str(recipe.folder / f"s{seed}" / arm.name).replace("{", "{{").replace("}", "}}")
     settings: dict[str, Any] = {**arm.set, "seed": seed, "out": folder, "name": f"{recipe.name}-s{seed}-{arm.name}"}

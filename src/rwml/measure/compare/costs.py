@@ -47,7 +47,7 @@ def stage_costs(run: Run, stages: Sequence[str], chat: ChatFormat) -> dict[str, 
 
 
 def price(costs: Mapping[str, Cost], unit: str) -> dict[str, float]:
-    """Each stage's cost as one number. unit: "seconds", or "tokens" (sampled and trained ones together)."""
+    """Each stage's cost as one number. unit: "seconds", or "tokens" (sampled plus trained)."""
     return {n: c["seconds"] if unit == "seconds" else c["sampled"] + c["trained"] for n, c in costs.items()}
 
 

@@ -47,5 +47,5 @@ def _steps_to_spend(recipe: Recipe, arm: ArmConfig, seed: int) -> int:
     stages = paid_stages(run.recipe, reference)
     if not all(map(run.is_done, stages)):
         return 0
-    costs = stage_costs(run, stages, load_chat(recipe.model.path, recipe.model.trust_remote_code))
+    costs = stage_costs(run, stages, load_chat(recipe.model.path, trust_remote_code=recipe.model.trust_remote_code))
     return equal_steps(price(costs, recipe.compare.compute_unit), round(costs["train_policy"]["steps"]))

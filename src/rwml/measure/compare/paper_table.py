@@ -1,4 +1,4 @@
-"""The paper's own numbers, to stand beside ours: other models, other sizes, other numbers of games.
+"""The paper's own numbers, for comparison with ours. Its models, sizes and numbers of games differ.
 
 Source: "Reinforcement World Model Learning for LLM-based Agents", arXiv 2602.05842 v2: its main table and its table of
 ablations, success in percent, mean of 3 runs. The ablations give averages only.

@@ -31,7 +31,7 @@ CONTRASTED = {
     "success": ("the share of games won", "episodes"),
     "within": ("the share of predictions within τ_d", "predictions"),
 }
-"""measure: (what it is in a sentence, what a row of it is)."""
+"""measure: (its name in a sentence, its unit of comparison)."""
 
 Evaluations = Mapping[str, Sequence[ArmEvaluation]]
 """arm or baseline: its evaluations, in the order of the seeds."""
@@ -112,7 +112,7 @@ def _measures(results: Sequence[ArmResult]) -> dict[int, Json]:
 
 def _costs(recipe: Recipe, examined: Sequence[ArmResult]) -> dict[str, dict[str, dict[str, float]]]:
     """{seed: {stage: cost}}."""
-    chat = load_chat(recipe.model.path, recipe.model.trust_remote_code)
+    chat = load_chat(recipe.model.path, trust_remote_code=recipe.model.trust_remote_code)
     return {
         str(result.seed): stage_costs(result.run, paid_stages(result.run.recipe, result.arm), chat)
         for result in examined

@@ -1,7 +1,7 @@
-"""What one arm did under one seed, and its rows: the units that two arms are compared by, each paired with its twin.
+"""What one arm did under one seed, and its rows. Two arms are compared row by row.
 
-A row is one answer to a transition or one episode of a task. Its key says which one it is in every arm; its value is
-what was measured of it, its cluster the task that intervals resample.
+A row is one answer to a transition or one episode of a task. Its key identifies it in every arm, its value is the
+measurement, and its cluster is the task that intervals resample.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def _measured(
     result: Json = {}
     for label, rows in groups.items():
         whole = measure([item for _, _, item in rows], num_samples)
-        # One sample: of a single seed the mean alone is used.
+        # One sample: of a single seed only the mean is used.
         seeds = {s: measure([item for seed, _, item in rows if seed == s], 1) for s in sorted({row[0] for row in rows})}
         result[label] = {
             name: whole[name] | spread({seed: group[name]["mean"] for seed, group in seeds.items()}) for name in names

@@ -1,4 +1,4 @@
-"""What the data say about a difference, in plain words: one verdict, and a sentence for each pair of things compared.
+"""What the data say about a difference, in plain words: one verdict, and a sentence for each compared pair.
 
 A difference D is one of `eval.json` or `compare.json`: {"before", "after", "difference", "interval", "n", "clusters"},
 and "by_seed" if it is over training seeds.
@@ -66,7 +66,7 @@ def baseline_verdict(difference: Difference) -> str:
 
 
 def baseline_sentence(difference: Difference, contender: str, baseline: str, subject: str) -> str:
-    """About a world model (`after`) beside a baseline (`before`)."""
+    """About a world model (`after`) against a baseline (`before`)."""
     after, before = percent(difference["after"]), percent(difference["before"])
     figures = (
         f"{subject} is {after} against {before}, over {difference['n']:,} held-out predictions from "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,9 @@ class Encoder(Protocol):
 class EmbedStats:
     """What an embedder was asked and what it did, since it was made.
 
-    texts: asked for; unique: different ones within each call, of which `cache_hits` were known and `embedded` had to
-    be computed; truncated: of the embedded, those longer than the model reads (their ends do not count in distances).
-    pairs: distances asked for, of which `equal_pairs` cost nothing. seconds: spent in the model, tokenizer included.
+    texts: asked for; unique: distinct texts within each call; `cache_hits` of them were known and `embedded` were
+    computed. truncated: embedded texts longer than the model reads (their ends do not count in distances). pairs:
+    distances asked for; `equal_pairs` of them cost nothing. seconds: spent in the model, tokenizer included.
     dropped_bytes: cut off the cache file, left half written by a killed process.
     """
 
@@ -105,19 +105,12 @@ class Embedder:
     def embed_async(self, texts: Sequence[str]) -> Future[torch.Tensor]:
         """Like `embed`, on one background thread, in the order of the calls.
 
-        torch lets go of the interpreter lock inside its operations, so with a second core free this runs beside
-        sampling. What another call needs meanwhile is interleaved, `TEXTS_AT_ONCE` texts at a time.
+        torch releases the interpreter lock inside its operations, so that a second core can embed while the first
+        samples. Other calls interleave with it, `TEXTS_AT_ONCE` texts at a time.
         """
         if self._worker is None:
             self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
         return self._worker.submit(self.embed, list(texts))
-
-    def warm(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> None:
-        """Embed the texts for later, e.g. all real next states of a data set, once.
-
-        progress: called with (newly done, total) in different texts; the known ones are reported at once.
-        """
-        self._known(texts, progress)
 
     def distances(self, pairs: Sequence[tuple[str, str]]) -> Floats:
         """1 - cosine of each pair, [N] float32 within [0, 2]; exactly 0.0 for equal texts, which are never embedded."""
@@ -141,8 +134,8 @@ class Embedder:
             self._worker.shutdown()
         self._store.close()
 
-    def _known(self, texts: Sequence[str], progress: Callable[[int, int], None] | None = None) -> list[bytes]:
-        """Compute what is not known yet; the key of every text."""
+    def _known(self, texts: Sequence[str]) -> list[bytes]:
+        """Embed the texts that the store does not hold yet; returns the key of every text."""
         text_of = {text_key(text): text for text in dict.fromkeys(texts)}
         key_of = {text: key for key, text in text_of.items()}
         with self._lock:
@@ -150,13 +143,9 @@ class Embedder:
             self.stats.texts += len(texts)
             self.stats.unique += len(text_of)
             self.stats.cache_hits += len(text_of) - len(missing)
-        if progress:
-            progress(len(text_of) - len(missing), len(text_of))
         for start in range(0, len(missing), TEXTS_AT_ONCE):
             part = missing[start : start + TEXTS_AT_ONCE]
             self._compute({key: text_of[key] for key in part})
-            if progress:
-                progress(len(part), len(text_of))
         return [key_of[text] for text in texts]
 
     def _compute(self, text_of: dict[bytes, str]) -> None:

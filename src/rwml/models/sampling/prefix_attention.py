@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 ATTENTION_NAME = "rwml_shared_prefix"
-# Row-columns of useless scores that cost as much as one more call of the attention kernel.
+# Unused row-columns of scores that cost as much as one more call of the attention kernel.
 CALL_COST = 1500
 FEW_QUERIES = 16
 _running = threading.local()
@@ -176,7 +176,7 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class TrunkLayout:
-    """Rows in trunk order and the way back (None where they lie so), and the blocks over them."""
+    """The order of rows by trunk and its inverse (None if they are already in order), and the blocks over them."""
 
     order: Tensor | None
     inverse: Tensor | None
@@ -197,8 +197,8 @@ def trunk_layout(trunk_R: Tensor, shared_R: Tensor) -> TrunkLayout:
 class RowsPass:
     """Attention while rows grow.
 
-    valid, positions [R, C]: of the rows' own columns up to the last new one, whether it is written, and where its token
-    stands in the context. layout: of the rows over the trunks.
+    valid, positions [R, C]: of the rows' own columns up to the last new one, whether it is written, and the place of
+    its token in the context. layout: of the rows over the trunks.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Rows of a model whose attention cannot be taken over: every step reads each whole context again.
+"""Rows of a model whose attention cannot be replaced: every step reads each whole context again.
 
-Slow, and right for every causal model: contexts are padded behind their end, where nothing that counts can see it.
+Slow, and right for every causal model: contexts are padded at their end, which no real token attends to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rwml.models.sampling.kv import FORWARD_TOKENS, Trunk
 
 
 class RereadCache:
-    """The same rows and methods as `SharedPrefixCache`, of which only the tokens are kept."""
+    """The same rows and methods as `SharedPrefixCache`, but it keeps only the tokens."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -32,7 +32,7 @@ class RereadCache:
         self.contexts = [list(self.trunks[trunk].ids[:shared]) if shared else [] for trunk, shared in place]
         self.num_live, self.row_ids = len(place), torch.arange(len(place), device=self.device)
 
-    def feed(self, tokens: Sequence[Sequence[int]], want_logits: bool = True) -> Tensor:
+    def feed(self, tokens: Sequence[Sequence[int]], *, want_logits: bool = True) -> Tensor:
         """Append known tokens to the live rows; logits [num_live, V] after each row's last."""
         for context, new in zip(self.contexts, tokens, strict=False):
             context.extend(new)
@@ -82,5 +82,5 @@ class RereadCache:
         """Nothing to reserve."""
 
     def tensor(self, numbers: Sequence[Any]) -> Tensor:
-        """Integers as a tensor beside the model."""
+        """Integers as a tensor on the model's device."""
         return torch.tensor(numbers, dtype=torch.long, device=self.device)

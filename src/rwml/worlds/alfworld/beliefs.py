@@ -1,4 +1,5 @@
-"""What a player can know: the state of a game as far as the texts tell, and the next text where they tell it."""
+"""What a player can know: the state of a game as far as its texts show it, and the next text if it follows from
+them."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def write_list(names: Iterable[str]) -> str:
 
 @lru_cache(maxsize=65536)
 def read_action(action: str) -> tuple[str, str, str] | None:
-    """Split a command into (verb, first name, second name), names "" where it has none; None if it is no command."""
+    """Split a command into (verb, first name, second name), with "" for a missing name; None if it is not a command."""
     match = _ACTION.fullmatch(action.strip())
     if match is None:
         return None
@@ -95,7 +96,7 @@ class Beliefs:
     states: pairs (object, "clean" | "hot" | "cool" | "sliced" | "on") that were seen or brought about.
     beside: per receptacle, the names known to be reached from the same spot (itself included).
     faced: receptacles for which `beside` is complete, because the player looked around there.
-    here: names known to be in reach; empty before the first move.
+    in_reach: names known to be in reach; empty before the first move.
     """
 
     def __init__(self, opening: str) -> None:
@@ -111,18 +112,18 @@ class Beliefs:
         self.states: set[tuple[str, str]] = set()
         self.beside: dict[str, set[str]] = {name: {name} for name in self.receptacles}
         self.faced: set[str] = set()
-        self.here: set[str] = set()
+        self.in_reach: set[str] = set()
         self._left: set[tuple[str, str]] = set()  # (object, receptacle) that it was taken out of, and is not back in
         self._help = ""
 
     def read(self, action: str, observation: str) -> None:
-        """Take in one exchange. Where the observation cannot be this action's answer, only what it shows is used."""
+        """Take in one exchange. An observation that cannot be this action's answer counts only for what it shows."""
         parts = read_action(action)
         if parts is None:
             return
         verb, what, where = parts
         if observation == NOTHING:
-            if verb == "go to" and what in self.beside and self.here:
+            if verb == "go to" and what in self.beside and self.in_reach:
                 self._join(what)
         elif not observation.startswith(_ANSWER[verb]):
             self._read_shown(observation)
@@ -165,20 +166,20 @@ class Beliefs:
 
     def _join(self, name: str) -> None:
         """Note that `name` is in reach."""
-        if name in self.here or name not in self.beside:
+        if name in self.in_reach or name not in self.beside:
             return
-        if not self.here:
-            self.here = self.beside[name]
+        if not self.in_reach:
+            self.in_reach = self.beside[name]
             return
-        self.here |= self.beside[name]
-        for other in self.here:
-            self.beside[other] = self.here
+        self.in_reach |= self.beside[name]
+        for other in self.in_reach:
+            self.beside[other] = self.in_reach
 
     def _read_seen(self, verb: str, what: str, observation: str) -> None:
         if what not in self.beside:
             return
         if verb == "go to":
-            self.here = self.beside[what]
+            self.in_reach = self.beside[what]
         else:
             self._join(what)
         match = _SEEN.fullmatch(observation)
@@ -261,12 +262,10 @@ class Beliefs:
         return f"On the {name}, you see {write_list(inside)}."
 
     def predict(self, action: str) -> str | None:
-        """Return the answer to an action if the texts so far tell it, else None.
-
-        They tell what was seen before or follows from the player's own doings by the rules of the domain (the kinds
-        that open, hold, can be heated, ...); receptacles not yet visited are taken to be closed and to stand somewhere
-        else than here. They do not tell the contents of what was never looked into, and what stands at a spot that was
-        never looked around.
+        """Return the answer to an action if it follows from the texts so far, else None. It follows from what was seen,
+        and from the player's own actions by the rules of the domain (the kinds that open, hold, can be heated, ...);
+        receptacles not yet visited are taken to be closed and to stand somewhere else than here. They do not tell the
+        contents of what was never looked into, and what stands at a spot that was never looked around.
         """
         parts = read_action(action)
         if parts is None:
@@ -284,13 +283,13 @@ class Beliefs:
             return self._predict_thing(what)
         if verb == "use":
             home = self.where.get(what)
-            return f"You turn on the {what}." if kind_of(what) in LAMPS and home in self.here else NOTHING
+            return f"You turn on the {what}." if kind_of(what) in LAMPS and home in self.in_reach else NOTHING
         if verb == "slice":
             return self._predict_slice(what, where)
         return self._predict_handling(verb, what, where)
 
     def _predict_receptacle(self, verb: str, name: str) -> str | None:
-        if name not in self.beside or (name in self.here) == (verb == "go to"):
+        if name not in self.beside or (name in self.in_reach) == (verb == "go to"):
             return NOTHING
         if verb == "examine":
             return self.describe(name)
@@ -307,7 +306,7 @@ class Beliefs:
         return f"You open the {name}. The {name} is open. In it, you see {write_list(inside)}."
 
     def _predict_handling(self, verb: str, what: str, where: str) -> str | None:
-        if where not in self.here:
+        if where not in self.in_reach:
             return NOTHING
         if verb == "take":
             if self.held or kind_of(what) in FIXED or not self.is_open(where):
@@ -326,7 +325,7 @@ class Beliefs:
 
     def _predict_slice(self, what: str, knife: str) -> str:
         able = self.held == knife and kind_of(knife) in KNIVES and kind_of(what) in SLICEABLE
-        return f"You sliced the {what} with the {knife}." if able and self.where.get(what) in self.here else NOTHING
+        return f"You sliced the {what} with the {knife}." if able and self.where.get(what) in self.in_reach else NOTHING
 
     def _predict_thing(self, name: str) -> str:
         if name != self.held:
@@ -343,12 +342,12 @@ class Beliefs:
         return f"This is a {word} {name}." if word else f"There's nothing special about {name}."
 
     def _predict_look(self) -> str | None:
-        if not self.here:
+        if not self.in_reach:
             return "You are in the middle of a room. Looking quickly around you, you see nothing."
-        if not self.here <= self.faced:
+        if not self.in_reach <= self.faced:
             return None
-        facing = write_list(self.here).replace("a ", "", 1).replace(", a ", ", ").replace(", and a ", ", and ")
-        loose = [what for what, left in self._left if left in self.here and self.where.get(what) in self.here]
+        facing = write_list(self.in_reach).replace("a ", "", 1).replace(", a ", ", ").replace(", and a ", ", and ")
+        loose = [what for what, left in self._left if left in self.in_reach and self.where.get(what) in self.in_reach]
         return f"You are facing the {facing}. Next to it, you see {write_list(loose)}."
 
 

@@ -1,8 +1,8 @@
-"""Whether the words of a course of play say that its task was done: the goal checked on text alone, real or imagined.
+"""Whether the texts of an episode, real or imagined, say that its task was done: the goal checked on text alone.
 
-The game itself never announces a win. What a player can know (`beliefs.py`) decides, with two cautions for words that a
-model made up: an action has happened only where its answer is word for word the one of an action that was admitted, and
-only things that the player put down can complete a task.
+The game itself never announces a win. The player's knowledge (`beliefs.py`) decides, with two cautions for invented
+words. An action counts only if its answer is, word for word, that of an admitted action. Only things that the player
+put down can complete a task.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def reads_win(opening: str, exchanges: Sequence[str]) -> bool | None:
             moved.add(what)
         elif happened and verb == "take":
             moved.discard(what)
-        elif happened and verb == "use" and what not in beliefs.where and beliefs.here:
-            beliefs.where[what] = min(beliefs.here)  # used without having been seen: it is in reach, wherever
+        elif happened and verb == "use" and what not in beliefs.where and beliefs.in_reach:
+            beliefs.where[what] = min(beliefs.in_reach)  # used without having been seen: it is in reach, wherever
         if _holds(goal, beliefs, moved):
             return True
     return False
@@ -62,7 +62,7 @@ def _happened(action: str, observation: str) -> bool:
 def _holds(goal: Goal, beliefs: Beliefs, moved: set[str]) -> bool:
     if goal.lamp:
         lit = (what for what, state in beliefs.states if state == "on" and kind_of(what) == goal.lamp)
-        return kind_of(beliefs.held) == goal.target and any(beliefs.where.get(lamp) in beliefs.here for lamp in lit)
+        return kind_of(beliefs.held) == goal.target and any(beliefs.where.get(lamp) in beliefs.in_reach for lamp in lit)
     for thing in moved:
         home = beliefs.where.get(thing, "")
         if kind_of(thing) != goal.target or kind_of(home) != goal.parent:

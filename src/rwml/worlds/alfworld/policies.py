@@ -55,8 +55,8 @@ def read_goal(opening: str) -> Goal | None:
 
 
 class ExpertPolicy:
-    """Explores by rules with no hidden knowledge: looks where things of a kind usually are, then does what the task
-    asks for. noise: chance of a random admissible action instead, after which it continues from what it then knows."""
+    """Explores by rules without hidden knowledge: it looks in the usual places of a kind, then does what the task asks
+    for. noise: chance of a random admissible action instead; the policy continues from its outcome."""
 
     def __init__(self, seed: int, noise: float = 0.0) -> None:
         self._rng = random_for("expert", seed)
@@ -114,7 +114,7 @@ class ExpertPolicy:
         return None
 
     def _candidates(self, beliefs: Beliefs, goal: Goal) -> list[str]:
-        """Things seen that are of the wanted kind and not yet where they belong, the nearest first."""
+        """Seen things of the wanted kind that are not yet in place, the nearest first."""
         known = {thing: home for thing, home in beliefs.where.items() if home and kind_of(thing) == goal.target}
         if goal.count == 2:
             final = self._parent(beliefs, goal)

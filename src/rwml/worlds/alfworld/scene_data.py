@@ -55,7 +55,7 @@ COOLABLE = frozenset(
 SLICEABLE = frozenset(["Apple", "Bread", "Egg", "Lettuce", "Potato", "Tomato"])
 KNIVES = frozenset(["Knife", "ButterKnife"])
 LAMPS = frozenset(["DeskLamp", "FloorLamp"])
-# Things that stand in a receptacle and cannot be picked up.
+# Things in a receptacle that cannot be picked up.
 FIXED = LAMPS | frozenset(
     [
         "HousePlant",
@@ -331,7 +331,7 @@ OBJECTS = _words(
     }
 )
 LAMP_PLACES = ("SideTable", "Desk", "Dresser", "Shelf", "CoffeeTable")
-# Kinds of which several are often reached from one spot.
+# Kinds with several members that are often reached from one spot.
 STACKED = frozenset(["Cabinet", "Drawer", "StoveBurner", "Shelf"])
 CAPACITY = {
     "CoffeeMachine": 1, "Toaster": 1, "StoveBurner": 1, "Microwave": 1, "HandTowelHolder": 1, "TowelHolder": 1,

@@ -280,7 +280,7 @@ class AlfEnv:
     def step(self, action: str) -> StepResult:
         """Play one command. valid: it was admissible; reward 1.0 and terminated once the goal holds."""
         observation, reward, done = self._playing().step(action)
-        # The game answers so exactly to what is not admissible; comparing is much cheaper than listing the commands.
+        # An inadmissible action gets exactly this answer; comparing is much cheaper than listing the commands.
         return StepResult(observation, float(reward), done, observation != NOTHING)
 
     @property

@@ -73,8 +73,8 @@ _PARTS = {
 def get_domain(name: str, folder: str | Path | None = None, *, solo: bool) -> Domain:
     """The domain `name`, with the agent alone (`solo`, telecom only) or with a user; one object per process.
 
-    folder: what TAU2_DATA_DIR names by default. Loads nothing but the data folder's whereabouts; the official package
-    is asked for when tools or sessions are. RwmlError: no such domain, no solo mode there, no data.
+    folder: by default $TAU2_DATA_DIR. Only the data folder is located here; the official package loads with the first
+    tool or session. Raises RwmlError for an unknown domain, a domain without solo mode, and missing data.
     """
     return _domain(name, data_folder(folder), solo=solo)
 
@@ -137,9 +137,8 @@ class Domain:
         return {} if kit is None else {name: kit.tool_mutates_state(name) for name in kit.tools}
 
     def start(self, task_id: str) -> Session:
-        """Start a task: a session in the task's initial state. Sessions share nothing that one of them can change.
-
-        RwmlError: no such task, no official package, no data.
+        """Start a task: a session in the task's initial state. Sessions share no mutable data. Raises RwmlError for an
+        unknown task, a missing official package and missing data.
         """
         record = task(self.name, task_id, self.data.parents[1])
         environment, tables, sharing = self._environment()
@@ -187,7 +186,7 @@ class _Database:
         return type(self.whole).model_construct(**fields), tables
 
     def kit(self, place: str, database: Any) -> Any:
-        """The toolkit at `place` over a session's `database`, with a state of its own."""
+        """The toolkit at `place` over a session's `database`, with its own state."""
         kit = _class(place)(database)
         for name, value in self.kit_state.items():
             setattr(kit, name, own_copy(value))
@@ -228,7 +227,7 @@ def _read(database: str, path: Path, kit: str) -> _Database:
 
 @lru_cache(maxsize=512)
 def _initial_state(task_id: str, domain: Domain) -> Any:
-    """The official record of a task's initial state, None where it is the domain's own."""
+    """The official record of a task's initial state, None if the task starts from the domain's own."""
     raw = task(domain.name, task_id, domain.data.parents[1]).initial_state
     return None if raw is None else load("data_model.tasks").InitialState.model_validate(raw)
 

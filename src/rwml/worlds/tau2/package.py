@@ -155,7 +155,7 @@ def _folder_of(spec: ModuleSpec) -> Path:
 
 
 def _checkout_data() -> Path | None:
-    """`data` beside `src`, where the package lies in a checkout of its repository (an editable install)."""
+    """`data` next to `src`, if the package lies in a checkout of its repository (an editable install)."""
     try:
         data = package_folder().parents[1] / "data"
     except RwmlError:

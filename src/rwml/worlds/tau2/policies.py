@@ -273,6 +273,6 @@ def make_policy(name: str, seed: int, tools: Sequence[Mapping[str, Any]]) -> Sol
         noise = -1.0
     if not 0 <= noise <= 1:
         raise RwmlError(
-            f"policy '{name}': '{share}' is no share", "it is the chance of a random call", "write noisy:0.3"
+            f"policy '{name}': '{share}' is not a share", "it is the chance of a random call", "write noisy:0.3"
         )
     return SoloPolicy(seed, noise, tools)

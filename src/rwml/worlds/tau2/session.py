@@ -22,7 +22,7 @@ _MAX_BITS = 1e7
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which tools a session has, and who reaches them.
+    """The tools of a session, and who may call them.
 
     agent_writes, user_writes: for each tool of the toolkit whether it may write to the databases. solo: the agent is
     alone, and reaches the user's tools too.
@@ -91,7 +91,7 @@ class Session:
         return environment.to_json_str(response), False
 
     def _kit(self, name: str, requestor: Requestor) -> tuple[Any, bool]:
-        """The toolkit that the official environment would use, None where it would refuse; whether the tool writes."""
+        """The toolkit that the official environment would use, None if it would refuse; and whether the tool writes."""
         access, environment = self.access, self.environment
         of_user = name in access.user_writes and (access.solo if requestor == "assistant" else not access.solo)
         if of_user:

@@ -21,13 +21,12 @@ DOMAINS = ("airline", "retail", "telecom")
 class TaskRecord:
     """One task of one domain.
 
-    ticket: the problem in words, for an agent without a user; "" where the domain has none.
-    known_info: who the user is, and what the user may tell; no intent.
-    splits: names of the splits that the task is in.
-    scenario: what the user simulator reads: persona, and instructions with the user's intent.
-    user_tools: names of the tools that the user has; None for all of the domain's.
-    initial_state: data, calls and messages that come before the first turn; None for none.
-    answers: the answer key (reference actions, assertions, what must be said, reward basis): never put it in a prompt.
+    ticket: the problem in words, for an agent without a user; "" if the domain has none. known_info: the user's
+    identity and the facts that the user may state, without the intent. splits: names of the splits that the task is in.
+    scenario: what the user simulator reads: persona, and instructions with the user's intent. user_tools: names of the
+    tools that the user has; None for all of the domain's. initial_state: data, calls and messages that come before the
+    first turn; None for none. answers: the answer key (reference actions, assertions, what must be said, reward basis):
+    never put it in a prompt.
     """
 
     id: str

@@ -26,7 +26,7 @@ class User(Protocol):
     calls: list[ToolCall]
 
     def reply(self, message: str) -> str:
-        """The user's words after the agent's message. Whatever goes wrong is raised: it is no reply."""
+        """The user's words after the agent's message. Every failure is raised: a failure is not a reply."""
 
 
 class ModelUser:
@@ -75,8 +75,8 @@ class ModelUser:
 class ReplayUser:
     """Says what the user of a recorded simulation said, in order, whatever the agent says; then ends the dialogue.
 
-    The user's recorded tool calls are made again. For tests of the plumbing, and labelled so in every table: it is no
-    user, for it does not listen.
+    The user's recorded tool calls are made again. It serves tests of the plumbing, and every table labels it so: it
+    does not listen to the agent.
     """
 
     def __init__(self, session: Session, recorded: Sequence[Mapping[str, Any]]) -> None:
@@ -107,7 +107,7 @@ def recorded_users(files: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
                     users.setdefault(str(simulation["task_id"]), turns)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RwmlError(
-                f"'{name}' is no file of tau2 simulations: {type(error).__name__}: {error}",
+                f"'{name}' is not a file of tau2 simulations: {type(error).__name__}: {error}",
                 "a replayed user says what it holds",
                 "name files as the official `tau2 run` writes them in world.options.user_files",
             ) from None

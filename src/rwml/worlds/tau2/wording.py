@@ -20,7 +20,7 @@ _FACTS = (
 
 
 def domain_name(domain: str, *, solo: bool) -> str:
-    """The domain as tables and task ids show it: `telecom`, or `telecom-solo` where no user takes part."""
+    """The domain as tables and task ids show it: `telecom`, or `telecom-solo` if no user takes part."""
     return f"{domain}-solo" if solo else domain
 
 

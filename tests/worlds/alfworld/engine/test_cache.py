@@ -24,8 +24,8 @@ def test_missing_truncated_and_foreign_files(tmp_path: Path, write_kitchen: Writ
     text = write_kitchen().read_text()
     cases = {
         "missing": (None, "No such file"),
-        "truncated": (text[: len(text) // 2], "it ends early or is no JSON"),
-        "empty": ("", "it ends early or is no JSON"),
+        "truncated": (text[: len(text) // 2], "it ends early or is not JSON"),
+        "empty": ("", "it ends early or is not JSON"),
         "list": ("[1, 2]", "it has no text 'pddl_domain'"),
         "half": (json.dumps({"pddl_domain": "", "pddl_problem": ""}), "it has no text 'grammar'"),
         "torn problem": (text.replace("(:goal", "(:goal ("), "brackets are not closed"),

@@ -131,7 +131,7 @@ def test_facts_agree_between_patterns(write_kitchen: WriteKitchen) -> None:
         ("(exists (?o) (isHot ?o))", "has no sort"),
         ("(not)", "'not' takes 1 parts, not 0"),
         ("(inReceptacle Mug_bar_1)", "'inreceptacle' takes 2 parts, not 1"),
-        ("((and))", "is no condition"),
+        ("((and))", "is not a condition"),
     ],
 )
 def test_goals_that_cannot_be_checked_are_refused(goal: str, problem: str, write_kitchen: WriteKitchen) -> None:

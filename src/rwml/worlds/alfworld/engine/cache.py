@@ -72,7 +72,7 @@ class Games(Sequence[Game]):
         return Game(self.spec(place))
 
     def spec(self, place: int) -> GameSpec:
-        """The parsed game at a position; decoded at the first call. A file that is no game is an RwmlError."""
+        """The parsed game at a position; decoded at the first call. Raises RwmlError if the file is not a game."""
         spec = self._specs[place]
         if spec is None:
             row, content = self._rows[place], self._content

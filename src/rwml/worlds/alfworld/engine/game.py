@@ -62,7 +62,7 @@ class Game:
 
     @property
     def walkthrough(self) -> list[str]:
-        """A plan that wins, made with full knowledge; empty when the file has none."""
+        """A winning plan, made with full knowledge; empty if the file holds no plan."""
         return list(self.spec.walkthrough)
 
     def reset(self) -> str:
@@ -101,7 +101,7 @@ class Game:
 
     @property
     def admissible_commands(self) -> list[str]:
-        """The commands that do something now, sorted; a list of its own at each call."""
+        """The commands that have an effect now, sorted; each call returns a new list."""
         if self._commands is None:
             self._commands = self._list_commands() if self.location >= 0 else []
         return self._commands.copy()
@@ -119,38 +119,38 @@ class Game:
     def _list_commands(self) -> list[str]:
         """All admissible commands in sorted order: verb by verb, as the verbs sort."""
         spec, tables, held = self.spec, self.tables, self.held
-        here = tables.by_name[self.location]
+        receptacles = tables.by_name[self.location]
         names, object_names = spec.receptacle_names, spec.object_names
         openable, opened = spec.openable, self.opened
         commands: list[str] = []
-        close = [f"close {names[r]}" for r in here if opened >> r & openable >> r & 1]
+        close = [f"close {names[r]}" for r in receptacles if opened >> r & openable >> r & 1]
         if held < 0:
             commands += close
-            commands += [f"examine {names[r]}" for r in here]
+            commands += [f"examine {names[r]}" for r in receptacles]
             commands += tables.go_commands(self.location)
             commands += ("help", "inventory", "look")
         else:
             name = object_names[held]
             if tables.cleanable >> held & 1:
-                commands += [f"clean {name} with {names[r]}" for r in here if spec.sinks >> r & 1]
+                commands += [f"clean {name} with {names[r]}" for r in receptacles if spec.sinks >> r & 1]
             commands += close
             if tables.coolable >> held & 1:
-                commands += [f"cool {name} with {names[r]}" for r in here if spec.fridges >> r & 1]
-            commands += sorted([f"examine {name}", *[f"examine {names[r]}" for r in here]])
+                commands += [f"cool {name} with {names[r]}" for r in receptacles if spec.fridges >> r & 1]
+            commands += sorted([f"examine {name}", *[f"examine {names[r]}" for r in receptacles]])
             commands += tables.go_commands(self.location)
             if tables.heatable >> held & 1:
-                commands += [f"heat {name} with {names[r]}" for r in here if spec.microwaves >> r & 1]
+                commands += [f"heat {name} with {names[r]}" for r in receptacles if spec.microwaves >> r & 1]
             commands += ("help", "inventory", "look")
             fits = spec.fits[held] & (~openable | opened)
-            commands += [f"move {name} to {names[r]}" for r in here if fits >> r & 1]
+            commands += [f"move {name} to {names[r]}" for r in receptacles if fits >> r & 1]
         closed = openable & ~opened
-        commands += [f"open {names[r]}" for r in here if closed >> r & 1]
+        commands += [f"open {names[r]}" for r in receptacles if closed >> r & 1]
         if held < 0:
             pickupable = tables.pickupable
             commands += sorted(
                 [
                     f"take {object_names[o]} from {names[r]}"
-                    for r in here
+                    for r in receptacles
                     if not closed >> r & 1
                     for o in self.contents[r]
                     if pickupable >> o & 1
@@ -161,14 +161,14 @@ class Game:
             commands += sorted(f"slice {object_names[o]} with {object_names[held]}" for o in ready)
         if tables.toggleable:
             commands += sorted(
-                {f"use {object_names[o]}" for r in here for o in self.contents[r] if tables.toggleable >> o & 1}
+                {f"use {object_names[o]}" for r in receptacles for o in self.contents[r] if tables.toggleable >> o & 1}
             )
         return commands
 
     # Texts ------------------------------------------------------------------------------------------------------
 
     def _first_look(self) -> str:
-        if self.tables.here[self.location]:
+        if self.tables.receptacles_at[self.location]:
             return str(self._look(""))
         spec = self.spec
         pairs = zip(spec.receptacle_names, spec.receptacle_locations, strict=True)
@@ -226,11 +226,11 @@ class Game:
     def _look(self, rest: str) -> str | None:
         if rest:
             return None
-        here = self.tables.here[self.location]
-        if not here:
+        receptacles = self.tables.receptacles_at[self.location]
+        if not receptacles:
             return f"{_MIDDLE}nothing."
-        facing = listing([self.spec.receptacle_names[r] for r in here])
-        loose = sorted(pair for pair in self._taken if pair[1] in here and self.location in self.places[pair[0]])
+        facing = listing([self.spec.receptacle_names[r] for r in receptacles])
+        loose = sorted(pair for pair in self._taken if pair[1] in receptacles and self.location in self.places[pair[0]])
         beside = listing([self.tables.articled[o] for o, _ in loose])
         return f"You are facing the {facing}. Next to it, you see {beside}."
 
@@ -336,7 +336,7 @@ class Game:
         return f"You cool the {name} using the {device}." if bit else None
 
     def _use(self, rest: str) -> str | None:
-        inside = (o for receptacle in self.tables.here[self.location] for o in self.contents[receptacle])
+        inside = (o for receptacle in self.tables.receptacles_at[self.location] for o in self.contents[receptacle])
         item = self._named(rest, inside)
         if item < 0 or not self.tables.toggleable >> item & 1:
             return None

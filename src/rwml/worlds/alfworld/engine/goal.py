@@ -129,7 +129,7 @@ Scope = dict[str, _Term]
 
 
 class _Compiler:
-    """Turns a tree into closures. Every quantified variable gets a slot of its own."""
+    """Turns a tree into closures. Every quantified variable gets its own slot."""
 
     def __init__(self) -> None:
         self.num_slots = 0
@@ -138,7 +138,7 @@ class _Compiler:
     def condition(self, tree: Tree, scope: Scope, bound: frozenset[int]) -> Check:
         """Compile a condition; `bound` are the slots that have values when it is checked."""
         if isinstance(tree, str) or (tree and not isinstance(tree[0], str)):
-            raise ValueError(f"{write_tree(tree)!r} is no condition")
+            raise ValueError(f"{write_tree(tree)!r} is not a condition")
         if not tree:
             return lambda facts, env: True
         head = str(tree[0])
@@ -165,7 +165,7 @@ class _Compiler:
 
     def _term(self, word: Tree, scope: Scope, sort: str = "") -> _Term:
         if not isinstance(word, str):
-            raise ValueError(f"{write_tree(word)!r} is no variable or name")
+            raise ValueError(f"{write_tree(word)!r} is not a variable or a name")
         if word.startswith("?"):
             if word not in scope:
                 raise ValueError(f"the variable {word} is not declared")
@@ -192,7 +192,7 @@ class _Compiler:
 
     def _declare(self, words: Tree, scope: Scope) -> Scope:
         if isinstance(words, str):
-            raise ValueError(f"{words!r} is no list of variables")
+            raise ValueError(f"{words!r} is not a list of variables")
         inner, waiting = dict(scope), []
         rest = iter(words)
         for word in rest:

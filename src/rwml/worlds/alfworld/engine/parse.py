@@ -78,7 +78,7 @@ def game_path(path: str | Path) -> Path:
 
 
 def read_game(path: str | Path) -> GameSpec:
-    """Parse the game file at `path` (or in the folder `path`); a file that is no game is an RwmlError."""
+    """Parse the game file at `path` (or in the folder `path`). Raises RwmlError if the file is not a game."""
     path = game_path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -100,7 +100,7 @@ def parse_game(text: str, where: str = "game") -> GameSpec:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise broken(where, f"it ends early or is no JSON ({error})") from error
+        raise broken(where, f"it ends early or is not JSON ({error})") from error
     for key in ("pddl_domain", "pddl_problem", "grammar"):
         if not isinstance(data, dict) or not isinstance(data.get(key), str):
             raise broken(where, f"it has no text {key!r}")

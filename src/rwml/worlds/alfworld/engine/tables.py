@@ -1,4 +1,4 @@
-"""What follows from a `GameSpec` alone and is asked at every step: names, neighbours, ready-made command texts."""
+"""What follows from a `GameSpec` and is needed at every step: names, neighbours, ready-made command texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def listing(words: Sequence[str]) -> str:
 class Tables:
     """Derived from one spec, shared by its games; kept small, as there may be one for each of thousands of games.
 
-    here: per location, its receptacles in the order of their ids; by_name: the same in the order of their names.
+    receptacles_at: per location, its receptacles in the order of their ids. by_name: the same, ordered by name.
     receptacles: number by name. articled: "a <name>" per object. go: (command, locations) per receptacle, sorted.
     pickupable, cleanable, ...: masks over objects. holders: mask of the objects that can hold others.
     """
@@ -33,17 +33,17 @@ class Tables:
         "coolable",
         "go",
         "heatable",
-        "here",
         "holders",
         "pickupable",
         "receptacles",
+        "receptacles_at",
         "sliceable",
         "toggleable",
     )
 
     def __init__(self, spec: GameSpec) -> None:
         names, places = spec.receptacle_names, spec.receptacle_locations
-        self.here, self.by_name = _neighbours(names, places, spec.num_locations)
+        self.receptacles_at, self.by_name = _neighbours(names, places, spec.num_locations)
         self.receptacles = _numbers(names)
         self.articled = tuple(intern(f"a {name}") for name in spec.object_names)
         self.go = _go_commands(names, places)
@@ -71,12 +71,12 @@ _Groups = tuple[tuple[int, ...], ...]
 
 @lru_cache(maxsize=4096)
 def _neighbours(names: tuple[str, ...], places: _Groups, num_locations: int) -> tuple[_Groups, _Groups]:
-    here: list[list[int]] = [[] for _ in range(num_locations)]
+    receptacles_at: list[list[int]] = [[] for _ in range(num_locations)]
     for receptacle, locations in enumerate(places):
         for location in locations:
-            here[location].append(receptacle)
-    by_name = (tuple(sorted(members, key=names.__getitem__)) for members in here)
-    return shared(tuple(shared(tuple(members)) for members in here)), shared(tuple(map(shared, by_name)))
+            receptacles_at[location].append(receptacle)
+    by_name = (tuple(sorted(members, key=names.__getitem__)) for members in receptacles_at)
+    return shared(tuple(shared(tuple(members)) for members in receptacles_at)), shared(tuple(map(shared, by_name)))
 
 
 @lru_cache(maxsize=4096)
