@@ -1,7 +1,7 @@
 """The house rules that a program can check, each a function from the repository to the violations that it sees.
 
 A violation is one line of text without a line number, so that it stays the same while the lines around it move.
-`python tests/house_rules.py` prints all of them, as tests/known_violations.txt holds those that are still to be mended.
+`python tests/house_rules.py` prints all of them.
 """
 
 from __future__ import annotations
