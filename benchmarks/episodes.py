@@ -25,7 +25,7 @@ from rwml.models.language_model import LanguageModel, load_language_model, save_
 from rwml.models.tiny import TinyShape, new_model
 from rwml.playing.rollout import play_built_in, seats_for
 from rwml.trees.objectives import group_advantages
-from rwml.world_models.questions import question_ids
+from rwml.world_models.language import question_ids
 from rwml.worlds.base import World
 from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of

@@ -140,7 +140,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.models.sampling.local import LocalSampler
     from rwml.models.sampling.sampler import SamplingParams
     from rwml.playing.rollout import play_built_in, seats_for
-    from rwml.rewards.embedding_rewards import EmbeddingReward
+    from rwml.rewards.rewards import EmbeddingReward
     from rwml.train.batches import answer_trees
     from rwml.train.trainer import PolicyLoss, Trainer, TrainingLog
     from rwml.world_models.language import LanguageWorldModel

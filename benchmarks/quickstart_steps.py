@@ -34,13 +34,12 @@ from rwml.loading import load_embedder, load_model, load_world, policy_of, sampl
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, SamplingParams
 from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, seats_for
-from rwml.rewards.embedding_rewards import EmbeddingReward
+from rwml.rewards.rewards import EmbeddingReward
 from rwml.stages.pipeline import find_recipe
 from rwml.train.batches import answer_trees, episode_trees
 from rwml.train.trainer import PolicyLoss, Trainer, TrainingLog
 from rwml.trees.objectives import group_advantages
-from rwml.world_models.language import LanguageWorldModel
-from rwml.world_models.questions import question_ids
+from rwml.world_models.language import LanguageWorldModel, question_ids
 from rwml.worlds.transitions import transitions_of
 
 PLAIN_ROWS = 16

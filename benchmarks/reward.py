@@ -41,7 +41,7 @@ from rwml.core.seeds import generator_for
 from rwml.core.text import same_text
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.embedding.minilm import installed_folder
-from rwml.rewards.embedding_rewards import EmbeddingReward
+from rwml.rewards.rewards import EmbeddingReward
 from rwml.worlds.alfworld import load_game
 
 Group = tuple[str, list[str | None]]

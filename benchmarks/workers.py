@@ -227,7 +227,7 @@ class RwmlSide:
         from rwml.models.embedding.embedder import Embedder
         from rwml.models.sampling.local import LocalSampler
         from rwml.models.sampling.sampler import SamplingParams
-        from rwml.rewards.embedding_rewards import EmbeddingReward
+        from rwml.rewards.rewards import EmbeddingReward
         from rwml.train.batches import answer_trees
         from rwml.world_models.language import LanguageWorldModel
 

@@ -25,19 +25,17 @@ from rwml.core.types import Transition
 from rwml.stages import train_wm
 from rwml.train.trainer import Trainer
 
-# The goal is 8 files. Lower this as soon as they are; it is never raised.
-MOST_FILES, MOST_LINES = 9, 1300
+MOST_FILES, MOST_LINES = 8, 1300
 
 STEP = {
     "core/prompts.py",
     "models/chat.py",
     "rewards/rewards.py",
-    "rewards/text_rewards.py",
-    "stages/train_wm.py",
     "train/batches.py",
     "train/drift.py",
+    "train/steps.py",
     "train/trainer.py",
-    "world_models/questions.py",
+    "world_models/language.py",
 }
 BLACK_BOXES = {
     "models/embedding/": "texts in, distances out",
@@ -47,7 +45,10 @@ BLACK_BOXES = {
 PLUMBING = {
     "core/files.py": "a checkpoint is written whole or not at all",
     "core/progress.py": "the line that shows how far the stage is",
-    "core/recipe/recipe.py": "settings by their names",
+    "core/recipe/declared.py": "a stage reads only the sections that it declared",
+    "core/recipe/sections.py": "settings by their names, and the learning rate of a step",
+    "core/registry.py": "the class of a reward by its name",
+    "core/types.py": "records: the query of a row",
     "core/recipe/reward_names.py": "which reward the recipe names for a kind",
     "core/records.py": "a line of metrics.jsonl",
     "core/run.py": "notes the stage's time so far in the manifest",

@@ -26,8 +26,7 @@ from rwml.playing.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.baselines import BASELINES
-from rwml.world_models.language import LanguageWorldModel
-from rwml.world_models.questions import too_long
+from rwml.world_models.language import LanguageWorldModel, too_long
 from rwml.world_models.world_model import Materials, WorldModel, make_world_model
 from rwml.worlds.base import World
 from rwml.worlds.by_name import get_world

@@ -25,7 +25,7 @@ from rwml.train.batches import answer_trees, episode_trees, label_trees
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, group_advantages, token_losses
 from rwml.trees.tree import Tree
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import label_ids, question_ids
 from rwml.worlds.base import Prompts
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "rwml_one_file.py"

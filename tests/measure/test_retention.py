@@ -22,8 +22,7 @@ from rwml.measure.retention import (
 )
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.world_models.language import LanguageWorldModel
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import LanguageWorldModel, label_ids, question_ids
 from rwml.worlds.base import World
 
 

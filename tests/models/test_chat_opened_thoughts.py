@@ -21,8 +21,7 @@ from rwml.models.tiny import TEMPLATE
 from rwml.playing.demonstrations import conversation, expert_episodes
 from rwml.playing.rollout import LanguageModelPolicy, seats_for
 from rwml.train.batches import label_trees
-from rwml.world_models.language import LanguageWorldModel
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import LanguageWorldModel, label_ids, question_ids
 from rwml.worlds.base import World
 
 pytestmark = pytest.mark.slow  # trains a model for every case

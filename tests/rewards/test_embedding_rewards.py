@@ -11,8 +11,8 @@ from rwml.core.types import Transition
 from rwml.exchange.importer import check_paths, import_files
 from rwml.models.embedding.embedder import Embedder
 from rwml.playing.rollout import play_built_in, seats_for
-from rwml.rewards.embedding_rewards import ContinuousReward, EmbeddingReward, NamedReward
-from rwml.rewards.rewards import KindReward
+from rwml.rewards.embedding_rewards import ContinuousReward, NamedReward
+from rwml.rewards.rewards import EmbeddingReward, KindReward
 from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
 

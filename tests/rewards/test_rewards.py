@@ -17,9 +17,8 @@ from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARDS, asks_judge
 from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder
-from rwml.rewards.embedding_rewards import EmbeddingReward
 from rwml.rewards.judge import Judge
-from rwml.rewards.rewards import KindReward, make_reward
+from rwml.rewards.rewards import EmbeddingReward, KindReward, make_reward
 from rwml.rewards.text_rewards import ExactReward, RougeReward
 
 BUILT_IN = {"embedding", "continuous", "named", "exact", "rouge", "f1", "judge", "judge_graded"}

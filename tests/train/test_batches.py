@@ -20,7 +20,7 @@ from rwml.train.batches import answer_trees, episode_trees, epochs_of, label_tre
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, token_losses
 from rwml.trees.tree import Tree, pack
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import label_ids, question_ids
 from rwml.worlds.base import Prompts, World
 
 ONCE = GrpoConfig()

@@ -27,7 +27,7 @@ from rwml.train.preferences import (
 from rwml.train.trainer import Batch, Trainer, TrainingLog
 from rwml.trees.forward import tree_backward, tree_logprobs
 from rwml.trees.tree import Tree, TreeBuilder, pack
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import label_ids, question_ids
 from rwml.worlds.base import World
 
 BETA = 0.7

@@ -11,8 +11,7 @@ from rwml.core.types import Transition
 from rwml.loading import sampler_of
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.world_models.language import LanguageWorldModel
-from rwml.world_models.questions import question_ids
+from rwml.world_models.language import LanguageWorldModel, question_ids
 from rwml.world_models.world_model import CONTEXT, UNPARSED
 from rwml.worlds.base import World
 

@@ -23,8 +23,7 @@ from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel
 from rwml.trees.forward import tree_logprobs
 from rwml.trees.tree import TreeBuilder
-from rwml.world_models.language import LanguageWorldModel
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import LanguageWorldModel, label_ids, question_ids
 from rwml.world_models.world_model import first_of_each
 
 CORPUS = "retention_corpus.txt"

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rwml.core.recipe.reward_names import register
     from rwml.rewards.embedding_rewards import ContinuousReward as Continuous
-    from rwml.rewards.embedding_rewards import EmbeddingReward as Embedding
     from rwml.rewards.embedding_rewards import NamedReward as Named
     from rwml.rewards.judge import GradedJudgeReward, Judge, JudgeReward
-    from rwml.rewards.rewards import KindReward, Reward, make_reward
+    from rwml.rewards.rewards import EmbeddingReward as Embedding
+    from rwml.rewards.rewards import KindReward, Reward, TextReward, make_reward
     from rwml.rewards.text_rewards import ExactReward as Exact
     from rwml.rewards.text_rewards import F1Reward as F1
     from rwml.rewards.text_rewards import RougeReward as Rouge
-    from rwml.rewards.text_rewards import TextReward
 
 _PLACES = {
     "Continuous": "rwml.rewards.embedding_rewards:ContinuousReward",
-    "Embedding": "rwml.rewards.embedding_rewards:EmbeddingReward",
+    "Embedding": "rwml.rewards.rewards:EmbeddingReward",
     "Exact": "rwml.rewards.text_rewards:ExactReward",
     "F1": "rwml.rewards.text_rewards:F1Reward",
     "GradedJudgeReward": "rwml.rewards.judge:GradedJudgeReward",
@@ -29,7 +28,7 @@ _PLACES = {
     "Named": "rwml.rewards.embedding_rewards:NamedReward",
     "Reward": "rwml.rewards.rewards:Reward",
     "Rouge": "rwml.rewards.text_rewards:RougeReward",
-    "TextReward": "rwml.rewards.text_rewards:TextReward",
+    "TextReward": "rwml.rewards.rewards:TextReward",
     "make_reward": "rwml.rewards.rewards:make_reward",
     "register": "rwml.core.recipe.reward_names:register",
 }

@@ -1,4 +1,4 @@
-"""Rewards by the distance of two texts' embeddings: the sim-to-real gap (RWML, step 4)."""
+"""Further rewards by the distance of two texts' embeddings; the paper's own is in rewards.py."""
 
 from __future__ import annotations
 
@@ -7,37 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from rwml.core.recipe.reward_names import register
-from rwml.core.text import UNPARSED_DISTANCE, same_text
-from rwml.models.embedding.embedder import Embedder
+from rwml.core.text import same_text
 from rwml.rewards.named_things import named_things
-from rwml.rewards.text_rewards import Floats, TextReward
-
-
-@register("embedding")
-class EmbeddingReward(TextReward):
-    """1 if d < tau_d else 0, with d = 1 - cos(E(predicted), E(real)) (RWML, step 4).
-
-    Exact predictions (up to white space) have distance 0.0 and are not embedded.
-    """
-
-    def __init__(self, embedder: Embedder | None = None, tau_d: float = 0.2) -> None:
-        """embedder: None loads all-MiniLM-L6-v2, which is installed with rwml. tau_d: the paper's on ALFWorld."""
-        self.embedder, self.tau_d = embedder or Embedder(), tau_d
-
-    def prefetch(self, real: Sequence[str]) -> None:
-        """Embeds the real next states in the background, during the sampling; each text once per data set."""
-        self.embedder.embed_async(real)
-
-    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
-        """See `TextReward.score`."""
-        distances_N = np.full(len(real), UNPARSED_DISTANCE, dtype=np.float32)
-        rows, pairs = [], []
-        for row, (answer, truth) in enumerate(zip(predicted, real, strict=True)):
-            if answer is not None:
-                rows.append(row)
-                pairs.append((truth if same_text(answer, truth) else answer, truth))
-        distances_N[rows] = self.embedder.distances(pairs)
-        return distances_N, (distances_N < self.tau_d).astype(np.float32)
+from rwml.rewards.rewards import EmbeddingReward, Floats
 
 
 @register("continuous")

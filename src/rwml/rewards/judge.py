@@ -24,7 +24,7 @@ from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
 from rwml.models.server import ApiModel, ChatReply
-from rwml.rewards.text_rewards import Floats
+from rwml.rewards.rewards import Floats
 
 # The newest exchanges that the judge reads, after the opening with the task.
 EXCHANGES_SHOWN = 4

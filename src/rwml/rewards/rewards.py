@@ -21,18 +21,19 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, check_reward
-from rwml.core.text import UNPARSED_DISTANCE
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, check_reward, register
+from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
-from rwml.rewards.text_rewards import Floats
 
 if TYPE_CHECKING:
     from rwml.models.embedding.embedder import Embedder
     from rwml.rewards.judge import Judge
 
 
+Floats = NDArray[np.float32]
 TAU_D = 0.2
 """The paper's training threshold on ALFWorld, if none is given."""
 
@@ -49,6 +50,53 @@ class Reward(Protocol):
         A prediction without a readable next state is None: its distance is 2.0 and its reward 0. A reward that asks a
         judge gives a failed judgement the same distance and reward.
         """
+
+
+class TextReward:
+    """A reward that compares the predicted text with the real one and needs nothing else."""
+
+    def prefetch(self, real: Sequence[str]) -> None:
+        """Nothing to prepare."""
+
+    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
+        """Distances [N] within [0, 2] and rewards [N], as float32; None = no readable answer: distance 2.0, reward 0.
+
+        Distances above 1 are for answers that no threshold should pass. Same words (`same_text`) have distance 0.
+        """
+        raise NotImplementedError
+
+    def score_rows(self, predicted: Sequence[str | None], rows: Sequence[Transition]) -> tuple[Floats, Floats]:
+        """See `Reward.score_rows`."""
+        return self.score(predicted, [row.next_state for row in rows])
+
+
+@register("embedding")
+class EmbeddingReward(TextReward):
+    """1 if d < tau_d else 0, with d = 1 - cos(E(predicted), E(real)) (RWML, step 4).
+
+    Exact predictions (up to white space) have distance 0.0 and are not embedded.
+    """
+
+    def __init__(self, embedder: Embedder | None = None, tau_d: float = 0.2) -> None:
+        """embedder: None loads all-MiniLM-L6-v2, which is installed with rwml. tau_d: the paper's on ALFWorld."""
+        from rwml.models.embedding.embedder import Embedder  # rewards of words need no PyTorch
+
+        self.embedder, self.tau_d = embedder or Embedder(), tau_d
+
+    def prefetch(self, real: Sequence[str]) -> None:
+        """Embeds the real next states in the background, during the sampling; each text once per data set."""
+        self.embedder.embed_async(real)
+
+    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
+        """See `TextReward.score`."""
+        distances_N = np.full(len(real), UNPARSED_DISTANCE, dtype=np.float32)
+        rows, pairs = [], []
+        for row, (answer, truth) in enumerate(zip(predicted, real, strict=True)):
+            if answer is not None:
+                rows.append(row)
+                pairs.append((truth if same_text(answer, truth) else answer, truth))
+        distances_N[rows] = self.embedder.distances(pairs)
+        return distances_N, (distances_N < self.tau_d).astype(np.float32)
 
 
 def make_reward(

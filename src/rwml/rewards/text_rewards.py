@@ -6,32 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rwml.core.recipe.reward_names import register
 from rwml.core.text import UNPARSED_DISTANCE, same_text
-from rwml.core.types import Transition
+from rwml.rewards.rewards import Floats, TextReward
 from rwml.rewards.rouge import rouge_l, token_f1
-
-Floats = NDArray[np.float32]
-
-
-class TextReward:
-    """A reward that compares the predicted text with the real one and needs nothing else."""
-
-    def prefetch(self, real: Sequence[str]) -> None:
-        """Nothing to prepare."""
-
-    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
-        """Distances [N] within [0, 2] and rewards [N], as float32; None = no readable answer: distance 2.0, reward 0.
-
-        Distances above 1 are for answers that no threshold should pass. Same words (`same_text`) have distance 0.
-        """
-        raise NotImplementedError
-
-    def score_rows(self, predicted: Sequence[str | None], rows: Sequence[Transition]) -> tuple[Floats, Floats]:
-        """See `rewards.Reward.score_rows`."""
-        return self.score(predicted, [row.next_state for row in rows])
 
 
 @register("exact")

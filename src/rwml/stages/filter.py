@@ -22,7 +22,7 @@ from rwml.models.sampling.sampler import SamplingParams
 from rwml.rewards.thresholds import calibrate, paper_tau_d
 from rwml.train.batches import epochs_of, label_trees
 from rwml.train.trainer import Batch, Trainer, TrainingLog
-from rwml.world_models.questions import TOO_LONG, too_long
+from rwml.world_models.language import TOO_LONG, too_long
 from rwml.world_models.world_model import scored
 
 QUESTIONS_IN_FLIGHT = 64

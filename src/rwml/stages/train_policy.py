@@ -25,7 +25,7 @@ from rwml.playing.reflections import Reflection, reflect, reflected
 from rwml.playing.rollout import SampledEpisode, seats_for
 from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
 from rwml.train.trainer import NO_SAMPLES, Batch, MakeBatch, PolicyLoss, Trainer, TrainingLog
-from rwml.world_models.questions import too_long
+from rwml.world_models.language import too_long
 from rwml.worlds.base import Prompts
 from rwml.worlds.transitions import transitions_of
 

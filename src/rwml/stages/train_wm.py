@@ -20,7 +20,7 @@ from rwml.train.drift import DriftWatch
 from rwml.train.preferences import Opponent, forget_opponents, pair_counts
 from rwml.train.steps import RwmlSteps, SpinSteps, sft_steps
 from rwml.train.trainer import NO_SAMPLES, MakeBatch, PolicyLoss, Trainer, TrainingLog
-from rwml.world_models.questions import TOO_LONG, too_long
+from rwml.world_models.language import TOO_LONG, too_long
 
 BRANCH_SECTIONS = ("collect.split", "collect.num_tasks", "transitions.history_steps")
 TASKS_IN_FLIGHT = 16

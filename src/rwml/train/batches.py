@@ -19,7 +19,7 @@ from rwml.playing.demonstrations import conversation
 from rwml.playing.rollout import SampledEpisode, answered_calls
 from rwml.trees.objectives import answer_coefficients, group_advantages
 from rwml.trees.tree import Tree, TreeBuilder
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import label_ids, question_ids
 from rwml.worlds.base import Prompts
 
 Floats = NDArray[np.float64]

@@ -22,7 +22,7 @@ from rwml.core.types import PredictedState, Transition
 from rwml.models.language_model import LanguageModel
 from rwml.trees.forward import PassOptions, tree_logprobs
 from rwml.trees.tree import Ints, Tree, TreeBuilder
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import label_ids, question_ids
 from rwml.worlds.base import Prompts
 
 

@@ -10,7 +10,7 @@ from rwml.core.tool_calls import ToolCall, call_text, calls_of
 from rwml.core.types import Transition
 from rwml.models.language_model import LanguageModel
 from rwml.playing.rollout import play_built_in, seats_for
-from rwml.world_models.questions import label_ids, question_ids
+from rwml.world_models.language import label_ids, question_ids
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.transitions import transitions_of
 
