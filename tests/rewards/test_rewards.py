@@ -146,7 +146,7 @@ def fourth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reward_from_elsewhere_is_one_decorated_class(fourth: None, name: str) -> None:
     judge = {"base_url": "http://127.0.0.1:1/v1", "model": "m"}
     recipe = parse_recipe({"name": "x", "train_wm": {"reward": {"text": name}}, "judge": judge})
-    assert "judge.model" in recipe.judge_settings, "it may ask the judge; nobody has looked yet"
+    assert "judge" in recipe.judge_settings, "it may ask the judge; nobody has looked yet"
     assert "fourth_reward" not in sys.modules, "a recipe is read without its reward"
     reward = KindReward(recipe.train_wm.reward, never, 0.25)
     distances, rewards = reward.score([REAL + "..", REAL + "...", None], [ROWS[3]] * 3)
