@@ -59,7 +59,7 @@ def test_a_path_that_ends_inside_another() -> None:
 
 
 def test_a_loss_on_the_first_token_is_refused() -> None:
-    with pytest.raises(AssertionError, match="before the first token"):
+    with pytest.raises(AssertionError, match="no token precedes the first token"):
         TreeBuilder().add([1, 2], 0, coefficient=1.0)
 
 

@@ -36,7 +36,7 @@ def recipe(*arms: dict[str, Any], **compare: Any) -> Recipe:
         ([BASE, {**RWML, "stages": []}], "stages = []", "at least one stage"),
         ([{**BASE, "set": {"train_wm.epochs": 1}}], "set = {'train_wm.epochs': 1}", "no settings"),
         ([BASE, {**POLICY, "set": {}}], "from the world model, which this arm does not train", '"train_policy.start"'),
-        ([BASE, RWML, {**POLICY, "compute": "rwml"}], "compute = 'rwml' does not fit", "steps of its own"),
+        ([BASE, RWML, {**POLICY, "compute": "rwml"}], "compute = 'rwml' does not fit", "its own number of steps"),
     ],
 )
 def test_a_wrong_arm_is_refused_when_the_recipe_is_read(arms: list[dict[str, Any]], what: str, fix: str) -> None:
