@@ -25,7 +25,6 @@ from rwml.playing.policies import Policy, PolicyMaterials, make_policy
 from rwml.playing.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.baselines import BASELINES
 from rwml.world_models.language import LanguageWorldModel, too_long
 from rwml.world_models.world_model import Materials, WorldModel, make_world_model
 from rwml.worlds.base import World
@@ -67,7 +66,7 @@ def autocast_of(config: ModelConfig) -> torch.dtype | None:
 
 def sampler_of(lm: LanguageModel, config: ModelConfig) -> Sampler:
     """A sampler for the model, with its stop tokens."""
-    return SAMPLERS.get("local")(lm, autocast_of(config))
+    return SAMPLERS.get(config.sampler)(lm, autocast_of(config))
 
 
 def load_policy(recipe: Recipe, name: str) -> Policy:
@@ -132,8 +131,14 @@ def examinee_of(recipe: Recipe, name: str, path: Path | None) -> Examinee:
 
 def baselines_of(recipe: Recipe, training: Sequence[Transition]) -> dict[str, Callable[[], WorldModel]]:
     """The world models that a trained one is compared with, by name. training: the rows that they learn from."""
-    materials = Materials(load_world(recipe), training)
-    return {name: partial(make_world_model, name, materials) for name in BASELINES}
+    config = recipe.evaluate
+
+    def language() -> LanguageWorldModel:
+        params = SamplingParams(config.max_new_tokens, config.world_model_temperature)
+        return world_model_of(recipe, load_model(recipe.model), params)
+
+    materials = Materials(load_world(recipe), training, language=language)
+    return {name: partial(make_world_model, name, materials) for name in config.baselines}
 
 
 def measure_setup(recipe: Recipe) -> MeasureSetup:

@@ -14,7 +14,6 @@ from rwml.loading import baselines_of, exam_setup, examinee_of, load_reward, loa
 from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
-from rwml.world_models.baselines import BASELINES
 
 
 def run(run: Run) -> None:
@@ -44,7 +43,7 @@ def run(run: Run) -> None:
         training = read_records(run.folder / "transitions.parquet", Transition)
         answers: list[SeedPredictions] = []
         plays: list[SeedEpisodes] = []
-        guessed = items.sizes[0] * len(BASELINES) * len(config.seeds)
+        guessed = items.sizes[0] * len(config.baselines) * len(config.seeds)
         with progress("evaluate", total=asked + played + guessed, unit="item") as bar:
             examiner = Examiner(setup, items, reward, bar)
             for arm, path in arms.items():
@@ -52,7 +51,7 @@ def run(run: Run) -> None:
                 answers += its_answers
                 plays += its_plays
             guesses = baseline_predictions(examiner, baselines_of(recipe, training), folder)
-        plan = EvaluationPlan(tau_d, BASELINES, num_samples=config.bootstrap_samples)
+        plan = EvaluationPlan(tau_d, config.baselines, num_samples=config.bootstrap_samples)
         figures = evaluate_arms(answers + guesses, plays, items.rows, load_world(recipe).inefficient, plan)
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}

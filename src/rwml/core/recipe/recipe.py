@@ -37,7 +37,7 @@ M = TypeVar("M", bound=BaseModel)
 ARM_SECTIONS = ("collect", "transitions", "filter", "train_wm", "train_policy", "judge")
 """Sections that an arm may change. All other sections define the measurement and are equal in every arm."""
 
-RESERVED = ("evaluation", "baselines", "measures", "copy_last", "most_frequent")
+RESERVED = ("evaluation", "baselines", "measures")
 
 
 class Recipe(Section):
@@ -249,7 +249,7 @@ def check_arms(recipe: Recipe, source: str) -> None:
             raise RwmlError(
                 f"{source}: two arms are called '{name}'", "their files would mix", "give one of them another name"
             )
-        if name in RESERVED:
+        if name in (*RESERVED, *recipe.evaluate.baselines):
             raise RwmlError(f"{source}: an arm is called '{name}'", "that folder is taken", "give it another name")
     if len(set(compare.seeds)) < len(compare.seeds):
         raise RwmlError(

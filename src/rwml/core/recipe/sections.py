@@ -54,6 +54,7 @@ class ModelConfig(Section):
     prompts: Literal["full", "brief"] = "full"
     dtype: Literal["float32", "bfloat16"] = "float32"
     autocast: bool = False
+    sampler: str = Field("local", description="who samples (`rwml.samplers`)")
     device: str = "auto"
     lora_rank: int = Field(0, ge=0)
     trust_remote_code: bool = False
@@ -247,6 +248,10 @@ class EvaluateConfig(Section):
     world_model_temperature: float = Field(0.4, ge=0)
     collect_policy: str = Field("model", description="who plays the held-out transitions; model = before training")
     tau_d: float | None = Field(None, gt=0, le=2, description="None = as trained")
+    baselines: tuple[str, ...] = Field(
+        ("copy_last", "most_frequent"),
+        description="world models (`rwml.world_models`) that the trained one has to beat",
+    )
     bootstrap_samples: int = Field(2000, ge=100)
 
 
