@@ -54,10 +54,21 @@ def test_mistakes_name_what_would_work(alfworld: Any) -> None:
         wm.predict(["opening", "look"], "look")
     with pytest.raises(rwml.RwmlError, match="has no weights here"):
         rwml.Trainer(wm)
+    with pytest.raises(rwml.RwmlError, match="there is no world model 'enginee'"):
+        rwml.WorldModel("enginee", alfworld)
+    with pytest.raises(rwml.RwmlError, match="policy 'random' was asked to play in imagination"):
+        wm.imagine(alfworld.tasks("train")[0], "random")
+    with pytest.raises(rwml.RwmlError, match="k = 0"):
+        rwml.plan(wm, alfworld.tasks("train")[0], k=0, policy=["look"])
+    with pytest.raises(rwml.RwmlError, match="no device 'bogus'"):
+        rwml.load_model("tiny", device="bogus")
+    assert rwml.load_recipe("quickstart", "seed=3").seed == 3
     with pytest.raises(rwml.RwmlError, match="proposes no actions"):
         rwml.plan(wm, alfworld.tasks("train")[0])
     with pytest.raises(rwml.RwmlError, match="which world"):
         rwml.transitions(list(rwml.play(alfworld, alfworld.tasks("train")[:1], "random", max_steps=2)))
+    some = rwml.play(alfworld, alfworld.tasks("train")[:2], "random", max_steps=2)
+    assert rwml.transitions(some[:1]) == rwml.transitions(some)[: len(some[0].steps)]
     server = rwml.load_model("http://localhost:1/v1#name")
     with pytest.raises(rwml.RwmlError, match="does not act yet"):
         rwml.play(alfworld, alfworld.tasks("train")[:1], server)
@@ -75,10 +86,11 @@ def test_with_the_real_engine_inside_imagination_is_play(alfworld: Any) -> None:
         imagined = wm.imagine(episode.task, [step.action for step in episode.steps])
         assert [step.observation for step in imagined.steps] == [step.observation for step in episode.steps]
         assert imagined.success
-    # The engine has no episode of a question of one's own: it replays the history from the task, which it lacks here.
     [state] = wm.predict([won[0].opening], "look")
     assert state.next_state is None
-    assert state.reason.startswith("the world failed")
+    assert state.reason.startswith("the world failed"), "without its task the engine cannot replay"
+    [state] = rwml.WorldModel("engine", alfworld).predict([won[0].opening], won[0].steps[0].action, task=won[0].task)
+    assert state.next_state == won[0].steps[0].observation
     figures = rwml.evaluate(wm, tasks[:2], reward="exact", max_steps=4)
     assert figures["world_model"]["overall"]["exact"]["mean"] == 1.0
     assert "success" not in figures
@@ -92,6 +104,43 @@ def test_a_plan_is_the_best_imagined_episode(alfworld: Any) -> None:
     plan = rwml.plan(wm, won.task, k=3, policy=actions)
     assert (plan.actions, plan.wins, plan.candidates, plan.winning) == (tuple(actions), True, 3, 3)
     assert not rwml.plan(wm, won.task, k=2, policy=actions[:-1]).wins
+
+
+def test_training_continues_where_it_was_and_refuses_another(alfworld: Any, tmp_path: Path) -> None:
+    rows = rwml.transitions(rwml.play(alfworld, alfworld.tasks("train")[:2], "expert", max_steps=4))
+    settings = {"group_size": 2, "batch_size": 2, "max_new_tokens": 16, "learning_rate": 1e-3}
+
+    def weights(model: Any) -> Any:
+        return next(model.model.parameters()).detach().clone()
+
+    def trainer(seed: int = 0) -> tuple[Any, Any]:
+        model = rwml.load_model("tiny", device="cpu")
+        wm = rwml.WorldModel(model, alfworld)
+        return model, rwml.Trainer(wm, "f1", folder=tmp_path / "run", seed=seed, **settings)
+
+    model, first = trainer()
+    start = weights(model)
+    assert len(first.fit(rows, 2)) == 2
+    once = weights(model)
+    assert not once.equal(start)
+    first.fit(rows, 1)
+    twice = weights(model)
+    assert not twice.equal(once), "another call trains further"
+    again, second = trainer()
+    second.fit(rows, 2)
+    assert weights(again).equal(once), "the same call takes up what it had done"
+    second.fit(rows, 1)
+    assert weights(again).equal(twice)
+    with pytest.raises(rwml.RwmlError, match="holds another training: seed differ"):
+        trainer(seed=1)[1].fit(rows, 2)
+    with pytest.raises(rwml.RwmlError, match="holds another training: steps, rows differ"):
+        trainer()[1].fit(rows[1:], 3)
+    wm = rwml.WorldModel(again, alfworld)
+    for wrong, message in (({"epochs": 2}, "was given epochs"), ({"grup_size": 2}, "unknown key 'grup_size'")):
+        with pytest.raises(rwml.RwmlError, match=message):
+            rwml.Trainer(wm, **wrong)
+    with pytest.raises(rwml.RwmlError, match="steps = 0"):
+        rwml.Trainer(wm).fit(rows, 0)
 
 
 SMALLER = {

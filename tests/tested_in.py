@@ -18,6 +18,7 @@ _STAGE = "stages/test_pipeline.py: a stage reads what the one before it wrote"
 _COMPARISON = "stages/test_compare.py: its figures are counted again from the records of a whole comparison"
 _ENGINE = "worlds/alfworld/engine/test_game.py: a game by other rules leaves the official trace"
 TESTED_IN = {
+    "library_trainer.py": "test_library.py: a part of the same door",
     "core/recipe/reward_names.py": "core/recipe/test_recipe.py: its names are read from recipes",
     "core/recipe/sections.py": "core/recipe/test_recipe.py: its sections are read from recipes",
     "core/types.py": "core/test_records.py: records are what is written and read",

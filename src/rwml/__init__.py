@@ -16,23 +16,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rwml import rewards
     from rwml.core.errors import RwmlError
-    from rwml.core.recipe.recipe import Recipe, load_recipe
+    from rwml.core.recipe.recipe import Recipe
     from rwml.core.run import Run
     from rwml.core.types import Episode, PredictedState, Query, Step, Task, Transition
     from rwml.library import (
         Episodes,
         Plan,
-        Trainer,
         WorldModel,
         evaluate,
         language_policy,
         load_model,
+        load_recipe,
         make,
         plan,
         play,
         run,
         transitions,
     )
+    from rwml.library_trainer import Trainer
     from rwml.worlds.base import BaseWorld, Env, Prompts, StepResult, World
     from rwml.worlds.checker import check_world
 
@@ -40,11 +41,12 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "rwml.library": (
-        "Episodes", "Plan", "Trainer", "WorldModel", "evaluate", "language_policy", "load_model", "make",
+        "Episodes", "Plan", "WorldModel", "evaluate", "language_policy", "load_model", "load_recipe", "make",
         "plan", "play", "run", "transitions",
     ),
+    "rwml.library_trainer": ("Trainer",),
     "rwml.core.errors": ("RwmlError",),
-    "rwml.core.recipe.recipe": ("Recipe", "load_recipe"),
+    "rwml.core.recipe.recipe": ("Recipe",),
     "rwml.core.run": ("Run",),
     "rwml.core.types": ("Episode", "PredictedState", "Query", "Step", "Task", "Transition"),
     "rwml.worlds.base": ("BaseWorld", "Env", "Prompts", "StepResult", "World"),

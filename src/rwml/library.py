@@ -5,17 +5,14 @@ What `import rwml` offers is defined here or named in `rwml/__init__.py`; docs/r
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import Json
-from rwml.core.recipe.recipe import read_values
-from rwml.core.recipe.sections import TrainWmConfig
-from rwml.core.records import MetricsLog
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, PredictedState, Query, Task, Transition
@@ -28,13 +25,8 @@ from rwml.playing.planner import Plan, best_of
 from rwml.playing.policies import Policy, PolicyMaterials, make_policy, play_seats
 from rwml.playing.rollout import LanguageModelPolicy, seats_for
 from rwml.rewards.rewards import TAU_D, KindReward, Reward
-from rwml.train.batches import epochs_of
-from rwml.train.drift import DriftWatch
-from rwml.train.steps import RwmlSteps
-from rwml.train.trainer import PolicyLoss, TrainingLog
-from rwml.train.trainer import Trainer as TreeTrainer
 from rwml.world_models import world_model as world_models
-from rwml.world_models.env import ImaginedEnv, ImaginedWorld
+from rwml.world_models.env import ImaginedEnv, ImaginedWorld, kind_of
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.remote import RemoteWorldModel
 from rwml.worlds.base import Prompts, World
@@ -81,12 +73,13 @@ def load_model(path: str | Path, device: str = "auto", *, api_key_env: str = "")
 class WorldModel:
     """A language model as a world model of a world: it predicts, imagines, and is trained by `Trainer`.
 
-    predictor: the `rwml.world_models` object that answers; any of them can be given instead of a language model.
+    predictor: the `rwml.world_models` object that answers; any of them can be given instead of a language model, by its
+    name too ("engine", "beliefs", ...).
     """
 
     def __init__(
         self,
-        model: Model | world_models.WorldModel,
+        model: Model | world_models.WorldModel | str,
         world: World,
         *,
         prompts: str = "",
@@ -105,7 +98,9 @@ class WorldModel:
         words = world.prompts(self.style)
         self.model = model if isinstance(model, LanguageModel | ApiModel) else None
         self.predictor: world_models.WorldModel
-        if isinstance(model, LanguageModel):
+        if isinstance(model, str):
+            self.predictor = world_models.make_world_model(model, world_models.Materials(world))
+        elif isinstance(model, LanguageModel):
             self.predictor = LanguageWorldModel(
                 model, LocalSampler(model.model, model.chat.stop_ids), words, params, MAX_CONTEXT_TOKENS
             )
@@ -120,12 +115,13 @@ class WorldModel:
         return self.predictor.name
 
     def predict(
-        self, history: Sequence[str], action: str, n: int = 1, *, kind: str = "text", seed: int = 0
+        self, history: Sequence[str], action: str, n: int = 1, *, task: Task | None = None, seed: int = 0
     ) -> list[PredictedState]:
         """n answers to one question: what comes of `action`?
 
         history: all that was seen and done, [opening, action, observation, action, ...], so an odd number of texts.
-        kind: of the next state ("text", "tool", "user"). The same seed gives the same answers.
+        task: that is played; the real engine needs it, and worlds that show a world model more than a policy (tau2) use
+        it. The same seed gives the same answers.
         """
         if len(history) % 2 == 0:
             raise RwmlError(
@@ -135,7 +131,9 @@ class WorldModel:
             )
         past = tuple(history[1:])
         kept = past[-2 * self.history_steps :] if self.history_steps else past
-        query = Query("", history[0], kept, action, kind, self.world.verb(action), step=len(past) // 2)
+        opening = history[0] if task is None else self.world.world_model_opening(task, history[0])
+        kind, name = kind_of(self.world, action), "" if task is None else task.id
+        query = Query("", opening, kept, action, kind, self.world.verb(action), name, step=len(past) // 2)
         return self.predictor.predict([query], n, generator_for(seed, "predict", *history, action))[0]
 
     def imagine(
@@ -162,6 +160,11 @@ class Episodes(list[Episode]):
         super().__init__(episodes)
         self.world = world
 
+    def __getitem__(self, index: Any) -> Any:
+        """An episode, or `Episodes` of a slice."""
+        item = super().__getitem__(index)
+        return Episodes(item, self.world) if isinstance(index, slice) else item
+
 
 def play(
     world: World,
@@ -177,6 +180,8 @@ def play(
     policy: a name ("expert", "random", ... of the world, or of `rwml.policies`), a language model (`language_policy` at
     temperature 1), a policy object, or a list of actions that is played in order. RwmlError names the nearest policy.
     """
+    at_least("max_steps", max_steps, 1)
+    at_least("rollouts", rollouts, 1)
     seats = seats_for(tasks, rollouts, seed_of(seed, "play"))
     chosen = _policy(world, policy, max_steps)
     return Episodes(play_seats(world, seats, chosen, generator_for(seed, "play", "model")), world)
@@ -190,62 +195,15 @@ def transitions(
     world: that they were played in; None for what `play` returned. history_steps: H, None = all.
     """
     chosen = world or getattr(episodes, "world", None)
+    if not episodes:
+        return []
     if chosen is None:
         raise RwmlError(
             "these episodes do not say which world they were played in",
             "the world says what of an observation a world model has to predict",
-            "give what rwml.play returned, or world=...",
+            "give what rwml.play returned or a slice of it, or world=...",
         )
     return [row for episode in episodes for row in transitions_of(episode, chosen, episode.task.split, history_steps)]
-
-
-class Trainer:
-    """Trains a `WorldModel` on transitions by GRPO on next-state prediction (RWML, step 4), in place.
-
-    reward: a name, an object of `rwml.rewards`, or a table {kind: reward}. settings: keys of the section [train_wm]
-    (docs/reference/config.md). folder: checkpoints and metrics.jsonl; a killed training with the same folder continues.
-    None: they are gone when the process ends.
-    """
-
-    def __init__(
-        self,
-        world_model: WorldModel,
-        reward: str | Reward | dict[str, str | Reward] = "embedding",
-        *,
-        folder: str | Path | None = None,
-        seed: int = 0,
-        **settings: Any,
-    ) -> None:
-        predictor = world_model.predictor
-        if not isinstance(predictor, LanguageWorldModel):
-            raise RwmlError(
-                f"the world model '{predictor.name}' has no weights here",
-                "training changes weights",
-                "give a WorldModel of a language model that this process has loaded",
-            )
-        self.world_model, self.seed = world_model, seed
-        given = {"learning_rate": 2e-4} if world_model.style == "brief" else {}
-        self.config = _settings({**given, "max_new_tokens": world_model.max_new_tokens, **settings})
-        self._temporary = tempfile.TemporaryDirectory(prefix="rwml-")  # gone with this object
-        self.folder = Path(self._temporary.name if folder is None else folder)
-        tau_d = self.config.tau_d if self.config.tau_d is not None else getattr(reward, "tau_d", TAU_D)
-        self.reward = KindReward(reward, tau_d=tau_d)
-        self.metrics = MetricsLog(self.folder / "metrics.jsonl")
-        params = SamplingParams(self.config.max_new_tokens, self.config.temperature)
-        self._model = replace(predictor, params=params)
-
-    def fit(self, rows: Sequence[Transition], steps: int) -> list[Json]:
-        """Train for `steps` steps of `batch_size` rows each, in shuffled passes; returns the metrics, a row a step."""
-        if not rows:
-            raise RwmlError("there is no transition", "there is nothing to learn from", "collect more episodes")
-        config, batch_size = self.config, min(self.config.batch_size, len(rows))
-        passes = -(-steps * batch_size // len(rows)) + 1
-        batches = epochs_of(rows, batch_size, passes, seed_of(self.seed, "train_wm", "order"))[:steps]
-        log = TrainingLog(self.folder, self.metrics, "train_wm", self.seed)
-        trainer = TreeTrainer(self._model.lm, config, log, PolicyLoss.of(config))
-        drift = DriftWatch(config.drift_share, self.metrics)
-        trainer.fit(RwmlSteps(self._model, self.reward, batches, config, drift), len(batches), "train-wm (rwml)")
-        return self.metrics.read()
 
 
 def evaluate(
@@ -265,6 +223,7 @@ def evaluate(
     temperature: of the play; predictions have the world model's own.
     """
     world, model, tau_d = world_model.world, world_model.model, getattr(reward, "tau_d", TAU_D)
+    at_least("the number of tasks", len(tasks), 1)
     plays = isinstance(model, LanguageModel)
     policy: str | Policy
     if isinstance(model, LanguageModel):
@@ -294,16 +253,23 @@ def plan(
 
     policy: who proposes actions; None = the world model's own language model.
     """
+    at_least("k", k, 1)
     chosen = world_model.model if policy is None else policy
     if chosen is None:
         raise RwmlError(
             f"the world model '{world_model.name}' proposes no actions",
             "a plan is the best of several imagined episodes, and somebody has to act in them",
-            "give policy=..., a name or a language model",
+            "give policy=..., a language model or a list of actions",
         )
     imagined = world_model.as_world()
     episodes = play(imagined, [task], chosen, rollouts=k, max_steps=max_steps, seed=seed)
     return best_of(episodes)
+
+
+def at_least(name: str, value: int, least: int) -> None:
+    """RwmlError for a smaller value."""
+    if value < least:
+        raise RwmlError(f"{name} = {value}", "nothing would be done", f"give {least} or more")
 
 
 def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_steps: int) -> Policy:
@@ -324,14 +290,14 @@ def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_step
 
 
 def language_policy(
-    world: World, lm: LanguageModel, *, temperature: float = 1.0, max_steps: int = 30, name: str = "model"
+    world: World, model: LanguageModel, *, temperature: float = 1.0, max_steps: int = 30, name: str = "model"
 ) -> LanguageModelPolicy:
     """A language model that acts in a world, in the world's words. name: what its episodes are filed under."""
-    tiny = lm.source == TINY
+    tiny = model.source == TINY
     params = SamplingParams(TINY_NEW_TOKENS if tiny else NEW_TOKENS, temperature)
     words: Prompts = world.prompts("brief" if tiny else "full")
-    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
-    return LanguageModelPolicy(lm, sampler, words, params, max_steps, MAX_CONTEXT_TOKENS, name)
+    sampler = LocalSampler(model.model, model.chat.stop_ids)
+    return LanguageModelPolicy(model, sampler, words, params, max_steps, MAX_CONTEXT_TOKENS, name)
 
 
 def _no_language_model() -> LanguageModelPolicy:
@@ -353,15 +319,11 @@ def _first_policy(world: World) -> str:
     return names[0]
 
 
-def _settings(values: Json) -> TrainWmConfig:
-    config: TrainWmConfig = read_values(TrainWmConfig, values, "rwml.Trainer")
-    if config.method != "rwml":
-        raise RwmlError(
-            f"rwml.Trainer trains by GRPO, and method = '{config.method}' was given",
-            "the other methods need what only a run has",
-            "use a recipe with train_wm.method, and rwml.run",
-        )
-    return config
+def load_recipe(recipe: str | Path, *overrides: str) -> Recipe:
+    """A recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value"."""
+    from rwml.stages.pipeline import recipe_named
+
+    return recipe_named(str(recipe), overrides)
 
 
 def run(recipe: str | Path, *overrides: str, until: str | None = None) -> Run:
@@ -370,10 +332,11 @@ def run(recipe: str | Path, *overrides: str, until: str | None = None) -> Run:
     recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value".
     until: the last stage.
     """
-    from rwml.stages.pipeline import recipe_named, run_all
+    from rwml.stages.pipeline import run_all, stage_named
 
-    opened = Run.open(recipe_named(str(recipe), overrides))
-    run_all(opened, until)
+    last = stage_named(until) if until else None
+    opened = Run.open(load_recipe(recipe, *overrides))
+    run_all(opened, last)
     return opened
 
 

@@ -28,7 +28,7 @@ from transformers import (
 
 from rwml.core.errors import RwmlError
 from rwml.trees import attention as tree_attention
-from rwml.trees.forward import LossFn, tree_backward, tree_logprobs
+from rwml.trees.forward import LossFn, PassOptions, tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, finish_metrics, token_losses
 from rwml.trees.tree import Tree, TreeBuilder, side_by_side
 
@@ -45,8 +45,10 @@ SIZES = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-GPT2_SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "bos_token_id": 1, "eos_token_id": 2}
-NO_DROPOUT = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+GPT2_SIZES = {
+    "vocab_size": VOCAB, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256,
+    "bos_token_id": 1, "eos_token_id": 2, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+}  # fmt: skip
 TOLERANCE = 1e-5
 
 
@@ -55,7 +57,7 @@ def make_model(family: str, seed: int = 0) -> nn.Module:
     builders: dict[str, Callable[[], nn.Module]] = {
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, tie_word_embeddings=True)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, **GPT2_SIZES, **NO_DROPOUT)),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT2_SIZES)),
         "granite": lambda: GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0, attention_multiplier=0.2)),
     }
     return builders[family]().train()
@@ -180,9 +182,8 @@ def mixture(rng: np.random.Generator) -> list[Answer]:
     return [*answers, Answer(trunk, 4, cross_entropy=0.03), Answer(words(rng, 6, 9), 2, 1.0, 0.2)]
 
 
-SHAPES = [
-    trajectory, shared_answers, several_spans,
-    *(pytest.param(shape, marks=pytest.mark.slow) for shape in (group_trees, history_windows, mixture)),
+SHAPES: list[Callable[[np.random.Generator], list[Answer]]] = [
+    group_trees, trajectory, shared_answers, history_windows, several_spans, mixture,
 ]  # fmt: skip
 # Budgets that hold everything, cut a tree at its first fork, and cut at every fork.
 WAYS = [("dense", 4096), ("walk", 4096), ("walk", 40), ("walk", 1)]
@@ -197,15 +198,15 @@ def test_trees_equal_separate_sequences(shape: Callable[[np.random.Generator], l
     expected, expected_loss = separate_sequences(model, reference, answers, 0.2, 0.3, 0.7)
     fields = LossFields.of(tree)
     for method, budget in WAYS:
-        logp = tree_logprobs(model, tree, method, temperature=0.7, budget_tokens=budget)
+        logp = tree_logprobs(model, tree, PassOptions(method, temperature=0.7, budget_tokens=budget))
         check_logp(model, tree, answers, logp, 0.7)
-        ref = tree_logprobs(reference, tree, method, temperature=0.7, budget_tokens=budget)
+        ref = tree_logprobs(reference, tree, PassOptions(method, temperature=0.7, budget_tokens=budget))
 
         def loss(logp_R: Tensor, tokens_R: Tensor, ref: Tensor = ref) -> tuple[Tensor, dict[str, Tensor]]:
             return token_losses(logp_R, fields.take(tokens_R), ref[tokens_R], kl_weight=0.3)
 
         model.zero_grad()
-        sums = tree_backward(model, tree, loss, method, temperature=0.7, budget_tokens=budget)
+        sums = tree_backward(model, tree, loss, PassOptions(method, temperature=0.7, budget_tokens=budget))
         assert sums["loss"] == pytest.approx(expected_loss, abs=TOLERANCE)
         torch.testing.assert_close(gradients(model), expected, atol=TOLERANCE, rtol=TOLERANCE)
     # At least one token must have been clipped, or the test would not notice a missing clip.
@@ -234,7 +235,7 @@ def test_other_families(family: str) -> None:
     fields = LossFields.of(tree_of(answers))
     for method, budget in WAYS:
         model.zero_grad()
-        tree_backward(model, tree_of(answers), fields_loss(fields), method, budget_tokens=budget)
+        tree_backward(model, tree_of(answers), fields_loss(fields), PassOptions(method, budget_tokens=budget))
         torch.testing.assert_close(gradients(model), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
@@ -244,22 +245,21 @@ def test_packed_rows(budget: int) -> None:
     rng = np.random.default_rng(7)
     trees = [tree_of(shape(rng)) for shape in (trajectory, several_spans, group_trees)]
     row = side_by_side(trees)
-    apart = torch.cat([tree_logprobs(model, tree, "dense") for tree in trees])
-    torch.testing.assert_close(tree_logprobs(model, row, "walk", budget_tokens=budget), apart, atol=TOLERANCE, rtol=0)
-    expected = gradient_of(model, trees, "dense", 4096)
-    torch.testing.assert_close(gradient_of(model, [row], "walk", budget), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    apart = torch.cat([tree_logprobs(model, tree, PassOptions("dense")) for tree in trees])
+    walk = PassOptions("walk", budget_tokens=budget)
+    torch.testing.assert_close(tree_logprobs(model, row, walk), apart, atol=TOLERANCE, rtol=0)
+    expected = gradient_of(model, trees, PassOptions("dense"))
+    torch.testing.assert_close(gradient_of(model, [row], walk), expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def fields_loss(fields: LossFields) -> LossFn:
     return lambda logp_R, tokens_R: token_losses(logp_R, fields.take(tokens_R))
 
 
-def gradient_of(
-    model: nn.Module, trees: list[Tree], method: str, budget: int, autocast: torch.dtype | None = None
-) -> Tensor:
+def gradient_of(model: nn.Module, trees: list[Tree], options: PassOptions) -> Tensor:
     model.zero_grad()
     for tree in trees:
-        tree_backward(model, tree, fields_loss(LossFields.of(tree)), method, budget_tokens=budget, autocast=autocast)
+        tree_backward(model, tree, fields_loss(LossFields.of(tree)), options)
     return gradients(model)
 
 
@@ -276,8 +276,9 @@ def test_long_chains_and_long_answers(budget: int) -> None:
     ]
     tree = tree_of(answers)
     assert len(answers[0].ids) > 2 * tree_attention.FOREST_ROWS > 2 * tree_attention.QUERY_ROWS
-    expected = gradient_of(model, [tree], "dense", budget)
-    torch.testing.assert_close(gradient_of(model, [tree], "walk", budget), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    expected = gradient_of(model, [tree], PassOptions("dense", budget_tokens=budget))
+    walked = gradient_of(model, [tree], PassOptions("walk", budget_tokens=budget))
+    torch.testing.assert_close(walked, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_lora_and_its_reference() -> None:
@@ -289,28 +290,30 @@ def test_lora_and_its_reference() -> None:
     answers = trajectory(np.random.default_rng(13))
     tree = tree_of(answers)
     with lora.disable_adapter():
-        reference = tree_logprobs(lora, tree, "walk", budget_tokens=50)
-    torch.testing.assert_close(reference, tree_logprobs(plain, tree, "dense"), atol=TOLERANCE, rtol=0)
-    assert (tree_logprobs(lora, tree, "walk") - reference).abs().max() > 1e-3
+        reference = tree_logprobs(lora, tree, PassOptions("walk", budget_tokens=50))
+    torch.testing.assert_close(reference, tree_logprobs(plain, tree, PassOptions("dense")), atol=TOLERANCE, rtol=0)
+    assert (tree_logprobs(lora, tree, PassOptions("walk")) - reference).abs().max() > 1e-3
     expected, _ = separate_sequences(lora, plain, answers, 0.2, 0.0, 1.0)
-    torch.testing.assert_close(gradient_of(lora, [tree], "walk", 50), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    walked = gradient_of(lora, [tree], PassOptions("walk", budget_tokens=50))
+    torch.testing.assert_close(walked, expected, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_gradient_checkpointing_changes_nothing() -> None:
     model = make_model("qwen3")
     tree = tree_of(mixture(np.random.default_rng(17)))
-    expected = gradient_of(model, [tree], "walk", 40)
+    expected = gradient_of(model, [tree], PassOptions("walk", budget_tokens=40))
     model.gradient_checkpointing_enable()  # type: ignore[operator]
     for budget in (40, 4096):
-        torch.testing.assert_close(gradient_of(model, [tree], "walk", budget), expected, atol=1e-6, rtol=1e-5)
+        walked = gradient_of(model, [tree], PassOptions("walk", budget_tokens=budget))
+        torch.testing.assert_close(walked, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_autocast_stays_close() -> None:
     model = make_model("qwen3")
     tree = tree_of(trajectory(np.random.default_rng(19)))
-    expected = gradient_of(model, [tree], "walk", 4096)
+    expected = gradient_of(model, [tree], PassOptions("walk", budget_tokens=4096))
     for method, budget in WAYS:
-        low = gradient_of(model, [tree], method, budget, autocast=torch.bfloat16)
+        low = gradient_of(model, [tree], PassOptions(method, budget_tokens=budget, autocast=torch.bfloat16))
         assert 0 < (low - expected).norm() / expected.norm() < 0.03
 
 
@@ -330,7 +333,6 @@ def test_math_attention_equals_the_cpu_kernel() -> None:
         torch.testing.assert_close(by_hand, by_kernel, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_flex_blocks_and_forward() -> None:
     tree = tree_of([a for seed in range(4) for a in trajectory(np.random.default_rng(seed))])
     mask = tree_attention.block_mask(tree.end, torch.device("cpu"))
@@ -345,8 +347,8 @@ def test_flex_blocks_and_forward() -> None:
     np.testing.assert_array_equal(mask.full_kv_num_blocks[0, 0].numpy(), tiles.all((1, 3)).sum(1))
     model = make_model("qwen3").eval()
     with torch.compiler.set_stance("force_eager"):
-        flex = tree_logprobs(model, tree, "flex")
-    torch.testing.assert_close(flex, tree_logprobs(model, tree, "dense"), atol=TOLERANCE, rtol=0)
+        flex = tree_logprobs(model, tree, PassOptions("flex"))
+    torch.testing.assert_close(flex, tree_logprobs(model, tree, PassOptions("dense")), atol=TOLERANCE, rtol=0)
 
 
 def test_final_softcap_of_logits() -> None:
@@ -359,20 +361,20 @@ def test_final_softcap_of_logits() -> None:
     answers = trajectory(np.random.default_rng(23))
     tree = tree_of(answers)
     for method, budget in WAYS:
-        check_logp(model, tree, answers, tree_logprobs(model, tree, method, budget_tokens=budget), 1.0)
+        check_logp(model, tree, answers, tree_logprobs(model, tree, PassOptions(method, budget_tokens=budget)), 1.0)
 
 
 def test_models_that_cannot_run_trees_are_refused() -> None:
     tree = tree_of(trajectory(np.random.default_rng(29)))
     sizes = {name: value for name, value in SIZES.items() if name != "head_dim"}
     with pytest.raises(RwmlError, match="sliding window of 8"):
-        tree_logprobs(MistralForCausalLM(MistralConfig(**sizes, sliding_window=8)), tree, "walk")
+        tree_logprobs(MistralForCausalLM(MistralConfig(**sizes, sliding_window=8)), tree, PassOptions("walk"))
     with pytest.raises(RwmlError, match="the model's 16 positions"):
-        tree_logprobs(LlamaForCausalLM(LlamaConfig(**SIZES, max_position_embeddings=16)), tree, "walk")
+        tree_logprobs(LlamaForCausalLM(LlamaConfig(**SIZES, max_position_embeddings=16)), tree, PassOptions("walk"))
     with pytest.raises(RwmlError, match=r"attention dropout is 0\.1"):
-        tree_logprobs(LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.1)).train(), tree, "walk")
+        tree_logprobs(LlamaForCausalLM(LlamaConfig(**SIZES, attention_dropout=0.1)).train(), tree, PassOptions("walk"))
     with pytest.raises(RwmlError, match="unknown method 'wlk'"):
-        tree_logprobs(make_model("llama"), tree, "wlk")
+        tree_logprobs(make_model("llama"), tree, PassOptions("wlk"))
     with pytest.raises(RwmlError, match="no parameter of LlamaForCausalLM takes a gradient"):
         tree_backward(make_model("llama").requires_grad_(False), tree, fields_loss(LossFields.of(tree)))
 
@@ -385,9 +387,8 @@ def test_nothing_to_learn_is_no_work() -> None:
     assert tree_logprobs(model, builder.build()).tolist() == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.slow
 def test_a_backward_pass_leaves_no_graph_behind() -> None:
     tree = tree_of(trajectory(np.random.default_rng(31)))
-    tree_backward(make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), method="walk", budget_tokens=8)
+    tree_backward(make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), PassOptions("walk", budget_tokens=8))
     gc.collect()
     assert [thing for thing in gc.get_objects() if isinstance(thing, tree_attention.KeyStore)] == []

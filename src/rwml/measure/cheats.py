@@ -1,4 +1,4 @@
-"""Answers that may earn a reward without predicting anything, for the audit of `rwml reward`.
+"""Answers that may earn a reward without predicting anything, for the audit of `rwml reward-lab`.
 
 The paper saw its LLM judge hacked by "the observation will describe the contents of countertop 1 ...".
 """

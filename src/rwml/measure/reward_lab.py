@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwml.core.progress import progress
-from rwml.core.recipe.recipe import FilterConfig
+from rwml.core.recipe.reward_names import DEFAULT_REWARD
+from rwml.core.recipe.sections import FilterConfig
 from rwml.core.seeds import random_for
 from rwml.core.text import same_text
 from rwml.core.types import Transition
@@ -232,7 +233,8 @@ def audit(
             most = reward.num_judged
             few = pairs if most is None else _first_of_each_kind(pairs, most)
             at = {tau: reward.at(tau) for tau in (*taus, tau_d)}
-            has_tau = most is None and _depends_on_tau(reward, few)
+            # The default reward has a threshold even if no distance of these pairs lies near it.
+            has_tau = most is None and (reward.name == DEFAULT_REWARD or _depends_on_tau(reward, few))
             of_pairs[reward.name] = pair_figures(at[tau_d], few) | {"has_tau": has_tau}
             for tau in taus if has_tau else [tau_d]:
                 for cheat, answers in cheats.items():

@@ -53,6 +53,12 @@ def load_language_model(
             "there is nothing to train or to ask",
             "give a folder with config.json and safetensors weights, a hub name that this machine can reach, or 'tiny'",
         )
+    try:
+        place = pick_device(device)
+    except RuntimeError:
+        raise RwmlError(
+            f"there is no device '{device}'", "the model's weights lie on one", "write auto, cpu, cuda or cuda:0"
+        ) from None
     tokenizer = _load_tokenizer(folder, name, trust_remote_code=trust_remote_code)
     chat = ChatFormat(tokenizer, f"'{name}'")
     from transformers import AutoModelForCausalLM
@@ -70,7 +76,7 @@ def load_language_model(
             "there is nothing to train or to ask",
             "give a folder with config.json and safetensors weights, a hub name that this machine can reach, or 'tiny'",
         ) from None
-    return LanguageModel(model.to(pick_device(device)), tokenizer, chat, name)
+    return LanguageModel(model.to(place), tokenizer, chat, name)
 
 
 def load_chat(path: str | Path, *, trust_remote_code: bool = False) -> ChatFormat:

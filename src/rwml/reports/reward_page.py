@@ -1,4 +1,4 @@
-"""The words and tables of `rwml reward`: reward_lab.md, and what the terminal shows."""
+"""The words and tables of `rwml reward-lab`: reward_lab.md, and what the terminal shows."""
 
 from __future__ import annotations
 

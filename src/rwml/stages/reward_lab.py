@@ -1,4 +1,4 @@
-"""`rwml reward`: what the rewards can tell apart and what they pay for nothing, before any training.
+"""`rwml reward-lab`: what the rewards can tell apart and what they pay for nothing, before any training.
 
 Writes reward_lab.json, reward_lab.md and reward_lab.png into the recipe's folder. No stage reads these files, and the
 stages stay as they are.
@@ -16,7 +16,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file, read_json, write_json
 from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import REWARDS, asks_judge, unset_judge_keys
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, asks_judge, unset_judge_keys
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, random_for, seed_of
@@ -177,7 +177,7 @@ def _tau_in_force(recipe: Recipe, rule: Mapping[str, Any]) -> tuple[float, str]:
 
 def _audited(recipe: Recipe, embedder: Callable[[], Embedder]) -> tuple[list[AuditedReward], list[str]]:
     """The rewards to audit, the recipe's own among them, and the names of those that no judge can be asked for."""
-    names = sorted(REWARDS.names(), key=asks_judge)
+    names = sorted(REWARDS.names(), key=lambda name: (asks_judge(name), name != DEFAULT_REWARD))
     skipped = list(filter(asks_judge, names)) if unset_judge_keys(recipe.judge.base_url, recipe.judge.model) else []
     choices: dict[str, str | dict[str, str]] = {name: name for name in names if name not in skipped}
     own = recipe.train_wm.reward

@@ -1,6 +1,6 @@
 """An alarm for training that drifts towards answers that earn a reward without predicting anything.
 
-measure/cheats.py makes such answers, for the audit of `rwml reward` before any training.
+measure/cheats.py makes such answers, for the audit of `rwml reward-lab` before any training.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _warning(answers: Sequence[str | None], rows: Sequence[Transition], first: f
         f"{WINDOW} steps up to step {step} (first steps: {first:.0%}); {example}\n"
         "  why it matters: such an answer is drilled because it is right, or within tau_d, often enough; what the "
         "action really brings is unlearnt, which the mean reward does not show\n"
-        "  what to do: see what earns rewards with `rwml reward`, and which rows suffer (by verb, by valid) in the "
+        "  what to do: see what earns rewards with `rwml reward-lab`, and which rows suffer (by verb, by valid) in the "
         "evaluation; then lower train_wm.tau_d, filter the text's rows more (filter.keep_probability), raise "
         "train_wm.kl_weight, or begin with SFT (train_wm.sft_steps)"
     )

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rwml.core.errors import RwmlError
 from rwml.core.seeds import generator_for
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Query, Task
 from rwml.world_models.world_model import WorldModel
-from rwml.worlds.base import Env, ReadsWins, StepResult, World
+from rwml.worlds.base import BuiltInPolicy, Env, ReadsWins, StepResult, World
 
 _STYLE = "brief"
+
+
+def kind_of(world: World, action: str) -> str:
+    """The kind of next state that an action asks for: "text", or in a world of calls "tool" or "user"."""
+    if world.prompts(_STYLE).actions != "calls":
+        return "text"
+    return "tool" if calls_of(action) else "user"
 
 
 class ImaginedEnv:
@@ -29,7 +37,6 @@ class ImaginedEnv:
         self._seed = 0
         self._opening = self.ended = ""
         self._history: list[str] = []
-        self._calls = world.prompts(_STYLE).actions == "calls"
 
     def reset(self, task: Task, seed: int = 0) -> str:
         """Start `task`: the real world's opening. seed: of the world, and of the world model's chances."""
@@ -54,7 +61,7 @@ class ImaginedEnv:
 
     def _query(self, action: str) -> Query:
         assert self._task is not None
-        kind = "text" if not self._calls else "tool" if calls_of(action) else "user"
+        kind = kind_of(self._world, action)
         history = self._history[-2 * self._history_steps :] if self._history_steps else self._history
         return Query(
             id=f"{self._task.id}@{len(self._history) // 2}",
@@ -79,7 +86,10 @@ class ImaginedEnv:
 
 
 class ImaginedWorld:
-    """A world whose environments are imagined; tasks, words and built-in policies are the real world's."""
+    """A world whose environments are imagined; tasks and words are the real world's.
+
+    It has no built-in policies: those choose among the admissible actions, which nobody lists here.
+    """
 
     def __init__(self, model: WorldModel, world: World, *, history_steps: int | None = None) -> None:
         self._model, self._world, self._history_steps = model, world, history_steps
@@ -87,6 +97,18 @@ class ImaginedWorld:
     def env(self) -> Env:
         """An `ImaginedEnv`."""
         return ImaginedEnv(self._model, self._world, history_steps=self._history_steps)
+
+    def policies(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def policy(self, name: str, seed: int) -> BuiltInPolicy:
+        """RwmlError: no built-in policy plays here."""
+        raise RwmlError(
+            f"the policy '{name}' was asked to play in imagination",
+            "a world's own policies choose among the admissible actions, and a world model lists none",
+            "give a language model, a policy of your own, or a list of actions",
+        )
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._world, name)

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
-from rwml.models.embedding import embedder as embed_module
 from rwml.models.embedding.embedder import Embedder, cosine_distances
 from rwml.models.embedding.minilm import MiniLM, installed_folder, verify
 
@@ -183,13 +182,11 @@ def test_background_and_foreground_agree(embedder: Embedder) -> None:
     assert not any(thread.name.startswith("embedder") for thread in threading.enumerate())
 
 
-def test_warm_reports_progress_and_makes_later_calls_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_texts_make_later_calls_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed_module, "TEXTS_AT_ONCE", 4)
     embedder = Embedder(device="cpu")
     embedder.embed(["0"])
-    seen: list[tuple[int, int]] = []
-    embedder.warm([str(number % 10) for number in range(25)], lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 10), (4, 10), (4, 10), (1, 10)]
+    embedder.embed([str(number % 10) for number in range(25)])
     embedder.distances([("3", "4"), ("8", "9")])
     assert embedder.stats.embedded == 10
 

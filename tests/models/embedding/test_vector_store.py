@@ -99,7 +99,7 @@ def test_two_writers_killed_in_the_act_lose_nothing_whole(tmp_path: Path) -> Non
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "vectors"
     VectorStore(path, 3).close()
-    with pytest.raises(RwmlError, match="no embedding cache of this version") as error:
+    with pytest.raises(RwmlError, match="is not an embedding cache of this version") as error:
         VectorStore(path, 4)
     assert "remove that file" in error.value.fix
     path.write_bytes(b"RWMLVEC9" + path.read_bytes()[8:])

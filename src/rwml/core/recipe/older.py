@@ -49,6 +49,9 @@ def _has(data: Mapping[str, Any], key: str) -> bool:
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
+    section: Any = data
     for part in parents:
-        data = data.setdefault(part, {})
-    data[last] = value
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            return  # reading the recipe says what is wrong with this section
+    section[last] = value

@@ -115,8 +115,10 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise RwmlError(
             f"'{path}' is not TOML: {error}", "a recipe that is half read would train something else", "mend that line"
         ) from None
+    data = in_todays_words(data)
     for override in overrides:
         _apply(data, override)
+        data = in_todays_words(data)
     return parse_recipe(data, str(path))
 
 
