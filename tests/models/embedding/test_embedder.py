@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
+from rwml.models.embedding import embedder as embed_module
 from rwml.models.embedding.embedder import Embedder, cosine_distances
 from rwml.models.embedding.minilm import MiniLM, installed_folder, verify
 
