@@ -58,6 +58,14 @@ def test_mistakes_name_what_would_work(alfworld: Any) -> None:
         rwml.WorldModel("enginee", alfworld)
     with pytest.raises(rwml.RwmlError, match="policy 'random' was asked to play in imagination"):
         wm.imagine(alfworld.tasks("train")[0], "random")
+    for wrong in (5, [1], rwml.Trainer):
+        with pytest.raises(rwml.RwmlError, match="is not a policy"):
+            rwml.play(alfworld, alfworld.tasks("train")[:1], wrong)
+    with pytest.raises(rwml.RwmlError, match="temperature = -1"):
+        rwml.WorldModel("engine", alfworld, temperature=-1)
+    foreign = rwml.Task("elsewhere/1", "elsewhere", "train", "none")
+    with pytest.raises(rwml.RwmlError, match="no episode of task 'elsewhere/1' could be imagined"):
+        rwml.plan(wm, foreign, policy=["look"])
     with pytest.raises(rwml.RwmlError, match="k = 0"):
         rwml.plan(wm, alfworld.tasks("train")[0], k=0, policy=["look"])
     with pytest.raises(rwml.RwmlError, match="no device 'bogus'"):

@@ -90,6 +90,8 @@ class WorldModel:
         """prompts: "full" or "brief"; "" = brief for the tiny model, which knows no other. max_new_tokens: 0 = 80 for
         the tiny model, 512 for others. history_steps: H, exchanges that a query shows; None = all.
         """
+        at_least("max_new_tokens", max_new_tokens, 0)
+        at_least("temperature", temperature, 0)
         self.world, self.history_steps, self.temperature = world, history_steps, temperature
         tiny = isinstance(model, LanguageModel) and model.source == TINY
         self.style = prompts or ("brief" if tiny else "full")
@@ -263,13 +265,19 @@ def plan(
         )
     imagined = world_model.as_world()
     episodes = play(imagined, [task], chosen, rollouts=k, max_steps=max_steps, seed=seed)
+    if all(episode.error for episode in episodes):
+        raise RwmlError(
+            f"no episode of task '{task.id}' could be imagined: {episodes[0].error}",
+            "there is nothing to choose from",
+            f"give a task of the world {world_model.world.name}",
+        )
     return best_of(episodes)
 
 
-def at_least(name: str, value: int, least: int) -> None:
+def at_least(name: str, value: float, least: int) -> None:
     """RwmlError for a smaller value."""
     if value < least:
-        raise RwmlError(f"{name} = {value}", "nothing would be done", f"give {least} or more")
+        raise RwmlError(f"{name} = {value}", "it would mean nothing", f"give {least} or more")
 
 
 def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_steps: int) -> Policy:
@@ -284,8 +292,14 @@ def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_step
     if isinstance(policy, str):
         materials = PolicyMaterials(world, max_steps, _no_language_model)
         return make_policy(policy, materials)
-    if isinstance(policy, Policy):
+    if isinstance(policy, Policy) and not isinstance(policy, type):
         return policy
+    if not isinstance(policy, Sequence) or not all(isinstance(action, str) for action in policy):
+        raise RwmlError(
+            f"{policy!r} is not a policy",
+            "a policy picks the actions of an episode",
+            "give a name, a language model, an object with play(world, seats, generator), or a list of actions",
+        )
     return _Actions(tuple(policy), max_steps)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import read_json
@@ -43,9 +43,9 @@ RESERVED = ("evaluation", "baselines", "measures")
 class Recipe(Section):
     """A whole run."""
 
-    name: str
-    seed: int = 0
-    out: str = "runs/{name}"
+    name: str = Field(min_length=1)
+    seed: int = Field(0, strict=True)
+    out: str = Field("runs/{name}", min_length=1)
     world: WorldConfig = WorldConfig()
     model: ModelConfig = ModelConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
