@@ -30,7 +30,6 @@ from rwml.core.types import Transition
 
 if TYPE_CHECKING:
     from rwml.models.embedding.embedder import Embedder
-    from rwml.rewards.judge import Judge
 
 
 Floats = NDArray[np.float32]
@@ -103,7 +102,7 @@ def make_reward(
     name: str,
     embedder: Callable[[], Embedder] | None = None,
     tau_d: float | None = None,
-    judge: Callable[[], Judge] | None = None,
+    judge: Callable[[], Any] | None = None,
 ) -> Reward:
     """The reward of a registered name or of `module:Name`.
 
@@ -138,7 +137,7 @@ class KindReward:
         choice: str | Reward | Mapping[str, str | Reward],
         embedder: Callable[[], Embedder] | None = None,
         tau_d: float | None = None,
-        judge: Callable[[], Judge] | None = None,
+        judge: Callable[[], Any] | None = None,
     ) -> None:
         """embedder, judge: called once, when a transition first needs it. What is not given has the reward's default.
 
