@@ -12,7 +12,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, JUDGE_REWARDS, asks_judge, may_ask_judge, unset_judge_keys
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, asks_judge, may_ask_judge, unset_judge_keys
 from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
 from rwml.core.run import Run, Stage
 from rwml.core.types import Transition
@@ -191,7 +191,7 @@ def load_measuring_reward(run: Run, tau_d: float) -> KindReward:
         return load_reward(run, tau_d)
     other: RewardChoice = DEFAULT_REWARD
     if not isinstance(choice, str):
-        judged = [kind for kind, name in choice.items() if name in JUDGE_REWARDS]
+        judged = [kind for kind, name in choice.items() if asks_judge(name)]
         other, kinds = choice | dict.fromkeys(judged, DEFAULT_REWARD), f" of kind {', '.join(judged)}"
     note(f"measure: imagined next states{kinds} are scored by the embedding reward, not by the judge")
     return load_reward(run, tau_d, other)
