@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tarfile
 import threading
 from collections import Counter
@@ -105,6 +106,30 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mind") / "model"
     save_language_model(lm, folder)
     return folder
+
+
+REGISTRIES = {
+    "rwml.core.recipe.reward_names": "REWARDS",
+    "rwml.playing.policies": "POLICIES",
+    "rwml.models.sampling.sampler": "SAMPLERS",
+    "rwml.world_models.world_model": "WORLD_MODELS",
+    "rwml.worlds.by_name": "WORLDS",
+}
+
+
+@pytest.fixture(autouse=True)
+def registered_for_one_test() -> Iterator[None]:
+    """What a test registers is gone after it; built-in entries stay, for their modules are imported once."""
+    before = {module: set(getattr(sys.modules[module], name)._entries) for module, name in _registries()}
+    yield
+    for module, name in _registries():
+        registry = getattr(sys.modules[module], name)
+        for entry in set(registry._entries) - before.get(module, set()) - set(registry._modules):
+            del registry._entries[entry]
+
+
+def _registries() -> list[tuple[str, str]]:
+    return [(module, name) for module, name in REGISTRIES.items() if module in sys.modules]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -196,6 +197,7 @@ def test_the_lines_of_readme_run_from_a_fresh_install_in_an_empty_folder(tmp_pat
 
 def run(command: list[str], folder: Path) -> str:
     """The output of a command that has to end well."""
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    plain = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ended = subprocess.run(command, cwd=folder, env=plain, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import rwml
 from house_rules import PACKAGE
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import write_json, write_records
@@ -26,6 +27,7 @@ from rwml.stages import train_wm
 from rwml.train.trainer import Trainer
 
 MOST_FILES, MOST_LINES = 8, 1300
+INSTALLED = Path(rwml.__file__).parent
 
 STEP = {
     "core/prompts.py",
@@ -68,8 +70,8 @@ def watched(around: CodeType, seen: dict[str, set[str]]) -> Iterator[None]:
         nonlocal depth
         if frame.f_code is around:
             depth += {"call": 1, "return": -1}.get(event, 0)
-        if depth and event == "call" and frame.f_code.co_filename.startswith(f"{PACKAGE}/"):
-            path = Path(frame.f_code.co_filename).relative_to(PACKAGE).as_posix()
+        if depth and event == "call" and frame.f_code.co_filename.startswith(f"{INSTALLED}/"):
+            path = Path(frame.f_code.co_filename).relative_to(INSTALLED).as_posix()
             seen.setdefault(path, set()).add(frame.f_code.co_qualname)
 
     threading.setprofile(profile)
