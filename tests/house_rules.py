@@ -29,8 +29,8 @@ FLOORS = {
     "playing": 4,
     "exchange": 4,
     "train": 5,
-    "measure": 6,
-    "loading": 7,  # it builds what measure/ takes, which knows no recipe
+    "loading": 6,
+    "measure": 7,  # it knows no recipe
     "measure.compare": 8,
     "reports": 9,
     "stages": 10,

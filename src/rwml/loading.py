@@ -16,24 +16,19 @@ from rwml.core.recipe.reward_names import DEFAULT_REWARD, asks_judge, may_ask_ju
 from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
 from rwml.core.run import Run, Stage
 from rwml.core.types import Transition
-from rwml.measure.examiner import Examinee, ExamSetup
-from rwml.measure.suite import MeasureSetup
 from rwml.models.embedding.embedder import Embedder
-from rwml.models.language_model import LanguageModel, load_chat, load_language_model
+from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import SAMPLERS, Sampler, SamplingParams
 from rwml.playing.policies import Policy, PolicyMaterials, make_policy
 from rwml.playing.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
-from rwml.world_models.language import LanguageWorldModel, too_long
+from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.world_model import Materials, WorldModel, make_world_model
 from rwml.worlds.base import World
 from rwml.worlds.by_name import get_world
 
 RewardChoice = str | dict[str, str]
-
-# Settings outside [measure] that measures depend on.
-MEASURED_UNDER = ("seed", "world", "model", "embedding", "collect", "transitions")
 
 
 def load_world(recipe: Recipe) -> World:
@@ -96,39 +91,6 @@ def world_model_of(recipe: Recipe, lm: LanguageModel, params: SamplingParams) ->
     return LanguageWorldModel(lm, sampler_of(lm, recipe.model), prompts, params, recipe.model.max_context_tokens)
 
 
-def exam_setup(recipe: Recipe) -> ExamSetup:
-    """What every arm of the recipe is examined by."""
-    world, model = load_world(recipe), recipe.model
-
-    def too_long_for_it(rows: Sequence[Transition]) -> frozenset[str]:
-        chat, prompts = load_chat(model.path, trust_remote_code=model.trust_remote_code), world.prompts(model.prompts)
-        return too_long(chat, prompts, rows, recipe.evaluate.max_new_tokens, model.max_context_tokens)
-
-    return ExamSetup(
-        world=world,
-        config=recipe.evaluate,
-        seed=recipe.seed,
-        history_steps=recipe.transitions.history_steps,
-        episodes_in_flight=recipe.collect.episodes_in_flight,
-        imported=recipe.collect.episodes,
-        collector=load_policy(recipe, recipe.evaluate.collect_policy),
-        too_long=too_long_for_it,
-    )
-
-
-def examinee_of(recipe: Recipe, name: str, path: Path | None) -> Examinee:
-    """An arm to examine: the checkpoint at `path`, None = the recipe's model."""
-    config = recipe.evaluate
-
-    def load() -> tuple[WorldModel, LanguageModelPolicy]:
-        lm = load_model(recipe.model, path)
-        model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.world_model_temperature))
-        params = SamplingParams(config.max_new_tokens, config.temperature)
-        return model, policy_of(recipe, lm, params, recipe.world.max_steps, name)
-
-    return Examinee(name, load)
-
-
 def baselines_of(recipe: Recipe, training: Sequence[Transition]) -> dict[str, Callable[[], WorldModel]]:
     """The world models that a trained one is compared with, by name. training: the rows that they learn from."""
     config = recipe.evaluate
@@ -139,30 +101,6 @@ def baselines_of(recipe: Recipe, training: Sequence[Transition]) -> dict[str, Ca
 
     materials = Materials(load_world(recipe), training, language=language)
     return {name: partial(make_world_model, name, materials) for name in config.baselines}
-
-
-def measure_setup(recipe: Recipe) -> MeasureSetup:
-    """What all checkpoints of the recipe are measured by."""
-    config, world = recipe.measure, load_world(recipe)
-
-    def model(lm: LanguageModel, of: World) -> LanguageWorldModel:
-        params, prompts = SamplingParams(config.max_new_tokens, config.temperature), of.prompts(recipe.model.prompts)
-        return LanguageWorldModel(lm, sampler_of(lm, recipe.model), prompts, params, recipe.model.max_context_tokens)
-
-    dumped = recipe.model_dump(mode="json")
-    return MeasureSetup(
-        config=config,
-        world=world,
-        world_options=recipe.world.options,
-        seed=recipe.seed,
-        history_steps=recipe.transitions.history_steps,
-        max_context=recipe.model.max_context_tokens,
-        imported=recipe.collect.episodes,
-        policy=partial(load_policy, recipe),
-        model=model,
-        load=partial(load_model, recipe.model),
-        depends_on={name: dumped[name] for name in MEASURED_UNDER},
-    )
 
 
 def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:

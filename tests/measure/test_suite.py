@@ -15,7 +15,8 @@ from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import write_records
 from rwml.core.run import Run
 from rwml.core.types import Episode, Step
-from rwml.loading import load_measuring_reward, measure_setup
+from rwml.loading import load_measuring_reward
+from rwml.measure.compare.setups import measure_setup
 from rwml.measure.suite import KeptMeasures, MeasureContext
 
 JUDGE = {"base_url": "http://127.0.0.1:9/v1", "model": "a-judge"}

@@ -10,7 +10,8 @@ from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
 from rwml.core.run import TRAINED, Run
 from rwml.core.types import Transition
-from rwml.loading import baselines_of, exam_setup, examinee_of, load_reward, load_world, training_tau_d
+from rwml.loading import baselines_of, load_reward, load_world, training_tau_d
+from rwml.measure.compare.setups import exam_setup, examinee_of
 from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms

@@ -11,7 +11,8 @@ from rwml.core.files import Json, sweep, write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.recipe import Recipe, recipe_of_run
 from rwml.core.run import TRAINED, Run, lock
-from rwml.loading import load_measuring_reward, measure_setup, training_tau_d
+from rwml.loading import load_measuring_reward, training_tau_d
+from rwml.measure.compare.setups import measure_setup
 from rwml.measure.retention import retention_change
 from rwml.measure.suite import KeptMeasures, MeasureContext
 from rwml.measure.weight_change import MODULES, measure_weight_change

@@ -17,8 +17,9 @@ from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.types import Episode, PredictedState, Transition
-from rwml.loading import baselines_of, exam_setup, load_measuring_reward, load_reward, measure_setup
+from rwml.loading import baselines_of, load_measuring_reward, load_reward
 from rwml.measure.compare.open_arms import peek_arm
+from rwml.measure.compare.setups import exam_setup, measure_setup
 from rwml.measure.examiner import Examiner, ExamSetup, HeldOut, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import ArmEvaluation, SeedEpisodes, SeedPredictions, grouped
 from rwml.measure.suite import KeptMeasures, MeasureContext

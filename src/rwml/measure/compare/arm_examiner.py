@@ -9,9 +9,9 @@ from rwml.core.progress import note, progress
 from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.run import Run
-from rwml.loading import examinee_of
 from rwml.measure.compare.arm_evaluations import MEASURES_IN, ArmEvaluations
 from rwml.measure.compare.open_arms import open_arm
+from rwml.measure.compare.setups import examinee_of
 from rwml.measure.examiner import Examiner, HeldOut, held_out
 from rwml.measure.weight_change import measure_weight_change
 
