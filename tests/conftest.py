@@ -132,6 +132,31 @@ def _registries() -> list[tuple[str, str]]:
     return [(module, name) for module, name in REGISTRIES.items() if module in sys.modules]
 
 
+@pytest.fixture
+def install(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`install(name, source, entry_points)` makes a module importable, as an installed distribution, for one test."""
+
+    def install_in_folder(name: str, source: str, entry_points: str = "") -> None:
+        folder = tmp_path_factory.mktemp(name)
+        (folder / f"{name}.py").write_text(source)
+        info = folder / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(entry_points)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    return install_in_folder
+
+
+@pytest.fixture
+def run_before_nouns(tmp_path: Path) -> Path:
+    """The run folder of `data/run_before_nouns.tar.xz` (tests/core/recipe/test_older.py says how it was made)."""
+    with tarfile.open(Path(__file__).parent / "data" / "run_before_nouns.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "run"
+
+
 @pytest.fixture(scope="session")
 def world() -> World:
     """Small scenes to play in."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.types import Episode, PredictedState, Query, Step, StopReason, Task, Transition
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
@@ -167,10 +167,20 @@ MINI: dict[str, Any] = {
 """A recipe so small that all stages together take seconds."""
 
 
-def write_package(folder: Path, name: str, source: str, entry_points: str) -> None:
-    """An installed distribution in `folder`: the module `name` and the metadata with its entry points."""
-    (folder / f"{name}.py").write_text(source)
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(entry_points)
+DESK = "You arrive at desk 2. On the desk 2, you see a cellphone 1, and a pen 1."
+TURNED = "You arrive at desk 2. On the desk 2, you see a pen 1, and a cellphone 1."
+MISSING = "You arrive at desk 2. On the desk 2, you see a pen 1."
+OTHER_DESK = "You arrive at desk 1. On the desk 1, you see a cellphone 1, and a pen 1."
+GENERIC = "The observation will describe the contents of desk 2."
+DESK_ANSWERS = [DESK, TURNED, MISSING, OTHER_DESK, GENERIC, "Nothing happens.", None]
+"""Predicted states, best first, of an action whose next state is `DESK`."""
+
+BASE: dict[str, Any] = {"name": "base"}
+RWML: dict[str, Any] = {"name": "rwml", "stages": ["train_wm"]}
+POLICY: dict[str, Any] = {"name": "policy", "stages": ["train_policy"], "set": {"train_policy.start": "model"}}
+BOTH: dict[str, Any] = {"name": "both", "stages": ["train_wm", "train_policy"]}
+"""Arms of a comparison."""
+
+
+def compare_recipe(*arms: dict[str, Any], **compare: Any) -> Recipe:
+    return parse_recipe({"name": "x", "out": "runs/x", "compare": {"arms": [*arms], **compare}})

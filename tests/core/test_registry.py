@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from made import write_package
 from rwml.core.errors import RwmlError
 from rwml.core.registry import Registry, declared
 
@@ -17,12 +17,10 @@ def make() -> Registry[type]:
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def package(install: Callable[..., None]) -> None:
     """An installed package with two classes, one of which an entry point names."""
     source = "class Mini: ...\nclass Other: ...\n"
-    write_package(tmp_path, "mini_rewards", source, "[rwml.test_rewards]\nother = mini_rewards:Other\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "mini_rewards", raising=False)
+    install("mini_rewards", source, "[rwml.test_rewards]\nother = mini_rewards:Other\n")
 
 
 def test_a_decorator_is_all_that_an_entry_needs() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made import DESK, DESK_ANSWERS, OTHER_DESK, TURNED
 from rwml.core.types import Transition
 from rwml.exchange.importer import check_paths, import_files
 from rwml.models.embedding.embedder import Embedder
@@ -15,13 +16,6 @@ from rwml.rewards.embedding_rewards import ContinuousReward, NamedReward
 from rwml.rewards.rewards import EmbeddingReward, KindReward
 from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
-
-DESK = "You arrive at desk 2. On the desk 2, you see a cellphone 1, and a pen 1."
-TURNED = "You arrive at desk 2. On the desk 2, you see a pen 1, and a cellphone 1."
-MISSING = "You arrive at desk 2. On the desk 2, you see a pen 1."
-OTHER_DESK = "You arrive at desk 1. On the desk 1, you see a cellphone 1, and a pen 1."
-GENERIC = "The observation will describe the contents of desk 2."
-DESK_ANSWERS = [DESK, TURNED, MISSING, OTHER_DESK, GENERIC, "Nothing happens.", None]
 
 REAL = "You arrive at desk 1. On the desk 1, you see a book 2, and a pen 1."
 ANSWERS = [

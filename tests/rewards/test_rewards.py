@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from inspect import signature
-from pathlib import Path
 
 import pytest
 
 import rwml.rewards
-from made import write_package
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARDS, asks_judge
@@ -133,12 +132,9 @@ class NeedsMore(SameLength):
 
 
 @pytest.fixture
-def fourth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fourth(install: Callable[..., None]) -> None:
     """An installed package with `FOURTH` and an entry point for it."""
-    write_package(tmp_path, "fourth_reward", FOURTH, "[rwml.rewards]\nlength = fourth_reward:SameLength\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "fourth_reward", raising=False)
-    monkeypatch.delitem(REWARDS._entries, "same_length", raising=False)
+    install("fourth_reward", FOURTH, "[rwml.rewards]\nlength = fourth_reward:SameLength\n")
 
 
 @pytest.mark.parametrize("name", ["fourth_reward:SameLength", "length"])

@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from made import DESK, DESK_ANSWERS, TURNED
 from rwml.core.text import same_text
 from rwml.rewards.rouge import rouge_l
 from rwml.rewards.text_rewards import ExactReward, F1Reward, RougeReward
-
-DESK = "You arrive at desk 2. On the desk 2, you see a cellphone 1, and a pen 1."
-TURNED = "You arrive at desk 2. On the desk 2, you see a pen 1, and a cellphone 1."
-MISSING = "You arrive at desk 2. On the desk 2, you see a pen 1."
-OTHER_DESK = "You arrive at desk 1. On the desk 1, you see a cellphone 1, and a pen 1."
-GENERIC = "The observation will describe the contents of desk 2."
-ANSWERS = [DESK, TURNED, MISSING, OTHER_DESK, GENERIC, "Nothing happens.", None]
 
 
 def test_exact_reward_by_hand() -> None:
@@ -61,7 +55,7 @@ def test_a_text_without_words_is_right_when_it_is_the_same() -> None:
 
 
 def test_token_f1_by_hand() -> None:
-    distances, rewards = F1Reward().score(ANSWERS, [DESK] * 7)
+    distances, rewards = F1Reward().score(DESK_ANSWERS, [DESK] * 7)
     # The truth has 18 words: you arrive at desk 2 / on the desk 2 / you see a cellphone 1 / and a pen 1.
     # Missing: all of its 14. The other desk: all but two of 18, for the truth has two ones and it has four.
     # Generic: the, desk and 2 of nine. `Nothing happens.`: none of two.

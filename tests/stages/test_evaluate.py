@@ -37,11 +37,9 @@ class NothingHappens:
 
 
 def test_any_world_model_is_examined_by_its_name(
-    mini: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mini: Callable[..., Recipe], install: Callable[..., None], tmp_path: Path
 ) -> None:
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "own_world_model.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path / "own"))
+    install("own_world_model", OWN)
     names = ["copy_last", "engine", "beliefs", "language", "own_world_model:NothingHappens"]
     run = Run.open(mini(tmp_path / "run", evaluate={"baselines": names, "num_transitions": 12}), say=lambda text: None)
     run_all(run, until="transitions")
@@ -74,11 +72,9 @@ def counting(lm, autocast=None):
 
 
 def test_any_sampler_samples_by_its_name(
-    mini: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mini: Callable[..., Recipe], install: Callable[..., None], tmp_path: Path
 ) -> None:
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "own_sampler.py").write_text(SAMPLER)
-    monkeypatch.syspath_prepend(str(tmp_path / "own"))
+    install("own_sampler", SAMPLER)
     runs = [
         Run.open(mini(tmp_path / name, model={"sampler": name}), say=lambda text: None)
         for name in ("local", "own_sampler:counting")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from made import write_package
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import REWARDS
 from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
 from rwml.core.types import PredictedState, Transition
@@ -132,7 +129,7 @@ def test_a_judge_from_the_filter_to_the_evaluation(
 
 @pytest.mark.parametrize("name", ["fourth_reward:SameFirstWord", "first_word"])
 def test_a_reward_from_elsewhere_trains(
-    mini: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    mini: Callable[..., Recipe], install: Callable[..., None], tmp_path: Path, name: str
 ) -> None:
     """One decorated class in one file, by its path and by an installed package's entry point: nothing else changes."""
     source = (
@@ -145,11 +142,7 @@ def test_a_reward_from_elsewhere_trains(
         "        gaps = np.array([2.0 if same is None else 1.0 - same for same in first], np.float32)\n"
         "        return gaps, np.maximum(0, 1 - gaps)\n"
     )
-    entry_points = "[rwml.rewards]\nfirst_word = fourth_reward:SameFirstWord\n"
-    write_package(tmp_path, "fourth_reward", source, entry_points)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "fourth_reward", raising=False)
-    monkeypatch.setattr(REWARDS, "_entries", dict(REWARDS._entries))
+    install("fourth_reward", source, "[rwml.rewards]\nfirst_word = fourth_reward:SameFirstWord\n")
     run = Run.open(mini(tmp_path / "run", train_wm={"reward": name, "max_steps": 2}))
     run_all(run, until="train_wm")
     lines = [line for line in run.metrics.read() if line["stage"] == "train_wm"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,14 +61,8 @@ class Odd(Coins):
 
 
 @pytest.fixture
-def coins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    (tmp_path / "coins.py").write_text(MODULE)
-    info = tmp_path / "coins-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: coins\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[rwml.worlds]\npennies = coins:Coins\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "coins", raising=False)
+def coins(install: Callable[..., None]) -> World:
+    install("coins", MODULE, "[rwml.worlds]\npennies = coins:Coins\n")
     return get_world("coins:Coins", num_tasks=2)
 
 
@@ -119,7 +114,8 @@ def _check(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_command_checks_a_world_in_the_folder_at_hand(coins: World, tmp_path: Path) -> None:
+def test_the_command_checks_a_world_in_the_folder_at_hand(tmp_path: Path) -> None:
+    (tmp_path / "coins.py").write_text(MODULE)
     done = _check(tmp_path, "coins:Coins", "-o", "num_tasks=4", "--tasks", "3")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "coins:Coins: no violations in 3 tasks and 6 states (played by random)\n"

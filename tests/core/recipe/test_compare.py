@@ -6,17 +6,8 @@ from typing import Any
 
 import pytest
 
+from made import BASE, BOTH, POLICY, RWML, compare_recipe
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.recipe import Recipe, parse_recipe
-
-BASE: dict[str, Any] = {"name": "base"}
-RWML: dict[str, Any] = {"name": "rwml", "stages": ["train_wm"]}
-POLICY: dict[str, Any] = {"name": "policy", "stages": ["train_policy"], "set": {"train_policy.start": "model"}}
-BOTH: dict[str, Any] = {"name": "both", "stages": ["train_wm", "train_policy"]}
-
-
-def recipe(*arms: dict[str, Any], **compare: Any) -> Recipe:
-    return parse_recipe({"name": "x", "out": "runs/x", "compare": {"arms": [*arms], **compare}})
 
 
 @pytest.mark.parametrize(
@@ -41,19 +32,19 @@ def recipe(*arms: dict[str, Any], **compare: Any) -> Recipe:
 )
 def test_a_wrong_arm_is_refused_when_the_recipe_is_read(arms: list[dict[str, Any]], what: str, fix: str) -> None:
     with pytest.raises(RwmlError) as caught:
-        recipe(*arms)
+        compare_recipe(*arms)
     assert what in caught.value.what
     assert fix in caught.value.fix
 
 
 def test_a_seed_that_is_named_twice_is_refused() -> None:
     with pytest.raises(RwmlError, match="names a seed twice"):
-        recipe(BASE, seeds=[0, 1, 0])
+        compare_recipe(BASE, seeds=[0, 1, 0])
 
 
 def test_the_arms_that_run() -> None:
     equal = {**POLICY, "name": "equal", "compute": "both", "enabled": False}
-    whole = recipe(RWML, {**equal}, BASE, BOTH).compare
+    whole = compare_recipe(RWML, {**equal}, BASE, BOTH).compare
     assert [arm.name for arm in whole.chosen()] == ["base", "rwml", "both"]
     # An arm brings the base arm and the one that sets its cost, which runs before it.
     assert [arm.name for arm in whole.chosen(["equal"])] == ["base", "both", "equal"]

@@ -7,22 +7,13 @@ from typing import Any
 
 import pytest
 
-from rwml.core.recipe.recipe import Recipe, parse_recipe
+from made import BASE, BOTH, POLICY, RWML, compare_recipe
 from rwml.measure.compare.arms import arm_recipe, data_stages, equal_steps
-
-BASE: dict[str, Any] = {"name": "base"}
-RWML: dict[str, Any] = {"name": "rwml", "stages": ["train_wm"]}
-POLICY: dict[str, Any] = {"name": "policy", "stages": ["train_policy"], "set": {"train_policy.start": "model"}}
-BOTH: dict[str, Any] = {"name": "both", "stages": ["train_wm", "train_policy"]}
-
-
-def recipe(*arms: dict[str, Any], **compare: Any) -> Recipe:
-    return parse_recipe({"name": "x", "out": "runs/x", "compare": {"arms": [*arms], **compare}})
 
 
 def test_the_recipe_that_an_arm_comes_to() -> None:
     arm = {**BOTH, "set": {"train_wm.method": "sft", "filter.keep_probability": 0.5}}
-    whole = recipe(BASE, arm)
+    whole = compare_recipe(BASE, arm)
     found = arm_recipe(whole, whole.compare.arm("both"), 3)
     assert (found.seed, found.folder, found.name) == (3, Path("runs/x/s3/both"), "x-s3-both")
     assert (found.train_wm.method, found.filter.keep_probability) == ("sft", 0.5)
@@ -56,7 +47,7 @@ def test_the_recipe_that_an_arm_comes_to() -> None:
 )  # fmt: skip
 def test_the_data_that_an_arm_needs_and_pays_for(arm: dict[str, Any], expected: tuple[str, ...]) -> None:
     arms = [BASE] if arm["name"] == "base" else [BASE, arm]
-    whole = recipe(*arms)
+    whole = compare_recipe(*arms)
     found = whole.compare.arm(arm["name"])
     assert data_stages(arm_recipe(whole, found, 0), found) == expected
 
