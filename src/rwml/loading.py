@@ -19,7 +19,7 @@ from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel, load_language_model
 from rwml.models.sampling.sampler import SAMPLERS, Sampler, SamplingParams
-from rwml.playing.policies import Policy, PolicyMaterials, make_policy
+from rwml.playing.policies import Policy, PolicyMaterials, check_policy, make_policy
 from rwml.playing.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
@@ -34,6 +34,14 @@ RewardChoice = str | dict[str, str]
 def load_world(recipe: Recipe) -> World:
     """The recipe's world."""
     return get_world(recipe.world.name, **recipe.world.options)
+
+
+def check_names(recipe: Recipe) -> None:
+    """RwmlError for a world, an option of it or a policy that is not there: a stage has cleared nothing by then."""
+    world = load_world(recipe)
+    if not recipe.collect.episodes:  # imported episodes are played by nobody
+        for name in (recipe.collect.policy, recipe.evaluate.collect_policy):
+            check_policy(name, world)
 
 
 def load_model(config: ModelConfig, path: str | Path | None = None, *, trainable: bool = False) -> LanguageModel:

@@ -48,6 +48,27 @@ def test_two_entries_of_one_name_are_refused() -> None:
         registry.register("mine")(type("B", (), {}))
 
 
+def test_packages_that_share_a_name_are_refused(package: None, install: Callable[..., None]) -> None:
+    registry = make()
+    registry.register("taken")(type("Taken", (), {}))
+    points = "[rwml.test_rewards]\nother = more_rewards:Another\ntaken = more_rewards:Another\n"
+    install("more_rewards", "class Another: ...\n", points)
+    for name, first in (("other", "mini_rewards:Other"), ("taken", ":Taken")):
+        with pytest.raises(RwmlError, match=f"'{name}' is registered twice") as error:
+            registry.get(name)
+        assert first in str(error.value)
+        assert "more_rewards:Another" in str(error.value)
+    assert registry.get("more_rewards:Another").__name__ == "Another", "its path is never ambiguous"
+
+
+def test_one_entry_may_be_named_in_two_ways(install: Callable[..., None]) -> None:
+    registry = make()
+    install("again", "class Here: ...\n", "[rwml.test_rewards]\nhere = again:Here\n")
+    here = registry.get("again:Here")
+    registry.register("here")(here)
+    assert registry.get("here") is here
+
+
 @pytest.mark.parametrize("name", ["othr", "mini_rewards:Nothing", "nowhere:Mini", ":x"])
 def test_what_cannot_be_found_is_said(package: None, name: str) -> None:
     with pytest.raises(RwmlError, match=name) as error:

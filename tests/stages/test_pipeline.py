@@ -19,15 +19,15 @@ import torch
 from rwml import loading
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.sections import TrainPolicyConfig
 from rwml.core.records import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.run import CHAIN, OUTPUTS, Run
 from rwml.core.seeds import share_of
 from rwml.core.text import same_text
-from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, PredictedState, StopReason, Task, Transition
 from rwml.loading import training_tau_d
+from rwml.measure.compare import setups
 from rwml.models.language_model import load_language_model
-from rwml.stages import evaluate, report, train_policy, train_wm
+from rwml.stages import evaluate, report, train_wm
 from rwml.stages import filter as filter_stage
 from rwml.stages.pipeline import run_all, summary_line
 from rwml.world_models.baselines import BASELINES, MostFrequent
@@ -232,7 +232,8 @@ def test_imported_episodes_of_a_world_that_cannot_play_are_asked_about(
         collect={"episodes": str(tmp_path / "logs")}, evaluate={"splits": ["valid_unseen"], "num_transitions": "all"}
     )
     run_all(run, until="transitions")
-    monkeypatch.setattr(loading, "load_world", lambda recipe: Unplayable(**recipe.world.options))
+    for module in (loading, setups):
+        monkeypatch.setattr(module, "load_world", lambda recipe: Unplayable(**recipe.world.options))
     evaluate.run(run)
     asked = read_records(run.folder / "evaluation/transitions-valid_unseen.parquet", Transition)
     assert sorted(row.id for row in asked) == sorted(
@@ -255,6 +256,26 @@ def test_nothing_held_out_is_refused(copied: Callable[..., Run], tmp_path: Path)
     run_all(run, until="transitions")
     with pytest.raises(RwmlError, match="the splits valid_unseen hold no transition to examine by"):
         evaluate.run(run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({"collect": {"policy": "expret"}}, "expert"),
+        ({"collect": {"policy": "no_such_module:Policy"}}, "PYTHONPATH"),
+        ({"evaluate": {"collect_policy": "nosy"}}, "noisy"),
+        ({"world": {"options": {"sise": "tiny"}}}, "size"),
+    ],
+)
+def test_a_misspelt_name_is_refused_before_a_file_is_touched(
+    copied: Callable[..., Run], changes: dict[str, Any], fix: str
+) -> None:
+    run = copied(**changes)
+    before = files(run.folder)
+    with pytest.raises(RwmlError) as error:
+        run_all(run)
+    assert fix in error.value.fix
+    assert files(run.folder) == before
 
 
 def test_a_second_run_on_the_command_line_does_nothing(done: Run, tmp_path: Path) -> None:
@@ -369,22 +390,3 @@ def test_lora_built_in_policies_and_no_filter(mini: Mini, tmp_path: Path) -> Non
         assert not any("lora" in name for name in names)
     line = next(line for line in run.metrics.read() if line["stage"] == "train_policy")
     assert line["kl"] == pytest.approx(0.0, abs=1e-6), "the reference is where the policy began"
-
-
-def test_returns_by_hand() -> None:
-    config = TrainPolicyConfig(reward_success=10.0, reward_invalid=-0.1)
-    steps = tuple(Step("a", "a", "o", valid=valid) for valid in (True, False, False))
-    episode = Episode("e", Task("t", "w", "train", "k"), "model", 0, 0, "o", steps, StopReason.SUCCESS, True)
-    assert train_policy.episode_return(episode, config) == pytest.approx(9.8)
-    lost = replace(episode, success=False, stop=StopReason.STEP_LIMIT)
-    assert train_policy.episode_return(lost, config) == pytest.approx(-0.2)
-
-
-def test_tasks_come_up_equally_often() -> None:
-    tasks = [Task(str(n), "w", "train", "k") for n in range(5)]
-    config = TrainPolicyConfig(steps=5, tasks_per_step=3)
-    order = train_policy._task_order(tasks, config, seed=2)
-    assert Counter(task.id for task in order) == {str(n): 3 for n in range(5)}
-    assert [sorted(t.id for t in order[i : i + 5]) for i in (0, 5, 10)] == [list("01234")] * 3
-    assert order == train_policy._task_order(tasks, config, seed=2)
-    assert order != train_policy._task_order(tasks, config, seed=3)

@@ -17,6 +17,7 @@ import torch
 
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import Recipe, parse_recipe, recipe_toml
+from rwml.core.recipe.sections import TrainPolicyConfig
 from rwml.core.records import Parts, read_records, write_records
 from rwml.core.run import Run
 from rwml.core.types import Episode, Step, StopReason, Task
@@ -236,3 +237,22 @@ def test_records_of_reflections_are_read_back(tmp_path: Path) -> None:
     write_records(tmp_path / "r.parquet", rows, Reflection)
     assert read_records(tmp_path / "r.parquet", Reflection) == rows
     assert [row.failure for row in rows] == ["", "HTTP 503"]
+
+
+def test_returns_by_hand() -> None:
+    config = TrainPolicyConfig(reward_success=10.0, reward_invalid=-0.1)
+    steps = tuple(Step("a", "a", "o", valid=valid) for valid in (True, False, False))
+    episode = Episode("e", Task("t", "w", "train", "k"), "model", 0, 0, "o", steps, StopReason.SUCCESS, True)
+    assert train_policy.episode_return(episode, config) == pytest.approx(9.8)
+    lost = replace(episode, success=False, stop=StopReason.STEP_LIMIT)
+    assert train_policy.episode_return(lost, config) == pytest.approx(-0.2)
+
+
+def test_tasks_come_up_equally_often() -> None:
+    tasks = [Task(str(n), "w", "train", "k") for n in range(5)]
+    config = TrainPolicyConfig(steps=5, tasks_per_step=3)
+    order = train_policy._task_order(tasks, config, seed=2)
+    assert Counter(task.id for task in order) == {str(n): 3 for n in range(5)}
+    assert [sorted(t.id for t in order[i : i + 5]) for i in (0, 5, 10)] == [list("01234")] * 3
+    assert order == train_policy._task_order(tasks, config, seed=2)
+    assert order != train_policy._task_order(tasks, config, seed=3)

@@ -8,7 +8,7 @@ other packages come from entry points of the registry's group (`rwml.worlds`, `r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -37,12 +37,8 @@ class Registry(Generic[T]):
 
         def enter(entry: T) -> T:
             known = self._entries.get(name)
-            if known is not None and _origin(known) != _origin(entry):
-                raise RwmlError(
-                    f"the {self.kind} '{name}' is registered twice, by {_origin(known)} and {_origin(entry)}",
-                    "a recipe that names it could mean either",
-                    "give one of them another name",
-                )
+            if known is not None and _path(known) != _path(entry):
+                raise self._twice(name, [_path(known), _path(entry)])
             self._entries[name] = entry
             return entry
 
@@ -61,20 +57,33 @@ class Registry(Generic[T]):
         return ":" in name or name in self._modules or name in self._entries or name in self.names()
 
     def get(self, name: str) -> T:
-        """The entry of that name, or of `module:Name`; RwmlError names the nearest one."""
+        """The entry of that name, or of `module:Name`; RwmlError names the nearest one, or all that share the name."""
+        if ":" in name and name not in self._entries:
+            return self._imported(name, name)
+        points = sorted({point.value for point in self._points() if point.name == name})
         if name not in self._entries and name in self._modules:
             import_module(self._modules[name])
         if name in self._entries:
-            return self._entries[name]
-        if ":" in name:
-            return self._imported(name, name)
-        for point in self._points():
-            if point.name == name:
-                return self._imported(name, point.value)
+            entry = self._entries[name]
+            others = [value for value in points if self._imported(name, value) is not entry]
+            if others:
+                raise self._twice(name, [_path(entry), *others])
+            return entry
+        if len(points) > 1:
+            raise self._twice(name, points)
+        if points:
+            return self._imported(name, points[0])
         raise RwmlError(
             f"there is no {self.kind} '{name}'",
             f"a {self.kind} is found by its name",
             f"{nearest(name, self.names())}; or write module:Name for one of your own",
+        )
+
+    def _twice(self, name: str, paths: Sequence[str]) -> RwmlError:
+        return RwmlError(
+            f"the {self.kind} '{name}' is registered twice, by {' and '.join(paths)}",
+            "a recipe that names it could mean either",
+            "give one of them another name, or write module:Name in the recipe",
         )
 
     def _points(self) -> Iterator[Any]:
@@ -107,5 +116,5 @@ def declared(package: str) -> dict[str, str]:
     }
 
 
-def _origin(entry: object) -> str:
-    return f"{getattr(entry, '__module__', '?')}.{getattr(entry, '__qualname__', repr(entry))}"
+def _path(entry: object) -> str:
+    return f"{getattr(entry, '__module__', '?')}:{getattr(entry, '__qualname__', repr(entry))}"

@@ -78,11 +78,23 @@ def make_policy(name: str, materials: PolicyMaterials) -> Policy:
     A name that neither knows raises RwmlError: at once for a `module:Name`, else when the world is to play it, with
     the nearest of the world's policies.
     """
+    if _is_the_worlds(name, materials.world):
+        return WorldPolicy(name, materials.max_steps)
+    return POLICIES.get(name)(materials)
+
+
+def check_policy(name: str, world: World) -> None:
+    """RwmlError for a name that neither the world nor `POLICIES` knows, before anything is played or loaded."""
+    if _is_the_worlds(name, world):
+        world.policy(name, 0)
+    else:
+        POLICIES.get(name)
+
+
+def _is_the_worlds(name: str, world: World) -> bool:
+    """Whether the world is to make it; it also refuses, by its own nearest name, what nobody knows."""
     head, _, attribute = name.partition(":")
-    of_module = attribute.isidentifier()
-    if head not in materials.world.policies() and (name in POLICIES.names() or of_module):
-        return POLICIES.get(name)(materials)
-    return WorldPolicy(name, materials.max_steps)
+    return head in world.policies() or not (name in POLICIES.names() or attribute.isidentifier())
 
 
 def play_seats(world: World, seats: Sequence[Seat], policy: Policy, generator: torch.Generator) -> list[Episode]:

@@ -72,6 +72,10 @@ def run_stage(run: Run, verb: Verb) -> None:
         "done": "its files are gone",
     }
     note(f"{place}: {reasons[state]}" if state in reasons else place)
+    if verb.stage != "report":  # a report is written where the world is not installed
+        from rwml.loading import check_names
+
+        check_names(run.recipe)
     import_module(verb.module).run(run)
     record = run.summary()[verb.stage]
     note(f"{place}: done in {duration(record['seconds'])}, peak memory {record['peak_rss_mb']:,} MB")

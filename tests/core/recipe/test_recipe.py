@@ -71,6 +71,12 @@ def test_bad_value_names_key_value_and_rule() -> None:
         parse_recipe({"name": "x", "train_wm": {"method": "dpo"}})
 
 
+@pytest.mark.parametrize("key", ["seeds", "splits"])
+def test_an_evaluation_of_nothing_is_refused(key: str) -> None:
+    with pytest.raises(RwmlError, match=f"evaluate.{key} = "):
+        parse_recipe({"name": "x", "evaluate": {key: []}})
+
+
 def test_a_reward_for_all_next_states_or_by_kind(tmp_path: Path) -> None:
     assert parse_recipe({"name": "x"}).train_wm.reward == "embedding"
     path = _written(tmp_path, 'name = "x"\n[train_wm]\nreward = { tool = "rouge", user = "embedding" }\n')

@@ -239,9 +239,9 @@ class TrainPolicyConfig(GrpoConfig):
 class EvaluateConfig(Section):
     """Held-out figures. Each arm is evaluated on the same tasks and the same transitions with the same seeds."""
 
-    splits: tuple[str, ...] = ("valid_seen", "valid_unseen")
+    splits: tuple[str, ...] = Field(("valid_seen", "valid_unseen"), min_length=1)
     num_tasks: Count = Field(None, description="per split")
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     temperature: float = Field(0.4, ge=0)
     max_new_tokens: int = Field(512, ge=1)
     num_transitions: Count = Field(500, description="per split")
