@@ -166,7 +166,7 @@ def stages_meet_on_disk() -> Iterator[str]:
 
 
 def recipe_and_run() -> Iterator[str]:
-    """`Recipe` and `Run` are named only where design.md has them; whoever is below takes a section or plain values."""
+    """`Recipe` and `Run` are named only where CONTRIBUTING.md says; whatever is below takes a section or values."""
     for path in sources("src"):
         if not named(path).startswith(HOLDS_RECIPE):
             yield from (f"{named(path)} names {name}" for name in sorted(names_in(tree(path)) & {"Recipe", "Run"}))
@@ -299,7 +299,7 @@ def _is_flag(annotation: ast.expr | None) -> bool:
 
 
 def words() -> Iterator[str]:
-    """The tics of design.md, rule 5, in code, pages and recipes; in tests, in docstrings and names."""
+    """The tics of `wording.py`, in code, pages and recipes; in tests, in docstrings and names."""
     patterns = (
         "*.md",
         "Makefile",

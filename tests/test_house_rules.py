@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-from house_rules import RULES, goes_down, imports, names_in, of_functions, violations
+from house_rules import FLOORS, ROOT, RULES, goes_down, imports, names_in, of_functions, violations
 from wording import TICS, tics, tics_in
 
 
@@ -40,6 +41,16 @@ def test_the_rule_holds(rule: str) -> None:
 )
 def test_imports_go_down(here: str, module: str, allowed: bool) -> None:
     assert goes_down(here, module) is allowed
+
+
+def test_contributing_shows_these_floors() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = {
+        room.removesuffix("/").removesuffix(".py").replace("/", "."): int(floor)
+        for floor, rooms in re.findall(r"^\| (\d+) \| (.+?) \|", page, re.MULTILINE)
+        for room in re.findall(r"`([^`]+)`", rooms)
+    }
+    assert shown == FLOORS
 
 
 def test_imports_are_read_wherever_they_are() -> None:

@@ -62,6 +62,8 @@ def test_mistakes_name_what_would_work(alfworld: Any) -> None:
     for wrong in (5, [1], rwml.Trainer):
         with pytest.raises(rwml.RwmlError, match="is not a policy"):
             rwml.play(alfworld, alfworld.tasks("train")[:1], wrong)
+    with pytest.raises(rwml.RwmlError, match="'most_frequent' needs transitions to count in"):
+        rwml.WorldModel("most_frequent", alfworld)
     with pytest.raises(rwml.RwmlError, match="temperature = -1"):
         rwml.WorldModel("engine", alfworld, temperature=-1)
     foreign = rwml.Task("elsewhere/1", "elsewhere", "train", "none")

@@ -26,7 +26,6 @@ TESTED_IN = {
     "exchange/episode_folder.py": "stages/test_import_logs.py: it reads what an import wrote",
     "exchange/log_files.py": "exchange/test_importer.py: a form of file is read when its episodes are",
     "loading.py": "stages/test_pipeline.py: all that it builds is at work there",
-    "measure/compare/arm_evaluations.py": _COMPARISON,
     "measure/compare/arm_examiner.py": _COMPARISON,
     "measure/compare/open_arms.py": _COMPARISON,
     "measure/figures/arm_rows.py": "measure/figures/test_contrasts.py: its rows are what is compared",

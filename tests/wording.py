@@ -1,4 +1,4 @@
-"""The tics of design.md, rule 5: turns of phrase that the plain English of this repository does without.
+"""Tics: turns of phrase that the plain English of this repository does without.
 
 Each has a plain word: "instead of", "continues", "again", "replaces", "is", "where no ...", or the noun itself.
 """

@@ -6,7 +6,6 @@ What `import rwml` offers is defined here or named in `rwml/__init__.py`; docs/r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.server import ApiModel
 from rwml.playing.planner import Plan, best_of
-from rwml.playing.policies import Policy, PolicyMaterials, make_policy, play_seats
+from rwml.playing.policies import ActionsPolicy, Policy, PolicyMaterials, make_policy, play_seats
 from rwml.playing.rollout import LanguageModelPolicy, seats_for
 from rwml.rewards.rewards import TAU_D, KindReward, Reward
 from rwml.world_models import world_model as world_models
@@ -300,7 +299,7 @@ def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_step
             "a policy picks the actions of an episode",
             "give a name, a language model, an object with play(world, seats, generator), or a list of actions",
         )
-    return _Actions(tuple(policy), max_steps)
+    return ActionsPolicy(tuple(policy[:max_steps]))
 
 
 def language_policy(
@@ -352,22 +351,3 @@ def run(recipe: str | Path, *overrides: str, until: str | None = None) -> Run:
     opened = Run.open(load_recipe(recipe, *overrides))
     run_all(opened, last)
     return opened
-
-
-@dataclass(frozen=True, slots=True)
-class _Actions:
-    """A policy that plays given actions in order, and then stops."""
-
-    actions: tuple[str, ...]
-    max_steps: int
-
-    def play(self, world: World, seats: Sequence[Any], generator: Any) -> Any:
-        from rwml.playing.rollout import Game
-
-        games = [Game(seat, world.env(), "actions", min(self.max_steps, len(self.actions))) for seat in seats]
-        for game in games:
-            game.start()
-            for action in self.actions:
-                if game.stop is None:
-                    game.play(action, action)
-        return [game.finish() for game in games]

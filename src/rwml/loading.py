@@ -13,7 +13,7 @@ from rwml.core.files import read_json
 from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, asks_judge, may_ask_judge, unset_judge_keys
-from rwml.core.recipe.sections import EmbeddingConfig, ModelConfig
+from rwml.core.recipe.sections import EmbeddingConfig, JudgeConfig, ModelConfig
 from rwml.core.run import Run, Stage
 from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder
@@ -72,30 +72,41 @@ def sampler_of(lm: LanguageModel, config: ModelConfig) -> Sampler:
     return SAMPLERS.get(config.sampler)(lm, autocast_of(config))
 
 
-def load_policy(recipe: Recipe, name: str) -> Policy:
-    """The policy of that name, as the recipe collects with it. "model" is loaded when it first plays."""
-    world, config, steps = load_world(recipe), recipe.collect, recipe.world.max_steps
+def load_policy(recipe: Recipe, name: str, world: World | None = None, max_steps: int = 0) -> Policy:
+    """The policy of that name, as the recipe collects with it. "model" is loaded when it first plays.
+
+    world, max_steps: that it plays; None and 0 are the recipe's.
+    """
+    played, steps, config = world or load_world(recipe), max_steps or recipe.world.max_steps, recipe.collect
 
     @lru_cache(maxsize=1)
     def language_model() -> LanguageModelPolicy:
         params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
-        return policy_of(recipe, load_model(recipe.model), params, steps)
+        return policy_of(recipe, load_model(recipe.model), params, steps, world=played)
 
-    return make_policy(name, PolicyMaterials(world, steps, language_model))
+    return make_policy(name, PolicyMaterials(played, steps, language_model))
 
 
 def policy_of(
-    recipe: Recipe, lm: LanguageModel, params: SamplingParams, max_steps: int, name: str = "model"
+    recipe: Recipe,
+    lm: LanguageModel,
+    params: SamplingParams,
+    max_steps: int,
+    name: str = "model",
+    *,
+    world: World | None = None,
 ) -> LanguageModelPolicy:
-    """The language-model policy around a model that is already loaded."""
-    prompts = load_world(recipe).prompts(recipe.model.prompts)
+    """The language-model policy around a model that is already loaded. world: that it plays; None = the recipe's."""
+    prompts = (world or load_world(recipe)).prompts(recipe.model.prompts)
     sampler = sampler_of(lm, recipe.model)
     return LanguageModelPolicy(lm, sampler, prompts, params, max_steps, recipe.model.max_context_tokens, name)
 
 
-def world_model_of(recipe: Recipe, lm: LanguageModel, params: SamplingParams) -> LanguageWorldModel:
-    """A loaded language model as the recipe's world model."""
-    prompts = load_world(recipe).prompts(recipe.model.prompts)
+def world_model_of(
+    recipe: Recipe, lm: LanguageModel, params: SamplingParams, *, world: World | None = None
+) -> LanguageWorldModel:
+    """A loaded language model as a world model. world: that it is asked about; None = the recipe's."""
+    prompts = (world or load_world(recipe)).prompts(recipe.model.prompts)
     return LanguageWorldModel(lm, sampler_of(lm, recipe.model), prompts, params, recipe.model.max_context_tokens)
 
 
@@ -116,6 +127,11 @@ def load_embedder(config: EmbeddingConfig, cache: Path | None) -> Embedder:
     return Embedder(config.path, config.prefix, config.batch_size, config.device, cache)
 
 
+def load_judge(config: JudgeConfig, cache: Path | None) -> Judge:
+    """The judge of the section [judge], with its cache on disk."""
+    return Judge(config, cache)
+
+
 def load_reward(run: Run | Stage, tau_d: float, choice: RewardChoice | None = None) -> KindReward:
     """The reward that the recipe trains the world model with, under the threshold `tau_d`.
 
@@ -125,7 +141,7 @@ def load_reward(run: Run | Stage, tau_d: float, choice: RewardChoice | None = No
     reward = recipe.train_wm.reward if choice is None else choice
     # The section is read only where a reward may ask: a stage that asks nobody does not depend on it.
     asked = may_ask_judge(reward) and not unset_judge_keys(recipe.judge.base_url, recipe.judge.model)
-    judge = (lambda: Judge(recipe.judge, cache)) if asked else None
+    judge = partial(load_judge, recipe.judge, cache) if asked else None
     return KindReward(reward, lambda: load_embedder(recipe.embedding, cache), tau_d, judge)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.registry import Registry, declared
+from rwml.core.registry import Registry, entries_in
 
 
 def make() -> Registry[type]:
@@ -83,8 +83,8 @@ def test_entries_of_a_package_are_read_from_its_sources(tmp_path: Path, monkeypa
     (folder / "b.py").write_text('@register("mini")\nclass Mini: ...\n\n@other("no")\nclass No: ...\n')
     (folder / "a.py").write_text('raise RuntimeError\n\n@register("failing")\nclass Failing: ...\n')
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert declared("mini_package") == {"failing": "mini_package.a", "mini": "mini_package.b"}
-    assert declared("no_such_package") == {}
+    assert entries_in("mini_package") == {"failing": "mini_package.a", "mini": "mini_package.b"}
+    assert entries_in("no_such_package") == {}
 
 
 def test_a_name_is_known_without_an_import(package: None) -> None:

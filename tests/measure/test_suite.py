@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,32 @@ def test_another_import_into_the_same_folder_is_measured_anew(logs: Path, tmp_pa
     assert places() == before
     write(logs, episode("new", "chat", "test"))
     assert {name for name, path in places().items() if path != before[name]} == {"rollouts", "plans"}
+
+
+PLAYER = '''
+from rwml.playing.policies import ActionsPolicy
+
+class Looks(ActionsPolicy):
+    def __init__(self, materials):
+        super().__init__(("look", "inventory"), "looks")
+'''
+
+
+def test_a_policy_from_elsewhere_plays_and_a_misspelt_one_is_left_out(
+    tmp_path: Path, install: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("suite_player", PLAYER)
+    options = {"source": "scenes", "num_train": 1, "num_valid_seen": 2, "num_valid_unseen": 1}
+    names, held_out = ["suite_player:Looks", "exprt"], [{"options": options, "policy": "suite_player:Looks"}]
+    measure = {"policies": names, "leave_one_out": False, "splits": ["valid_seen"], "held_out": held_out}
+    data = {"name": "r", "out": str(tmp_path), "world": {"name": "alfworld", "options": options}, "measure": measure}
+    context = measuring(parse_recipe(data))
+    assert {who: [e.policy for e in group] for who, group in context.episodes.items()} == {
+        "suite_player:Looks": ["looks"] * 2
+    }
+    assert "has no policy 'exprt'" in capsys.readouterr().err
+    [(_, rows)] = context.held_out_rows.values()
+    assert [row.action for row in rows] == ["look", "inventory"]
 
 
 @pytest.mark.parametrize(

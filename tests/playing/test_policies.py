@@ -12,7 +12,16 @@ from rwml.core.types import StopReason
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.local import LocalSampler
 from rwml.models.sampling.sampler import SamplingParams
-from rwml.playing.policies import POLICIES, Policy, PolicyMaterials, WorldPolicy, make_policy, play_seats
+from rwml.playing.policies import (
+    POLICIES,
+    ActionsPolicy,
+    Policy,
+    PolicyMaterials,
+    WorldPolicy,
+    has_policy,
+    make_policy,
+    play_seats,
+)
 from rwml.playing.rollout import Game, LanguageModelPolicy, SampledEpisode, Seat, play_built_in, seats_for
 from rwml.worlds.base import World
 
@@ -88,3 +97,19 @@ def test_an_unknown_policy_is_refused_with_the_nearest(world: World) -> None:
         play_seats(world, seats, make_policy("expret", PolicyMaterials(world, 4, never)), generator())
     with pytest.raises(RwmlError, match="cannot be imported"):
         make_policy("no_such_module:Policy", PolicyMaterials(world, 4, never))
+
+
+def test_a_policy_is_known_by_the_world_or_the_registry(world: World) -> None:
+    names = ("expert", "noisy:0.3", "model", "test-first-action", "mine:Policy", "expret", "expret:0.3")
+    assert [name for name in names if has_policy(name, world)] == list(names[:5])
+
+
+def test_given_actions_are_played_in_order_until_the_game_ends(world: World) -> None:
+    [seat] = seats_for(world.tasks("train")[:1], 1, seed=1)
+    [won] = play_built_in(world, [seat], "expert", 30)
+    actions = tuple(step.action for step in won.steps)
+    [same] = play_seats(world, [seat], ActionsPolicy((*actions, "look"), "again"), generator())
+    assert (same.success, same.policy, same.id) == (True, "again", won.id.replace("#expert", "#again"))
+    assert [step.observation for step in same.steps] == [step.observation for step in won.steps]
+    [cut] = play_seats(world, [seat], ActionsPolicy(actions[:-1]), generator())
+    assert (cut.stop, len(cut.steps)) == (StopReason.STEP_LIMIT, len(actions) - 1)

@@ -74,6 +74,16 @@ def test_files_and_source(lab: tuple[Recipe, dict[str, Any]]) -> None:
         assert words in shown
 
 
+def test_the_transitions_come_from_the_policy_that_collects(
+    mini: Callable[..., Recipe], tmp_path: Path, install: Callable[..., None]
+) -> None:
+    source = "from rwml.playing.policies import ActionsPolicy\ndef Looks(materials):\n    return ActionsPolicy(('look',))\n"
+    install("lab_player", source)
+    recipe = mini(tmp_path / "run", reward_lab=SMALL, collect={"policy": "lab_player:Looks"})
+    rows, of = reward.lab_rows(recipe, load_world(recipe))
+    assert (of, {row.action for row in rows}) == ("played by 'lab_player:Looks'", {"look"})
+
+
 def test_pairs_pass_more_often_with_a_larger_threshold(lab: tuple[Recipe, dict[str, Any]]) -> None:
     passes = [row["pass"] for row in lab[1]["thresholds"]["passes"]]
     kinds = lab[1]["rewards"]["embedding"]["kinds"]

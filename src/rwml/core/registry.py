@@ -102,7 +102,7 @@ class Registry(Generic[T]):
         return entry
 
 
-def declared(package: str) -> dict[str, str]:
+def entries_in(package: str) -> dict[str, str]:
     """{name: module} of what the modules of a package decorate with `@register("name")`, for `Registry.built_in`.
 
     The names are read from the source files: nothing is imported, and no list is kept by hand.

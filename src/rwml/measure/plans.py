@@ -15,9 +15,11 @@ from typing import Any
 import torch
 
 from rwml.core.text import same_text
-from rwml.core.types import Episode, Step, StopReason, Transition
+from rwml.core.types import Episode, Transition
 from rwml.measure.figures.bootstrap import bootstrap_mean
 from rwml.measure.figures.metrics import cluster_of
+from rwml.playing.policies import ActionsPolicy, play_seats
+from rwml.playing.rollout import Seat
 from rwml.world_models.imagination import Imagination, Imagined, Walk
 from rwml.worlds.base import ReadsWins, World
 
@@ -33,30 +35,9 @@ def leave_one_out(world: World, episode: Episode, generator: torch.Generator) ->
     actions = [step.action for step in episode.steps if step.parsed]
     assert len(actions) > 1, "a plan of one step cannot be shortened"
     del actions[int(torch.randint(len(actions), (1,), generator=generator))]
-    steps, stop, error = list[Step](), StopReason.STEP_LIMIT, ""
-    env, opening = world.env(), ""
-    try:
-        opening = env.reset(episode.task, episode.seed)
-        for action in actions:
-            result = env.step(action)
-            steps.append(
-                Step(action, action, result.observation, result.kind, valid=result.valid, reward=result.reward)
-            )
-            if result.terminated:
-                stop = StopReason.SUCCESS if env.success else StopReason.FAILURE
-                break
-    except Exception as failure:  # whatever a world raises
-        stop, error = StopReason.ERROR, f"{type(failure).__name__}: {failure}"
-    return replace(
-        episode,
-        id=f"{episode.id}-1",
-        policy=LEFT_OUT,
-        opening=opening,
-        steps=tuple(steps),
-        stop=stop,
-        success=stop is StopReason.SUCCESS,
-        error=error,
-    )
+    seat = Seat(episode.task, episode.rollout, episode.seed)
+    [played] = play_seats(world, [seat], ActionsPolicy(tuple(actions), LEFT_OUT), generator)
+    return replace(played, id=f"{episode.id}-1")
 
 
 def measure_plans(

@@ -24,8 +24,8 @@ from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
 from rwml.measure.rollouts import measure_rollouts
 from rwml.models.language_model import LanguageModel
-from rwml.playing.policies import Policy, play_seats
-from rwml.playing.rollout import play_built_in, seats_for
+from rwml.playing.policies import Policy, has_policy, play_seats
+from rwml.playing.rollout import seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel
@@ -53,9 +53,9 @@ class MeasureSetup:
 
     config: the section [measure]. world_options: of `world`. seed: of the run. history_steps: H of the queries, None
     is all. max_context: tokens of a model's context. imported: folder of imported episodes, "" = episodes are played.
-    policy: the policy of a name; "model" is the model before training. model: a loaded model as a world
-    model of a world. load: a checkpoint, None = the model before training. depends_on: further settings that the
-    figures depend on, as plain JSON.
+    policy: the policy of a name, for a world and a number of steps per episode, 0 = the recipe's; "model" is the model
+    before training. model: a loaded model as a world model of a world. load: a checkpoint, None = the model before
+    training. depends_on: further settings that the figures depend on, as plain JSON.
     """
 
     config: MeasureConfig
@@ -65,7 +65,7 @@ class MeasureSetup:
     history_steps: int | None
     max_context: int
     imported: str
-    policy: Callable[[str], Policy]
+    policy: Callable[[str, World, int], Policy]
     model: Callable[[LanguageModel, World], LanguageWorldModel]
     load: Callable[[Path | None], LanguageModel]
     depends_on: Mapping[str, Any]
@@ -140,7 +140,7 @@ class MeasureContext:
             return {"imported": self._imported()}
         by_policy: dict[str, list[Episode]] = {}
         for policy in self.config.policies:
-            if policy != "model" and policy.partition(":")[0] not in self.world.policies():
+            if not has_policy(policy, self.world):
                 known = ", ".join(self.world.policies()) or "none"
                 note(f"measure: the world {self.world.name} has no policy '{policy}' ({known}); it is left out")
                 continue
@@ -186,7 +186,7 @@ class MeasureContext:
         generator = generator_for(setup.seed, "measure", "play", split, policy)
         return self._kept(
             f"{split}-{policy.replace(':', '-')}",
-            lambda: play_seats(self.world, seats, setup.policy(policy), generator),
+            lambda: play_seats(self.world, seats, setup.policy(policy, self.world, 0), generator),
         )
 
     def _left_out(self, by_policy: Mapping[str, Sequence[Episode]]) -> Iterator[Episode]:
@@ -220,10 +220,10 @@ class MeasureContext:
     def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
         world = get_world(one.name, **one.options)
         seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(self.setup.seed, "measure"))
-        history = self.setup.history_steps
+        history, generator = self.setup.history_steps, generator_for(self.setup.seed, "measure", "held out", one.policy)
         rows = [
             row
-            for episode in play_built_in(world, seats, one.policy, one.max_steps)
+            for episode in play_seats(world, seats, self.setup.policy(one.policy, world, one.max_steps), generator)
             for row in transitions_of(episode, world, one.split, history)
         ]
         return world, rows[: self.config.num_transitions]

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from rwml.core.errors import RwmlError
+from rwml.core.recipe.sections import JudgeConfig
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
@@ -74,6 +75,11 @@ class ApiModel:
                     f"export {api_key_env}=..., or set api_key_env to nothing for a server without keys",
                 )
             self._headers["Authorization"] = f"Bearer {key}"
+
+    @classmethod
+    def of(cls, config: JudgeConfig) -> ApiModel:
+        """The model of the section [judge]."""
+        return cls(config.base_url, config.model, config.api_key_env or None, config.max_concurrency, config.timeout_s)
 
     def chat(
         self, messages_batch: Sequence[Sequence[Mapping[str, str]]], temperature: float, max_tokens: int, n: int = 1

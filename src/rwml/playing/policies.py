@@ -15,7 +15,7 @@ import torch
 
 from rwml.core.registry import Registry
 from rwml.core.types import Episode
-from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, Seat, play_built_in
+from rwml.playing.rollout import Game, LanguageModelPolicy, SampledEpisode, Seat, play_built_in
 from rwml.worlds.base import World
 
 
@@ -72,6 +72,24 @@ class WorldPolicy:
         return [SampledEpisode(episode, [], []) for episode in play_built_in(world, seats, self.name, self.max_steps)]
 
 
+@dataclass(frozen=True, slots=True)
+class ActionsPolicy:
+    """Plays the given actions in order, and then stops with `step_limit`."""
+
+    actions: tuple[str, ...]
+    name: str = "actions"
+
+    def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
+        """Play all seats, one after the other, without chance."""
+        games = [Game(seat, world.env(), self.name, len(self.actions)) for seat in seats]
+        for game in games:
+            game.start()
+            for action in self.actions:
+                if game.stop is None:
+                    game.play(action, action)
+        return [game.finish() for game in games]
+
+
 def make_policy(name: str, materials: PolicyMaterials) -> Policy:
     """The policy of that name: the world's own first, then those of the registry `POLICIES`.
 
@@ -91,10 +109,22 @@ def check_policy(name: str, world: World) -> None:
         POLICIES.get(name)
 
 
+def has_policy(name: str, world: World) -> bool:
+    """Whether the world or `POLICIES` has it; a `module:Name` counts, and is imported by `make_policy` only."""
+    return _of_world(name, world) or _of_registry(name)
+
+
 def _is_the_worlds(name: str, world: World) -> bool:
     """Whether the world is to make it; it also refuses, by its own nearest name, what nobody knows."""
-    head, _, attribute = name.partition(":")
-    return head in world.policies() or not (name in POLICIES.names() or attribute.isidentifier())
+    return _of_world(name, world) or not _of_registry(name)
+
+
+def _of_world(name: str, world: World) -> bool:
+    return name.partition(":")[0] in world.policies()
+
+
+def _of_registry(name: str) -> bool:
+    return name in POLICIES.names() or name.partition(":")[2].isidentifier()
 
 
 def play_seats(world: World, seats: Sequence[Seat], policy: Policy, generator: torch.Generator) -> list[Episode]:

@@ -75,9 +75,7 @@ def reflect(
     It is shown the state, the expert's action, and up to `alternatives` others with what they led to when they were
     tried (`branches.other_steps`). Raises RwmlError where the server cannot be reached at all.
     """
-    writer = ApiModel(
-        config.base_url, config.model, config.api_key_env or None, config.max_concurrency, config.timeout_s
-    )
+    writer = ApiModel.of(config)
     places = [
         (episode, number, others)
         for episode in episodes

@@ -165,9 +165,7 @@ class Judge:
 
     def __init__(self, config: JudgeConfig, cache: Path | None = None) -> None:
         self.config = config
-        self._model = ApiModel(
-            config.base_url, config.model, config.api_key_env or None, config.max_concurrency, config.timeout_s
-        )
+        self._model = ApiModel.of(config)
         self._store = Judgements(None if cache is None else cache / "judgements.jsonl")
         self._has_warned = False
         self._silent = 0

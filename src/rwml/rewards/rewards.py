@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, check_reward, register
+from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, check_reward, register, takes_judge
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
 
@@ -177,7 +177,7 @@ class KindReward:
     ) -> int:
         """How many readable predictions have no score because their judgement failed; distances_N: as from `score`."""
         return sum(
-            answer is not None and distance == UNPARSED_DISTANCE and _asks_judge(self.of(row.kind))
+            answer is not None and distance == UNPARSED_DISTANCE and takes_judge(type(self.of(row.kind)))
             for answer, row, distance in zip(predicted, rows, distances_N, strict=True)
         )
 
@@ -188,10 +188,6 @@ class KindReward:
             reward = self.of(row.kind)
             shares.setdefault(id(reward), (reward, []))[1].append(number)
         return list(shares.values())
-
-
-def _asks_judge(reward: Reward) -> bool:
-    return "judge" in _parameters(type(reward))
 
 
 def _parameters(constructor: Callable[..., Any]) -> dict[str, Parameter]:

@@ -22,7 +22,7 @@ from rwml.core.run import Run
 from rwml.core.seeds import generator_for, random_for, seed_of
 from rwml.core.types import Transition
 from rwml.exchange.episode_folder import imported_episodes
-from rwml.loading import load_embedder, load_world
+from rwml.loading import load_embedder, load_judge, load_policy, load_world
 from rwml.measure.cheats import cheat_answers
 from rwml.measure.reward_lab import (
     REWORDED,
@@ -39,10 +39,10 @@ from rwml.measure.reward_lab import (
     together,
 )
 from rwml.models.embedding.embedder import Embedder
-from rwml.playing.rollout import play_built_in, seats_for
+from rwml.playing.policies import play_seats
+from rwml.playing.rollout import seats_for
 from rwml.reports.plots import write_reward_png
 from rwml.reports.reward_page import page
-from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.baselines import BASELINES
 from rwml.world_models.world_model import Materials, first_of_each, make_world_model
@@ -98,8 +98,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
     """The transitions to examine, and their source. They are the run's own if its settings equal the recipe's.
-    Otherwise they come from imported episodes, or from episodes that a built-in policy plays now. RwmlError if the
-    world has no policy to play with, or the episodes give no transition.
+    Otherwise they come from imported episodes, or from episodes that `reward_lab.policy` plays now ("" = that of the
+    section [collect] if it is not the model, else one of the world's). RwmlError if nobody plays, or the episodes give
+    no transition.
     """
     config = recipe.reward_lab
     if Run.peek(recipe).is_done("transitions"):
@@ -110,11 +111,10 @@ def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
             episodes = [episode for episode in imported if episode.task.world == world.name]
             source = "of imported episodes"
         else:
-            policy = _policy(recipe, world)
-            tasks = world.tasks(recipe.collect.split)[: config.num_tasks]
-            episodes = play_built_in(
-                world, seats_for(tasks, 1, seed_of(recipe.seed, "reward_lab", "play")), policy, recipe.world.max_steps
-            )
+            policy, tasks = _policy(recipe, world), world.tasks(recipe.collect.split)[: config.num_tasks]
+            seats = seats_for(tasks, 1, seed_of(recipe.seed, "reward_lab", "play"))
+            generator = generator_for(recipe.seed, "reward_lab", "play", policy)
+            episodes = play_seats(world, seats, load_policy(recipe, policy), generator)
             source = f"played by '{policy}'"
         steps = recipe.transitions.history_steps
         rows = [row for episode in episodes for row in transitions_of(episode, world, "train", steps)]
@@ -185,7 +185,7 @@ def _audited(recipe: Recipe, embedder: Callable[[], Embedder]) -> tuple[list[Aud
         choices[OWN] = own
     elif own not in names:  # module:Name
         choices[own] = own
-    judge = cache(lambda: Judge(recipe.judge, recipe.folder / "cache"))
+    judge = cache(lambda: load_judge(recipe.judge, recipe.folder / "cache"))
 
     def audited(name: str, choice: str | dict[str, str]) -> AuditedReward:
         judged = recipe.reward_lab.num_judged if asks_judge(choice) else None

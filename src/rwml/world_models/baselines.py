@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rwml.core.types import PredictedState, Query, Transition
-from rwml.world_models.world_model import Materials, register, repeated
+from rwml.world_models.world_model import Materials, lacks, register, repeated
 from rwml.worlds.base import World
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ COPY_LAST, MOST_FREQUENT = "copy_last", "most_frequent"
 BASELINES = (COPY_LAST, MOST_FREQUENT)
 
 
-@register(COPY_LAST)
+@register("copy_last")
 class CopyLast:
     """Predicts the next state that the last identical action of the history brought, in the form that is asked for
     (`World.target`); nothing where the history does not hold that action.
@@ -53,7 +53,7 @@ class CopyLast:
         return None
 
 
-@register(MOST_FREQUENT)
+@register("most_frequent")
 class MostFrequent:
     """Predicts the most frequent next state of the action's verb in training; ties go to the first seen.
 
@@ -75,7 +75,10 @@ class MostFrequent:
 
     @classmethod
     def make(cls, materials: Materials) -> MostFrequent:
-        """From those training rows of the materials that are in the split `train`."""
+        """From those training rows of the materials that are in the split `train`; RwmlError without any materials."""
+        if materials.training is None:
+            fix = "collect some first, and give MostFrequent(rows) of rwml.world_models.baselines"
+            raise lacks("most_frequent", "transitions to count in", fix)
         return cls(row for row in materials.training if row.split == "train")
 
     def predict(

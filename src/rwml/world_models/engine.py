@@ -42,7 +42,7 @@ class EngineWorldModel:
         tasks = [task for split in world.splits() for task in world.tasks(split)]
         if not tasks:
             raise lacks("engine", f"a world that can be played, and {world.name} has no tasks", "name another world")
-        return cls(world, materials.episodes, tasks)
+        return cls(world, tasks=tasks)
 
     def predict(
         self, queries: Sequence[Query], num_samples: int, generator: torch.Generator

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from rwml.core.errors import RwmlError
-from rwml.core.registry import Registry
-from rwml.core.types import Episode, PredictedState, Query, Transition
+from rwml.core.registry import Registry, entries_in
+from rwml.core.types import PredictedState, Query, Transition
 from rwml.worlds.base import World
 
 if TYPE_CHECKING:
@@ -42,13 +42,14 @@ class WorldModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What a world model can be made of; each takes what it needs. training: rows to learn from. episodes: the real
-    ones. language: loads the recipe's language model as a world model, None if the recipe names no model.
+    """What a world model can be made of; each takes what it needs.
+
+    training: rows to learn from, None where nobody has any; an empty sequence is a run that trains on none. language:
+    loads the recipe's language model as a world model, None if no model is named.
     """
 
     world: World
-    training: Sequence[Transition] = ()
-    episodes: Sequence[Episode] = ()
+    training: Sequence[Transition] | None = None
     language: Callable[[], WorldModel] | None = None
 
 
@@ -59,17 +60,7 @@ class Makes(Protocol):
         """The world model; RwmlError where the materials lack something that it needs."""
 
 
-WORLD_MODELS: Registry[Makes] = Registry(
-    "world model",
-    "rwml.world_models",
-    {
-        "language": "rwml.world_models.language",
-        "copy_last": "rwml.world_models.baselines",
-        "most_frequent": "rwml.world_models.baselines",
-        "beliefs": "rwml.world_models.alfworld_beliefs",
-        "engine": "rwml.world_models.engine",
-    },
-)
+WORLD_MODELS: Registry[Makes] = Registry("world model", "rwml.world_models", entries_in("rwml.world_models"))
 """World models by name. To add one: a class with `predict` and a classmethod `make`, under `register`."""
 
 register = WORLD_MODELS.register

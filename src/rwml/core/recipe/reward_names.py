@@ -10,10 +10,10 @@ from inspect import signature
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
-from rwml.core.registry import Registry, declared
+from rwml.core.registry import Registry, entries_in
 
 STATE_KINDS = ("text", "tool", "user")
-REWARDS: Registry[Callable[..., Any]] = Registry("reward", "rwml.rewards", declared("rwml.rewards"))
+REWARDS: Registry[Callable[..., Any]] = Registry("reward", "rwml.rewards", entries_in("rwml.rewards"))
 """Constructors of rewards by name. The classes of src/rwml/rewards enter it by their decorator."""
 
 register = REWARDS.register
@@ -85,7 +85,10 @@ def check_judge(choice: str | Mapping[str, str], base_url: str, model: str) -> N
         )
 
 
+def takes_judge(constructor: Callable[..., Any]) -> bool:
+    """Whether a reward asks a judge: its constructor has a parameter of that name."""
+    return "judge" in signature(constructor).parameters
+
+
 def _asks_judge(name: str) -> bool:
-    if REWARDS.is_built_in(name):
-        return name in JUDGE_REWARDS
-    return "judge" in signature(REWARDS.get(name)).parameters
+    return name in JUDGE_REWARDS if REWARDS.is_built_in(name) else takes_judge(REWARDS.get(name))

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import rwml
 from rwml.core.files import Json, folder_hash, read_json
 from rwml.core.recipe.compare import ArmConfig
+from rwml.core.recipe.declared import settings_hash
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.types import Episode, PredictedState, Transition
 from rwml.loading import baselines_of, load_measuring_reward, load_reward
 from rwml.measure.compare.open_arms import peek_arm
-from rwml.measure.compare.setups import exam_setup, measure_setup
+from rwml.measure.compare.setups import EXAMINED_UNDER, exam_setup, measure_setup
 from rwml.measure.examiner import Examiner, ExamSetup, HeldOut, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import ArmEvaluation, SeedEpisodes, SeedPredictions, grouped
 from rwml.measure.suite import KeptMeasures, MeasureContext
 from rwml.rewards.rewards import KindReward
 
 T = TypeVar("T")
-
-SECTIONS = ("world", "model", "embedding", "collect", "transitions", "evaluate", "judge")
-"""Sections that the questions and games depend on. Only `evaluate.bootstrap_samples` is read later."""
 
 MEASURES_IN = "measures"
 
@@ -71,6 +67,7 @@ class ArmEvaluations:
         base = peek_arm(recipe, recipe.compare.arm(recipe.compare.base), seed)
         assert base is not None, "the base arm spends nothing"
         self.base = base
+        self._hashes: dict[Path, str] = {}
 
     @property
     def recipe(self) -> Recipe:
@@ -113,17 +110,15 @@ class ArmEvaluations:
             "examined, but compare.measures is not taken" if lacking else "",
         )
 
-    def questions(self) -> dict[str, str]:
+    def questions(self) -> Json:
         """What tells these questions and games from those of another recipe or version."""
-        sections = self.recipe.model_dump(mode="json")
-        del sections["evaluate"]["bootstrap_samples"]  # read when the figures are drawn together
-        depends_on: list[Any] = [sections[name] for name in SECTIONS]
-        depends_on += [sections["train_wm"]["reward"], evaluation_tau_d(self.whole), self.seed, self.whole.seed]
-        return {"rwml": rwml.__version__, "recipe": hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()}
+        sections = (*EXAMINED_UNDER, "train_wm.reward", *self.recipe.judge_settings)
+        whole = {"tau_d": evaluation_tau_d(self.whole), "draw": self.whole.seed}
+        return {"rwml": rwml.__version__, "recipe": settings_hash(self.recipe, sections)} | whole
 
-    def key(self, arm: ArmConfig, run: Run) -> dict[str, str]:
+    def key(self, arm: ArmConfig, run: Run) -> Json:
         """What an arm's examination depends on: the questions, and the bytes of its checkpoint."""
-        return self.questions() | {"checkpoint": folder_hash(run.folder / arm.final) if arm.final else "model"}
+        return self.questions() | {"checkpoint": self._weights(arm, run) or "model"}
 
     def noted(self, name: str) -> Json:
         """What was written down of an arm's examination; empty if it did not begin."""
@@ -132,9 +127,17 @@ class ArmEvaluations:
 
     def kept_measures(self, arm: ArmConfig, run: Run) -> KeptMeasures:
         """The measures of the arm's final checkpoint; arms of one checkpoint share them."""
-        path = run.folder / arm.final if arm.final else None
-        weights = folder_hash(path) if path else ""
+        path, weights = run.folder / arm.final if arm.final else None, self._weights(arm, run)
         return KeptMeasures(self._measuring, path, weights, weights[:12] or "model")
+
+    def _weights(self, arm: ArmConfig, run: Run) -> str:
+        """The hash of the arm's final checkpoint, which is large and read once; "" for the recipe's model."""
+        if not arm.final:
+            return ""
+        path = run.folder / arm.final
+        if path not in self._hashes:
+            self._hashes[path] = folder_hash(path)
+        return self._hashes[path]
 
     def _why_not_examined(self, arm: ArmConfig, run: Run | None) -> str:
         """The reason in a few words; "" if it was examined."""

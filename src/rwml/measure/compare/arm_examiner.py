@@ -78,7 +78,7 @@ class ArmExaminer(ArmEvaluations):
                 kept.measure(name)
                 bar.advance()
 
-    def _examined_as(self, key: dict[str, str]) -> str:
+    def _examined_as(self, key: Json) -> str:
         """The arm whose examination has this key and is done; "" if no arm's is."""
         for path in sorted(self.folder.glob("*/examined.json")):
             noted = self.noted(path.parent.name)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from rwml.core.recipe.declared import declared, settings_hash
 from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.sections import EvaluateConfig
 from rwml.core.types import Transition
-from rwml.loading import load_model, load_policy, load_world, policy_of, sampler_of, world_model_of
+from rwml.loading import load_model, load_policy, load_world, policy_of, world_model_of
 from rwml.measure.examiner import Examinee, ExamSetup
 from rwml.measure.suite import MeasureSetup
 from rwml.models.language_model import LanguageModel, load_chat
@@ -18,12 +20,19 @@ from rwml.world_models.language import LanguageWorldModel, too_long
 from rwml.world_models.world_model import WorldModel
 from rwml.worlds.base import World
 
-# Settings outside [measure] that measures depend on.
-MEASURED_UNDER = ("seed", "world", "model", "embedding", "collect", "transitions")
+MEASURED_UNDER = ("world", "model", "embedding", "collect", "transitions")
+"""Sections besides [measure] that measures depend on."""
+
+EXAMINED_UNDER = (
+    *MEASURED_UNDER,
+    *(f"evaluate.{key}" for key in EvaluateConfig.model_fields if key != "bootstrap_samples"),
+)
+"""What an exam depends on; figures are drawn together later, and read `evaluate.bootstrap_samples` then."""
 
 
 def exam_setup(recipe: Recipe) -> ExamSetup:
     """What every arm of the recipe is examined by."""
+    recipe = declared(recipe, "exam", EXAMINED_UNDER)
     world, model = load_world(recipe), recipe.model
 
     def too_long_for_it(rows: Sequence[Transition]) -> frozenset[str]:
@@ -44,6 +53,7 @@ def exam_setup(recipe: Recipe) -> ExamSetup:
 
 def examinee_of(recipe: Recipe, name: str, path: Path | None) -> Examinee:
     """An arm to examine: the checkpoint at `path`, None = the recipe's model."""
+    recipe = declared(recipe, "exam", EXAMINED_UNDER)
     config = recipe.evaluate
 
     def load() -> tuple[WorldModel, LanguageModelPolicy]:
@@ -57,13 +67,13 @@ def examinee_of(recipe: Recipe, name: str, path: Path | None) -> Examinee:
 
 def measure_setup(recipe: Recipe) -> MeasureSetup:
     """What all checkpoints of the recipe are measured by."""
+    depends_on = {"recipe": settings_hash(recipe, MEASURED_UNDER)}
+    recipe = declared(recipe, "measure", ("measure", *MEASURED_UNDER))
     config, world = recipe.measure, load_world(recipe)
 
     def model(lm: LanguageModel, of: World) -> LanguageWorldModel:
-        params, prompts = SamplingParams(config.max_new_tokens, config.temperature), of.prompts(recipe.model.prompts)
-        return LanguageWorldModel(lm, sampler_of(lm, recipe.model), prompts, params, recipe.model.max_context_tokens)
+        return world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.temperature), world=of)
 
-    dumped = recipe.model_dump(mode="json")
     return MeasureSetup(
         config=config,
         world=world,
@@ -75,5 +85,5 @@ def measure_setup(recipe: Recipe) -> MeasureSetup:
         policy=partial(load_policy, recipe),
         model=model,
         load=partial(load_model, recipe.model),
-        depends_on={name: dumped[name] for name in MEASURED_UNDER},
+        depends_on=depends_on,
     )
