@@ -137,7 +137,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     from rwml.core.seeds import generator_for
     from rwml.models.embedding.embedder import Embedder
     from rwml.models.language_model import load_language_model
-    from rwml.models.sampling.local import LocalSampler
+    from rwml.models.sampling.local import local_sampler
     from rwml.models.sampling.sampler import SamplingParams
     from rwml.playing.rollout import play_built_in, seats_for
     from rwml.rewards.rewards import EmbeddingReward
@@ -154,7 +154,7 @@ def make_step(args: argparse.Namespace, folder: Path) -> Callable[[Clock, int], 
     config = TrainWmConfig(kl_weight=0.02, learning_rate=1e-30, group_size=args.group, max_new_tokens=80)
     log = TrainingLog(folder, MetricsLog(folder / "metrics.jsonl"), "profile", 0)
     trainer = Trainer(lm, config, log, PolicyLoss.of(config))
-    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
+    sampler = local_sampler(lm)
     model = LanguageWorldModel(lm, sampler, prompts, SamplingParams(max_new_tokens=80), 10**9)
     kept = Embedder()
 

@@ -187,7 +187,7 @@ def measure(steps: Sequence[Sequence[Group]]) -> dict[str, Any]:
 def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
     """Groups of the shipped model's answers to its own play, in the quickstart's scenes and shapes."""
     from rwml.models.language_model import load_language_model
-    from rwml.models.sampling.local import LocalSampler
+    from rwml.models.sampling.local import local_sampler
     from rwml.models.sampling.sampler import SamplingParams
     from rwml.playing.rollout import LanguageModelPolicy, seats_for
     from rwml.world_models.language import LanguageWorldModel
@@ -196,7 +196,7 @@ def sampled_groups(count: int, size: int, seed: int) -> list[Group]:
 
     world = get_world("alfworld", source="scenes", size="tiny", num_train=64)
     lm, prompts = load_language_model("tiny", device="cpu"), world.prompts("brief")
-    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
+    sampler = local_sampler(lm)
     policy = LanguageModelPolicy(lm, sampler, prompts, SamplingParams(32), max_steps=12, max_context=1024)
     played = policy.play(world, seats_for(world.tasks("train"), 1, seed), generator_for("reward", seed))
     rows = [row for one in played for row in transitions_of(one.episode, world, "train")][:count]

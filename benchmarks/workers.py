@@ -225,13 +225,13 @@ class RwmlSide:
     def _prepare_step(self) -> Callable[[], dict[str, Any]]:
         from rwml.core.seeds import generator_for
         from rwml.models.embedding.embedder import Embedder
-        from rwml.models.sampling.local import LocalSampler
+        from rwml.models.sampling.local import local_sampler
         from rwml.models.sampling.sampler import SamplingParams
         from rwml.rewards.rewards import EmbeddingReward
         from rwml.train.batches import answer_trees
         from rwml.world_models.language import LanguageWorldModel
 
-        sampler = LocalSampler(self.lm.model, self.lm.chat.stop_ids)
+        sampler = local_sampler(self.lm)
         params = SamplingParams(max_new_tokens=self.options.max_new_tokens)
         model = LanguageWorldModel(self.lm, sampler, self.prompts, params, 10**9)
         queries = [row.query for row in self.work.transitions]

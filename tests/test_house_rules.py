@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import house_rules
 from house_rules import FLOORS, ROOT, RULES, goes_down, imports, names_in, of_functions, violations
 from wording import TICS, tics, tics_in
 
@@ -133,3 +134,59 @@ def test_a_tic_is_seen_in_pages_and_recipes(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('x = "is none"  # it stands\n# for it\n', encoding="utf-8")
     assert list(tics(recipe)) == ["is none", "stands for"]
+
+
+BAD_REPOSITORY = {
+    "src/rwml/core/x.py": "import torch\nfrom rwml.trees import tree\nfrom rwml.core.run import Run\n",
+    "src/rwml/trees/x.py": "import pickle\nfrom rwml.core.run import Run\nWHERE = 'rwml.train.trainer:Trainer'\n",
+    "src/rwml/trees/utils.py": "import peft\n",
+    "src/rwml/new_room/y.py": "from . import x\n",
+    "src/rwml/stages/one.py": "from rwml.stages.two import run\n",
+    "src/rwml/stages/two.py": "x = 1\n" * 401,
+    "src/rwml/worlds/z.py": "def f(flag: bool): ...\n",
+    "tests/trees/test_nothing.py": "# It goes on.\n",
+    "tests/trees/test_x.py": '"""It goes on."""\n',
+    "docs/page.md": "It goes on.\n",
+    **{f"src/rwml/worlds/w{n}.py": "" for n in range(14)},
+}
+SEEN_IN_IT = {
+    "floors": [
+        "core/x.py imports rwml.trees.tree",
+        "new_room has no floor",
+        "new_room/y.py imports ..x, relative to itself",
+        "trees/x.py imports rwml.train.trainer:Trainer",
+    ],
+    "stages_meet_on_disk": ["stages/one.py imports rwml.stages.two.run"],
+    "recipe_and_run": ["trees/x.py names Run"],
+    "libraries": [
+        "core/x.py imports torch when it is loaded",
+        "trees/utils.py imports peft",
+        "trees/x.py pickles: pickle",
+    ],
+    "files": ["stages/two.py has 401 lines", "trees/utils.py has a name that says nothing", "worlds/ has 15 files"],
+    "stems": ["core/x.py and trees/x.py have one stem"],
+    "functions": ["worlds/z.py: f takes the flag flag by position"],
+    "words": ["docs/page.md: goes on x1", "tests/trees/test_x.py: goes on x1"],
+    "tests_of_sources": ["tests/trees/test_nothing.py is of no file"],
+    "sources_with_tests": ["core/x.py has no test of its name", "core/types.py of TESTED_IN is not there"],
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rule_sees_a_violation(rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in BAD_REPOSITORY.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(house_rules, "ROOT", tmp_path)
+    monkeypatch.setattr(house_rules, "PACKAGE", tmp_path / "src" / "rwml")
+    house_rules.sources.cache_clear()
+    try:
+        seen = violations(rule)
+    finally:
+        house_rules.sources.cache_clear()
+    expected = [f"{rule}: {violation}" for violation in SEEN_IN_IT[rule]]
+    if rule == "sources_with_tests":
+        assert set(expected) < set(seen)
+        assert f"{rule}: trees/x.py has no test of its name" not in seen
+    else:
+        assert seen == expected

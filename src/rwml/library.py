@@ -17,7 +17,7 @@ from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, PredictedState, Query, Task, Transition
 from rwml.measure.figures.metrics import success_summary, world_model_summary
 from rwml.models.language_model import TINY, LanguageModel, load_language_model
-from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.local import local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.server import ApiModel
 from rwml.playing.planner import Plan, best_of
@@ -30,7 +30,7 @@ from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.remote import RemoteWorldModel
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.by_name import get_world
-from rwml.worlds.transitions import transitions_of
+from rwml.worlds.transitions import newest, transitions_of
 
 MAX_CONTEXT_TOKENS = 4096
 TINY_NEW_TOKENS, NEW_TOKENS = 80, 512
@@ -102,9 +102,7 @@ class WorldModel:
         if isinstance(model, str):
             self.predictor = world_models.make_world_model(model, world_models.Materials(world))
         elif isinstance(model, LanguageModel):
-            self.predictor = LanguageWorldModel(
-                model, LocalSampler(model.model, model.chat.stop_ids), words, params, MAX_CONTEXT_TOKENS
-            )
+            self.predictor = LanguageWorldModel(model, local_sampler(model, None), words, params, MAX_CONTEXT_TOKENS)
         elif isinstance(model, ApiModel):
             self.predictor = RemoteWorldModel(model, words, params)
         else:
@@ -130,11 +128,11 @@ class WorldModel:
                 "it is the opening, then pairs of action and observation, so its number is odd",
                 "give [opening], or [opening, action, observation, ...]",
             )
-        past = tuple(history[1:])
-        kept = past[-2 * self.history_steps :] if self.history_steps else past
+        past = history[1:]
         opening = history[0] if task is None else self.world.world_model_opening(task, history[0])
         kind, name = kind_of(self.world, action), "" if task is None else task.id
-        query = Query("", opening, kept, action, kind, self.world.verb(action), name, step=len(past) // 2)
+        shown, verb = newest(past, self.history_steps), self.world.verb(action)
+        query = Query("", opening, shown, action, kind, verb, name, step=len(past) // 2)
         return self.predictor.predict([query], n, generator_for(seed, "predict", *history, action))[0]
 
     def imagine(
@@ -309,8 +307,7 @@ def language_policy(
     tiny = model.source == TINY
     params = SamplingParams(TINY_NEW_TOKENS if tiny else NEW_TOKENS, temperature)
     words: Prompts = world.prompts("brief" if tiny else "full")
-    sampler = LocalSampler(model.model, model.chat.stop_ids)
-    return LanguageModelPolicy(model, sampler, words, params, max_steps, MAX_CONTEXT_TOKENS, name)
+    return LanguageModelPolicy(model, local_sampler(model, None), words, params, max_steps, MAX_CONTEXT_TOKENS, name)
 
 
 def _no_language_model() -> LanguageModelPolicy:

@@ -15,7 +15,7 @@ from rwml.core.types import Transition
 from rwml.measure.retention import _state_span
 from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel, load_language_model
-from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.local import LocalSampler, local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TEMPLATE
 from rwml.playing.demonstrations import conversation, expert_episodes
@@ -96,7 +96,7 @@ def test_next_states_are_read_after_the_thought(
     stop = lm.chat.to_user[:1]
     pairs = zip(asked, said, strict=True)
     teach(lm.model, [(question_ids(lm.chat, prompts, row), lm.chat.text(text) + stop) for row, text in pairs])
-    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
+    sampler = local_sampler(lm)
     model = LanguageWorldModel(lm, sampler, prompts, GREEDY, 1000)
     queries = [row.query for row in asked]
     states = [state for [state] in model.predict(queries, 1, torch.Generator())]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rwml.models.language_model import TINY_FOLDER, LanguageModel, load_language_model
+from rwml.models.sampling.local import local_sampler
 from rwml.models.tiny import PAD, TAGS, TURNS, TinyShape, new_language_model, new_model, train_tokenizer
 from rwml.worlds.base import World
 from rwml.worlds.by_name import get_world
@@ -96,12 +97,11 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made(shipped: Langu
 
 def test_the_shipped_model_answers_in_its_format(shipped: LanguageModel) -> None:
     """Greedy, at the opening of scenes that it never saw: a thought and an action that the world admits."""
-    from rwml.models.sampling.local import LocalSampler
     from rwml.models.sampling.sampler import SamplingParams
     from rwml.playing.rollout import LanguageModelPolicy, seats_for
 
     world: World = get_world("alfworld", size="tiny", num_train=0, num_valid_seen=0, num_valid_unseen=12)
-    sampler = LocalSampler(shipped.model, shipped.chat.stop_ids)
+    sampler = local_sampler(shipped)
     policy = LanguageModelPolicy(shipped, sampler, world.prompts("brief"), SamplingParams(32, 0.0), 3, 1000)
     seats = seats_for(world.tasks("valid_unseen"), 1, 0)
     played = policy.play(world, seats, torch.Generator().manual_seed(0))

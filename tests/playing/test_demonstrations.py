@@ -11,7 +11,7 @@ import torch
 from rwml.core.prompts import action_text
 from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.models.language_model import LanguageModel
-from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.local import local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.playing.demonstrations import conversation, expert_episodes, message_text, with_thoughts
 from rwml.playing.rollout import LanguageModelPolicy, play_built_in, seats_for
@@ -37,7 +37,7 @@ def episode_of(*steps: Step) -> Episode:
 def test_an_own_episode_is_shown_as_it_was_played(lm: LanguageModel, world: World) -> None:
     """Read from its record alone, the conversation is the one that the policy had, message by message."""
     policy = LanguageModelPolicy(
-        lm, LocalSampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), SamplingParams(22), 5, 1000
+        lm, local_sampler(lm), world.prompts("brief"), SamplingParams(22), 5, 1000
     )
     played = policy.play(world, seats_for(world.tasks("train")[:4], 2, 0), torch.Generator().manual_seed(2))
     learnt = left = 0

@@ -10,7 +10,7 @@ import torch
 from rwml.core.errors import RwmlError
 from rwml.core.types import StopReason
 from rwml.models.language_model import LanguageModel
-from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.local import local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.playing.policies import (
     POLICIES,
@@ -62,7 +62,7 @@ def test_a_worlds_own_policy_plays_as_it_does_alone(world: World) -> None:
 
 def test_the_language_model_is_loaded_when_it_first_plays(lm: LanguageModel, world: World) -> None:
     loaded = []
-    sampler, prompts = LocalSampler(lm.model, lm.chat.stop_ids), world.prompts("brief")
+    sampler, prompts = local_sampler(lm), world.prompts("brief")
     model = LanguageModelPolicy(lm, sampler, prompts, SamplingParams(12), 3, 1000)
     assert isinstance(model, Policy)
 

@@ -17,7 +17,7 @@ from rwml.core.prompts import parse_action
 from rwml.core.tool_calls import ToolCall, call_text, calls_of, parse_message
 from rwml.core.types import Episode, StopReason, Task
 from rwml.models.language_model import LanguageModel, load_language_model
-from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.local import LocalSampler, local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TinyShape, new_language_model
 from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, play_built_in, seats_for
@@ -31,7 +31,7 @@ MAX_NEW = 24
 def policy_of(
     lm: LanguageModel, world: World, temperature: float = 1.0, max_context: int = 1000
 ) -> LanguageModelPolicy:
-    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
+    sampler = local_sampler(lm)
     params = SamplingParams(MAX_NEW, temperature)
     return LanguageModelPolicy(lm, sampler, world.prompts("brief"), params, MAX_STEPS, max_context)
 
@@ -374,7 +374,7 @@ def test_a_message_that_was_cut_off_is_not_read(caller: LanguageModel) -> None:
     assert len(caller.chat.text("Which pen?")) == 1, "only its end is cut off"
     params = SamplingParams(1, 1.0)
     policy = LanguageModelPolicy(
-        caller, LocalSampler(caller.model, caller.chat.stop_ids), world.prompts("brief"), params, 3, 2000
+        caller, local_sampler(caller), world.prompts("brief"), params, 3, 2000
     )
     games = policy.play(world, seats_for([Task("desk", "counter", "train", "desk")], 12, 0), generator())
     steps = [step for p in games for step in p.episode.steps]

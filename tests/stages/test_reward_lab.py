@@ -77,8 +77,8 @@ def test_files_and_source(lab: tuple[Recipe, dict[str, Any]]) -> None:
 def test_the_transitions_come_from_the_policy_that_collects(
     mini: Callable[..., Recipe], tmp_path: Path, install: Callable[..., None]
 ) -> None:
-    source = "from rwml.playing.policies import ActionsPolicy\ndef Looks(materials):\n    return ActionsPolicy(('look',))\n"
-    install("lab_player", source)
+    lines = ("from rwml.playing.policies import ActionsPolicy", "def Looks(_): return ActionsPolicy(('look',))")
+    install("lab_player", "\n".join(lines))
     recipe = mini(tmp_path / "run", reward_lab=SMALL, collect={"policy": "lab_player:Looks"})
     rows, of = reward.lab_rows(recipe, load_world(recipe))
     assert (of, {row.action for row in rows}) == ("played by 'lab_player:Looks'", {"look"})

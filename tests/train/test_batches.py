@@ -13,7 +13,7 @@ import torch
 from rwml.core.recipe.sections import GrpoConfig
 from rwml.core.types import Episode, PredictedState, StopReason, Transition
 from rwml.models.language_model import LanguageModel
-from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.local import local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.playing.rollout import LanguageModelPolicy, SampledEpisode, seats_for
 from rwml.train.batches import answer_trees, episode_trees, epochs_of, label_trees, observation_weights
@@ -168,7 +168,7 @@ def test_the_label_loss_is_the_models_own(lm: LanguageModel, world: World, rows:
 def groups(lm: LanguageModel, world: World) -> list[list[SampledEpisode]]:
     """Two tasks, three episodes each."""
     params = SamplingParams(20)
-    policy = LanguageModelPolicy(lm, LocalSampler(lm.model, lm.chat.stop_ids), world.prompts("brief"), params, 3, 1000)
+    policy = LanguageModelPolicy(lm, local_sampler(lm), world.prompts("brief"), params, 3, 1000)
     played = policy.play(world, seats_for(world.tasks("train")[:2], 3, 0), torch.Generator().manual_seed(0))
     return [played[:3], played[3:]]
 

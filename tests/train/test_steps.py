@@ -112,7 +112,7 @@ def test_the_first_steps_are_sft(model: LanguageWorldModel, rows: list[Transitio
     assert (learnt.metrics, learnt.temperature, reward.scored) == ({}, 1.0, [])
 
     batches = [rows[:2], rows[2:5]]
-    later = sft_steps(model, batches)(1, generator())
+    later = sft_steps(model.lm, model.prompts, batches)(1, generator())
     assert_same(later.trees, label_trees(model.lm, model.prompts, rows[2:5]))
     # The mean over the rows of means over their tokens: the weights of a batch are one in all.
     assert sum(float(tree.w_ce.sum()) for tree in later.trees) == pytest.approx(1.0, abs=1e-6)

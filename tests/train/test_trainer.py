@@ -17,7 +17,7 @@ from rwml.core.records import MetricsLog
 from rwml.core.seeds import generator_for
 from rwml.loading import load_model
 from rwml.models.language_model import LanguageModel, save_language_model
-from rwml.models.sampling.local import LocalSampler
+from rwml.models.sampling.local import local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TinyShape, new_language_model
 from rwml.train.trainer import Batch, PolicyLoss, Trainer, TrainingLog
@@ -89,7 +89,7 @@ def fixed(lm: LanguageModel) -> Callable[[int, torch.Generator], Batch]:
 
 def sampling(lm: LanguageModel, die_at: int = -1) -> Callable[[int, torch.Generator], Batch]:
     """Batches whose answers the model itself samples; the more even tokens, the better the answer."""
-    sampler = LocalSampler(lm.model, lm.chat.stop_ids)
+    sampler = local_sampler(lm)
     question = lm.chat.opening("", TEXTS[0]) + lm.chat.ask()
 
     def make(step: int, generator: torch.Generator) -> Batch:

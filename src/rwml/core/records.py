@@ -237,14 +237,24 @@ class Parts:
         """The records of parts 0 .. count-1, in order."""
         return [record for i in range(count) for record in read_records(self.path(i), cls)]
 
+    def read_all(self, cls: type[T]) -> list[T]:
+        """The records of the parts that are there, in order, whether or not others are missing."""
+        return [record for path in self._paths() for record in read_records(path, cls)]
+
+    def count(self) -> int:
+        """How many parts are there."""
+        return len(self._paths())
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.parquet"))
+
 
 def read_episodes(folder: str | Path) -> list[Episode]:
     """All episodes of a folder of parts, in order; RwmlError for a folder without parts, or with one missing."""
     parts = Parts(folder)
-    count = len(list(parts.folder.glob("[0-9]*.parquet")))
-    if not count:
+    if not parts.count():
         raise missing_file(parts.path(0))
-    return parts.read(Episode, count)
+    return parts.read(Episode, parts.count())
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:

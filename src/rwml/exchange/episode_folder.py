@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rwml.core.errors import RwmlError
-from rwml.core.records import read_episodes
+from rwml.core.records import Parts, read_episodes
 from rwml.core.types import Episode
 
 
@@ -16,7 +16,7 @@ def imported_episodes(folder: str | Path, split: str | None = None) -> list[Epis
     """
     folder = Path(folder).expanduser()
     folder = folder / "episodes" if (folder / "episodes").is_dir() else folder
-    if not any(folder.glob("[0-9]*.parquet")):
+    if not Parts(folder).count():
         raise RwmlError(
             f"'{folder}' holds no imported episodes",
             "they are used instead of episodes that the model plays",

@@ -180,8 +180,8 @@ class MeasureContext:
         return {"imported": folder_hash(Path(folder).expanduser())} if folder else {}
 
     def _played(self, split: str, policy: str) -> list[Episode]:
-        setup = self.setup
-        seats = seats_for(self.world.tasks(split)[: self.config.num_episodes], 1, seed_of(setup.seed, "measure"))
+        setup, tasks = self.setup, self.world.tasks(split)[: self.config.num_episodes]
+        seats = seats_for(tasks, 1, seed_of(setup.seed, "measure", "play"))
         # Before training: every checkpoint is asked about the same episodes.
         generator = generator_for(setup.seed, "measure", "play", split, policy)
         return self._kept(
@@ -218,9 +218,9 @@ class MeasureContext:
         return tuple(HeldOutWorld(options={"size": size, **few}) for size in _OTHER_SIZES if size != own)
 
     def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
-        world = get_world(one.name, **one.options)
-        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(self.setup.seed, "measure"))
-        history, generator = self.setup.history_steps, generator_for(self.setup.seed, "measure", "held out", one.policy)
+        world, history, seed = get_world(one.name, **one.options), self.setup.history_steps, self.setup.seed
+        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(seed, "measure", "held out"))
+        generator = generator_for(seed, "measure", "held out", one.policy)
         rows = [
             row
             for episode in play_seats(world, seats, self.setup.policy(one.policy, world, one.max_steps), generator)

@@ -38,7 +38,7 @@ def branched_transitions(
             "set train_wm.branches = 0, or take a world that has one (`rwml worlds list`)",
         )
     rows: list[Transition] = []
-    for episode in play_built_in(world, seats_for(tasks, 1, seed), "expert", max_steps):
+    for episode in play_built_in(world, seats_for(tasks, 1, seed_of(seed, "branches")), "expert", max_steps):
         rows += _of_episode(world, episode, count, seed, history_steps)
     return rows
 

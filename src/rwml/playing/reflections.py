@@ -11,6 +11,7 @@ from itertools import groupby
 
 from rwml.core.prompts import THINK
 from rwml.core.recipe.sections import JudgeConfig
+from rwml.core.seeds import seed_of
 from rwml.core.types import Episode, Step
 from rwml.models.chat import ChatFormat
 from rwml.models.server import ApiModel, ChatReply
@@ -79,7 +80,7 @@ def reflect(
     places = [
         (episode, number, others)
         for episode in episodes
-        for number, others in enumerate(other_steps(world, episode, alternatives, seed))
+        for number, others in enumerate(other_steps(world, episode, alternatives, seed_of(seed, "reflections")))
     ]
     asked = [[{"role": "user", "content": question(*place)}] for place in places]
     answers = writer.chat(asked, config.temperature, config.max_new_tokens) if asked else []

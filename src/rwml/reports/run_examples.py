@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rwml.core.files import Json
 from rwml.core.prompts import THINK
-from rwml.core.records import read_records
+from rwml.core.records import Parts, read_records
 from rwml.core.seeds import chosen_rows, lot
 from rwml.core.text import same_text
 from rwml.core.types import Episode, PredictedState, Transition
@@ -80,8 +80,7 @@ def episode_examples(held_out: Evaluation | None) -> list[Json]:
 
 
 def _parts(folder: Path, kind: str, seed: int, cls: type[T]) -> list[T]:
-    paths = [path for part in sorted(folder.glob(f"{kind}-*-{seed}")) for path in sorted(part.glob("*.parquet"))]
-    return [record for path in paths for record in read_records(path, cls)]
+    return [record for part in sorted(folder.glob(f"{kind}-*-{seed}")) for record in Parts(part).read_all(cls)]
 
 
 def _thought(text: str) -> str:

@@ -20,8 +20,9 @@ from rwml.loading import autocast_of, load_model, load_reward, load_world, world
 from rwml.models.language_model import LanguageModel, load_chat, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.rewards.thresholds import calibrate, paper_tau_d
-from rwml.train.batches import epochs_of, label_trees
-from rwml.train.trainer import Batch, Trainer, TrainingLog
+from rwml.train.batches import epochs_of
+from rwml.train.steps import sft_steps
+from rwml.train.trainer import Trainer, TrainingLog
 from rwml.world_models.language import TOO_LONG, too_long
 from rwml.world_models.world_model import scored
 
@@ -93,7 +94,7 @@ def _predictor(stage: Stage, rows: Sequence[Transition]) -> LanguageModel:
     batches = epochs_of(rows, training.batch_size, training.epochs, seed_of(recipe.seed, "filter", "order"))
     log = TrainingLog(folder, stage.metrics, "filter", recipe.seed)
     trainer = Trainer(lm, training, log, autocast=autocast_of(recipe.model))
-    trainer.fit(lambda step, _: Batch(label_trees(lm, prompts, batches[step])), len(batches), "filter: predictor")
+    trainer.fit(sft_steps(lm, prompts, batches), len(batches), "filter: predictor")
     save_language_model(lm, folder / "final")
     return lm
 

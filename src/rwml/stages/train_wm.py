@@ -109,7 +109,7 @@ def _steps(stage: Stage, lm: LanguageModel, batches: list[list[Transition]]) -> 
     params = SamplingParams(max_new_tokens=config.max_new_tokens, temperature=config.temperature)
     model = world_model_of(recipe, lm, params)
     if config.method == "sft":
-        return sft_steps(model, batches)
+        return sft_steps(lm, model.prompts, batches)
     if config.method == "spin":
         opponent = Opponent(lm, stage.folder / "world_model", autocast_of(recipe.model))
         return SpinSteps(model, opponent, batches, config)

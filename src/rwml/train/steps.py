@@ -13,6 +13,7 @@ from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.recipe.sections import TrainWmConfig
 from rwml.core.text import same_text
 from rwml.core.types import PredictedState, Transition
+from rwml.models.language_model import LanguageModel
 from rwml.rewards.rewards import KindReward
 from rwml.train.batches import answer_trees, label_trees
 from rwml.train.drift import DriftWatch
@@ -20,13 +21,14 @@ from rwml.train.preferences import Opponent, preference_trees
 from rwml.train.trainer import Batch, MakeBatch
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.world_model import first_of_each
+from rwml.worlds.base import Prompts
 
 Batches = Sequence[Sequence[Transition]]
 
 
-def sft_steps(model: LanguageWorldModel, batches: Batches) -> MakeBatch:
+def sft_steps(lm: LanguageModel, prompts: Prompts, batches: Batches) -> MakeBatch:
     """WM SFT: cross-entropy on the real next states of each step's batch."""
-    return lambda step, generator: Batch(label_trees(model.lm, model.prompts, batches[step]))
+    return lambda step, generator: Batch(label_trees(lm, prompts, batches[step]))
 
 
 @dataclass

@@ -10,6 +10,7 @@ from rwml.core.tool_calls import calls_of
 from rwml.core.types import Query, Task
 from rwml.world_models.world_model import WorldModel
 from rwml.worlds.base import BuiltInPolicy, Env, ReadsWins, StepResult, World
+from rwml.worlds.transitions import newest
 
 _STYLE = "brief"
 
@@ -62,11 +63,10 @@ class ImaginedEnv:
     def _query(self, action: str) -> Query:
         assert self._task is not None
         kind = kind_of(self._world, action)
-        history = self._history[-2 * self._history_steps :] if self._history_steps else self._history
         return Query(
             id=f"{self._task.id}@{len(self._history) // 2}",
             opening=self._opening,
-            history=tuple(history),
+            history=newest(self._history, self._history_steps),
             action=action,
             kind=kind,
             verb=self._world.verb(action),

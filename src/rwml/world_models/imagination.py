@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rwml.core.types import Episode, PredictedState, Query, Transition
 from rwml.world_models.world_model import WorldModel, first_of_each
 from rwml.worlds.base import World
-from rwml.worlds.transitions import transitions_of
+from rwml.worlds.transitions import newest, transitions_of
 
 if TYPE_CHECKING:
     import torch
@@ -114,8 +114,7 @@ class _Path:
         if self.done and self.done[-1].ended:
             self._give_up()
             return None
-        kept = self.history[-2 * history_steps :] if history_steps else self.history
-        return replace(self.rows[self.at].query, history=tuple(kept))
+        return replace(self.rows[self.at].query, history=newest(self.history, history_steps))
 
     def take(self, step: Imagined) -> None:
         """Continue with the imagined next states."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rwml.core.types import Episode, Transition
 from rwml.worlds.base import World
+
+
+def newest(exchanges: Sequence[str], history_steps: int | None) -> tuple[str, ...]:
+    """The last `history_steps` pairs of action and observation (None = all), which a query shows."""
+    return tuple(exchanges[-2 * history_steps :] if history_steps else exchanges)
 
 
 def transitions_of(
@@ -22,7 +27,6 @@ def transitions_of(
     opening = world.world_model_opening(episode.task, episode.opening)
     for number, step in enumerate(episode.steps):
         if number >= first and step.parsed and step.observation:
-            kept = past[-2 * history_steps :] if history_steps else past
             target = world.target(step.kind, step.observation)
             yield Transition(
                 id=f"{episode.id}@{number}",
@@ -31,7 +35,7 @@ def transitions_of(
                 split=split,
                 step=number,
                 opening=opening,
-                history=tuple(kept),
+                history=newest(past, history_steps),
                 action=step.action,
                 next_state=target,
                 kind=step.kind,

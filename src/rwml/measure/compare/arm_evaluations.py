@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import rwml
 from rwml.core.files import Json, folder_hash, read_json
 from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.declared import settings_hash
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.records import read_records
+from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
 from rwml.core.types import Episode, PredictedState, Transition
 from rwml.loading import baselines_of, load_measuring_reward, load_reward
@@ -23,8 +22,6 @@ from rwml.measure.examiner import Examiner, ExamSetup, HeldOut, baseline_predict
 from rwml.measure.figures.arm_rows import ArmEvaluation, SeedEpisodes, SeedPredictions, grouped
 from rwml.measure.suite import KeptMeasures, MeasureContext
 from rwml.rewards.rewards import KindReward
-
-T = TypeVar("T")
 
 MEASURES_IN = "measures"
 
@@ -158,8 +155,9 @@ class ArmEvaluations:
         for split in self.recipe.evaluate.splits:
             questions, games = self.items.transitions[split], self.items.tasks[split]
             for seed in self.recipe.evaluate.seeds:
-                predictions = _read_parts(self.folder / arm.name / f"predictions-{split}-{seed}", PredictedState)
-                episodes = _read_parts(self.folder / arm.name / f"episodes-{split}-{seed}", Episode) if games else []
+                folder, part = self.folder / arm.name, f"{split}-{seed}"
+                predictions = Parts(folder / f"predictions-{part}").read_all(PredictedState)
+                episodes = Parts(folder / f"episodes-{part}").read_all(Episode) if games else []
                 if (len(predictions), len(episodes)) != (len(questions), len(games)):
                     return None
                 answers.append(SeedPredictions(arm.name, split, seed, predictions))
@@ -186,7 +184,3 @@ class ArmEvaluations:
     def _measuring(self) -> MeasureContext:
         reward = load_measuring_reward(self.base, evaluation_tau_d(self.whole))
         return MeasureContext(measure_setup(self.recipe), self.folder / MEASURES_IN, reward)
-
-
-def _read_parts(folder: Path, cls: type[T]) -> list[T]:
-    return [record for path in sorted(folder.glob("[0-9]*.parquet")) for record in read_records(path, cls)]

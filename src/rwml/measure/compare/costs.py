@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rwml.core.records import read_episodes, read_records
+from rwml.core.records import Parts, read_episodes
 from rwml.core.run import Run
 from rwml.core.types import PredictedState
 from rwml.models.chat import ChatFormat
@@ -57,8 +57,7 @@ def _trained(row: Mapping[str, Any], updates: int) -> float:
 
 
 def _predicted(folder: Path) -> list[str]:
-    paths = sorted(folder.glob("[0-9]*.parquet"))
-    return [prediction.text for path in paths for prediction in read_records(path, PredictedState)]
+    return [prediction.text for prediction in Parts(folder).read_all(PredictedState)]
 
 
 def _tokens(chat: ChatFormat, texts: Sequence[str]) -> int:
