@@ -25,7 +25,7 @@ check: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j2 lint quick
 
 quick: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -78,6 +79,17 @@ def tau2_official(tau2_data: Path) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny model after a few steps: its answers parse now and then, and are mostly wrong."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "small_model"
+    with (shared / "small_model.lock").open("w") as lock:  # workers share one, which the first of them makes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _make_model(folder)
+    return folder
+
+
+def _make_model(folder: Path) -> None:
     from rwml.models.language_model import save_language_model
     from rwml.models.tiny import TinyShape, new_language_model
     from rwml.stages.tiny import TinyConfig, fit, texts_for_tokenizer
@@ -103,9 +115,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lm = new_language_model(texts_for_tokenizer(config, 40), shape, seed=0)
     for _ in fit(lm, config):
         pass
-    folder = tmp_path_factory.mktemp("mind") / "model"
     save_language_model(lm, folder)
-    return folder
 
 
 REGISTRIES = {

@@ -146,7 +146,7 @@ BAD_REPOSITORY = {
     "src/rwml/worlds/z.py": "def f(flag: bool): ...\n",
     "tests/trees/test_nothing.py": "# It goes on.\n",
     "tests/trees/test_x.py": '"""It goes on."""\n',
-    "docs/page.md": "It goes on.\n",
+    "README.md": "It goes on.\n",
     **{f"src/rwml/worlds/w{n}.py": "" for n in range(14)},
 }
 SEEN_IN_IT = {
@@ -166,7 +166,7 @@ SEEN_IN_IT = {
     "files": ["stages/two.py has 401 lines", "trees/utils.py has a name that says nothing", "worlds/ has 15 files"],
     "stems": ["core/x.py and trees/x.py have one stem"],
     "functions": ["worlds/z.py: f takes the flag flag by position"],
-    "words": ["docs/page.md: goes on x1", "tests/trees/test_x.py: goes on x1"],
+    "words": ["README.md: goes on x1", "tests/trees/test_x.py: goes on x1"],
     "tests_of_sources": ["tests/trees/test_nothing.py is of no file"],
     "sources_with_tests": ["core/x.py has no test of its name", "core/types.py of TESTED_IN is not there"],
 }

@@ -10,7 +10,7 @@ from rwml.core.recipe.reward_names import asks_judge
 from rwml.core.records import read_records
 from rwml.core.run import TRAINED, Run
 from rwml.core.types import Transition
-from rwml.loading import baselines_of, load_reward, load_world, training_tau_d
+from rwml.loading import baselines_of, load_reward, training_tau_d
 from rwml.measure.compare.setups import exam_setup, examinee_of
 from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
@@ -53,7 +53,7 @@ def run(run: Run) -> None:
                 plays += its_plays
             guesses = baseline_predictions(examiner, baselines_of(recipe, training), folder)
         plan = EvaluationPlan(tau_d, config.baselines, num_samples=config.bootstrap_samples)
-        figures = evaluate_arms(answers + guesses, plays, items.rows, load_world(recipe).inefficient, plan)
+        figures = evaluate_arms(answers + guesses, plays, items.rows, setup.world.inefficient, plan)
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}
         stage.counts["too long to ask"] = items.long

@@ -26,7 +26,7 @@ from rwml.playing.rollout import SampledEpisode, seats_for
 from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
 from rwml.train.trainer import NO_SAMPLES, Batch, MakeBatch, PolicyLoss, Trainer, TrainingLog
 from rwml.world_models.language import too_long
-from rwml.worlds.base import Prompts
+from rwml.worlds.base import Prompts, World
 from rwml.worlds.transitions import transitions_of
 
 TASKS_PER_PART = 16
@@ -84,15 +84,17 @@ def _grpo(stage: Stage, lm: LanguageModel) -> MakeBatch | None:
         figures = {"reward": scored.reward, "signal_share": scored.signal_share} | _figures(played)
         batch = Batch(scored.trees, figures, config.temperature)
         if config.transition_every and (step + 1) % config.transition_every == 0:
-            _add_transitions(batch, recipe, lm, [p.episode for p in played])
+            _add_transitions(batch, recipe, lm, world, [p.episode for p in played])
         return batch
 
     return make
 
 
-def _add_transitions(batch: Batch, recipe: Recipe, lm: LanguageModel, episodes: Sequence[Episode]) -> None:
+def _add_transitions(
+    batch: Batch, recipe: Recipe, lm: LanguageModel, world: World, episodes: Sequence[Episode]
+) -> None:
     """A further update of the batch: WM SFT on the transitions of its own rollouts (TAPO)."""
-    world, model, split = load_world(recipe), recipe.model, recipe.train_policy.split
+    model, split = recipe.model, recipe.train_policy.split
     prompts = world.prompts(model.prompts)
     cut = (transitions_of(episode, world, split, recipe.transitions.history_steps) for episode in episodes)
     rows = list(chain.from_iterable(cut))
