@@ -19,7 +19,6 @@ export OMP_WAIT_POLICY = passive
 quickstart: export OMP_NUM_THREADS ?= 1
 quickstart: $(VENV)/.installed
 	@$(BIN)/rwml run recipes/quickstart.toml $(ARGS)
-	@$(BIN)/rwml summary runs/quickstart --label quickstart
 
 check: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j2 lint quick

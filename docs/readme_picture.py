@@ -93,7 +93,7 @@ def draw(cards: list[list[Line]], out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("--out", type=Path, default=Path("docs/predictions.png"))
+    parser.add_argument("--out", type=Path, default=Path("predictions.png"))
     parser.add_argument("--count", type=int, default=2)
     arguments = parser.parse_args()
     figures = read_json(arguments.run / "eval.json")

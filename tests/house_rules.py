@@ -284,7 +284,8 @@ def _parameters(
 def _called_by_others(node: Function) -> bool:
     """Whether Python, pytest or typer calls it: as its own protocol says, or always by name."""
     special = re.fullmatch(r"__(?!init__)\w+__", node.name) is not None
-    commands = [mark for mark in node.decorator_list if ast.unparse(mark).partition("(")[0].endswith(".command")]
+    names = (ast.unparse(mark).partition("(")[0] for mark in node.decorator_list)
+    commands = [name for name in names if name.endswith((".command", ".callback"))]
     return special or node.name.startswith("test_") or bool(commands)
 
 

@@ -176,8 +176,10 @@ def test_the_last_line_of_the_quickstart(tmp_path: Path) -> None:
     done = _rwml("summary", str(run_folder), "--label", "quickstart")
     assert done.stdout == (
         "quickstart: world_model 0.23 -> 0.41 [0.05, 0.31]; success 0.12 -> 0.25 [0.00, 0.22]; 9.4 min; "
-        f"{run_folder}/report.html\n"
+        f"{run_folder}\n"
     )
+    (run_folder / "report.html").touch()
+    assert _rwml("summary", str(run_folder)).stdout.endswith(f"; {run_folder}/report.html\n")
 
 
 @pytest.mark.slow

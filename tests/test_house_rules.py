@@ -93,6 +93,7 @@ def test_a_name_is_seen_in_imports_and_annotations(source: str) -> None:
         ("class C:\n    def __init__(self, a: bool): ...", ["__init__ takes the flag a by position"]),
         ("def test_f(a: bool): ...", []),
         ("@app.command()\ndef f(a: bool): ...", []),
+        ("@app.callback()\ndef f(a: bool): ...", []),
         ("@app.commander\ndef f(a: bool): ...", ["f takes the flag a by position"]),
         ("def f():\n    def g(a: bool): ...", ["g takes the flag a by position"]),
         ("def f():\n" + "    ...\n" * 59, []),

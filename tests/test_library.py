@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,29 @@ def test_mistakes_name_what_would_work(alfworld: Any) -> None:
         rwml.Trainer(wm)
     with pytest.raises(rwml.RwmlError, match="there is no world model 'enginee'"):
         rwml.WorldModel("enginee", alfworld)
-    with pytest.raises(rwml.RwmlError, match="policy 'random' was asked to play in imagination"):
+    with pytest.raises(rwml.RwmlError, match="world's policy 'random' was asked to play in imagination"):
         wm.imagine(alfworld.tasks("train")[0], "random")
     for wrong in (5, [1], rwml.Trainer):
         with pytest.raises(rwml.RwmlError, match="is not a policy"):
             rwml.play(alfworld, alfworld.tasks("train")[:1], wrong)
     with pytest.raises(rwml.RwmlError, match="'most_frequent' needs transitions to count in"):
         rwml.WorldModel("most_frequent", alfworld)
+    for number in (-1, float("nan"), float("inf")):
+        with pytest.raises(rwml.RwmlError, match=f"temperature = {number}"):
+            rwml.WorldModel("engine", alfworld, temperature=number)
+    for steps in (0, -1):
+        with pytest.raises(rwml.RwmlError, match=f"history_steps = {steps}"):
+            rwml.WorldModel("engine", alfworld, history_steps=steps)
+        with pytest.raises(rwml.RwmlError, match=f"history_steps = {steps}"):
+            rwml.transitions([], alfworld, history_steps=steps)
+    with pytest.raises(rwml.RwmlError, match="world is 'alfworld'"):
+        rwml.WorldModel("engine", "alfworld")
+    one = alfworld.tasks("train")[0]
+    for tasks, message in (("train", "a task is 't'"), ([3], "a task is 3"), (one, "tasks is Task")):
+        with pytest.raises(rwml.RwmlError, match=message):
+            rwml.play(alfworld, tasks, "random")
+    with pytest.raises(rwml.RwmlError, match="'cuda:9' cannot be used"):
+        rwml.load_model("tiny", device="cuda:9")
     with pytest.raises(rwml.RwmlError, match="temperature = -1"):
         rwml.WorldModel("engine", alfworld, temperature=-1)
     foreign = rwml.Task("elsewhere/1", "elsewhere", "train", "none")
@@ -71,7 +88,7 @@ def test_mistakes_name_what_would_work(alfworld: Any) -> None:
         rwml.plan(wm, foreign, policy=["look"])
     with pytest.raises(rwml.RwmlError, match="k = 0"):
         rwml.plan(wm, alfworld.tasks("train")[0], k=0, policy=["look"])
-    with pytest.raises(rwml.RwmlError, match="no device 'bogus'"):
+    with pytest.raises(rwml.RwmlError, match="'bogus' cannot be used"):
         rwml.load_model("tiny", device="bogus")
     assert rwml.load_recipe("quickstart", "seed=3").seed == 3
     with pytest.raises(rwml.RwmlError, match="proposes no actions"):
@@ -146,6 +163,15 @@ def test_training_continues_where_it_was_and_refuses_another(alfworld: Any, tmp_
         trainer(seed=1)[1].fit(rows, 2)
     with pytest.raises(rwml.RwmlError, match="holds another training: steps, rows differ"):
         trainer()[1].fit(rows[1:], 3)
+    changed = [replace(rows[0], next_state="Nothing."), *rows[1:]]
+    with pytest.raises(rwml.RwmlError, match="holds another training: rows differ"):
+        trainer()[1].fit(changed, 2)
+    fresh, folder = rwml.load_model("tiny", device="cpu"), tmp_path / "reward"
+    wm = rwml.WorldModel(fresh, alfworld, prompts="full")
+    rwml.Trainer(wm, rwml.rewards.Embedding(tau_d=0.2), folder=folder, **settings).fit(rows, 1)
+    with pytest.raises(rwml.RwmlError, match="holds another training: reward, questions"):
+        wm = rwml.WorldModel(fresh, alfworld)
+        rwml.Trainer(wm, rwml.rewards.Embedding(tau_d=0.9), folder=folder, **settings).fit(rows, 1)
     wm = rwml.WorldModel(again, alfworld)
     for wrong, message in (({"epochs": 2}, "was given epochs"), ({"grup_size": 2}, "unknown key 'grup_size'")):
         with pytest.raises(rwml.RwmlError, match=message):

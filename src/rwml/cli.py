@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+import rwml
 from rwml.stages import VERBS, Verb
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 app = typer.Typer(
     name="rwml",
-    help="Reinforcement World Model Learning for language-model agents in text worlds.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,6 +39,7 @@ worlds_app = typer.Typer(
 )
 app.add_typer(worlds_app, name="worlds", invoke_without_command=True)
 
+_STAGES = ", ".join(verb.name for verb in VERBS)
 RecipeName = Annotated[
     str, typer.Argument(help="A TOML file, the name of a recipe that ships with rwml, or a run folder.")
 ]
@@ -46,6 +47,19 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to the reci
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Force = Annotated[bool, typer.Option("--force", help="Run it again even if it is done (later stages too).")]
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="An option of the world: key=value.")]
+
+
+def _say_version(wanted: object) -> None:
+    if wanted:
+        typer.echo(f"rwml {rwml.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Reinforcement World Model Learning for language-model agents in text worlds."""
 
 
 @contextmanager
@@ -112,16 +126,16 @@ for _verb in VERBS:
 def run_command(
     recipe: RecipeName,
     overrides: Overrides = None,
-    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
-    force: Annotated[str | None, typer.Option(help="Run this stage and all later ones again.")] = None,
+    until: Annotated[str | None, typer.Option(help=f"Stop after this stage: {_STAGES}.")] = None,
+    force: Annotated[str | None, typer.Option(help=f"Run this stage and all later ones again: {_STAGES}.")] = None,
 ) -> None:
     """Run all stages of a recipe that are not done yet."""
-    from rwml.stages.pipeline import run_all
+    from rwml.stages.pipeline import run_all, summary_line
 
     run = _open(recipe, overrides)
     run_all(run, until, force)
-    if run.is_done("report"):
-        typer.echo(f"report: {run.folder / 'report.html'}")
+    if run.is_done("evaluate"):
+        typer.echo(summary_line(run.folder, run.recipe.name))
 
 
 @app.command("compare")
@@ -131,7 +145,7 @@ def compare_command(
     overrides: Overrides = None,
     arms: Annotated[str, typer.Option(help="Run only these arms: a,b,... (default: the enabled ones).")] = "",
     seeds: Annotated[str, typer.Option(help="Run only these of the recipe's seeds: 0,1,...")] = "",
-    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    until: Annotated[str | None, typer.Option(help=f"Stop after this stage: {_STAGES}.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds that run at once, a process each.")] = 1,
 ) -> None:
     """Run every arm of a recipe over every seed, and write the table with intervals. Continues after a stop."""
@@ -188,7 +202,7 @@ def reward_command(recipe: RecipeName, overrides: Overrides = None) -> None:
 @_with_debug
 def measure_command(
     recipe: RecipeName,
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of [measure]: measure.key=value ...")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help=r"Its settings: measure.key=value ...")] = None,
 ) -> None:
     """Measure a run's checkpoints: imagination, retention, weight change -> measures.json."""
     from rwml.stages.measure import outcome

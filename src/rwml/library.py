@@ -5,6 +5,7 @@ What `import rwml` offers is defined here or named in `rwml/__init__.py`; docs/r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ class WorldModel:
         """
         at_least("max_new_tokens", max_new_tokens, 0)
         at_least("temperature", temperature, 0)
+        at_least("history_steps", 1 if history_steps is None else history_steps, 1)
+        _refuse_other("world", world, World, 'rwml.make("alfworld")')
         self.world, self.history_steps, self.temperature = world, history_steps, temperature
         tiny = isinstance(model, LanguageModel) and model.source == TINY
         self.style = prompts or ("brief" if tiny else "full")
@@ -181,6 +184,9 @@ def play(
     """
     at_least("max_steps", max_steps, 1)
     at_least("rollouts", rollouts, 1)
+    _refuse_other("tasks", tasks, Sequence, "a list such as world.tasks('train')[:4]")
+    for task in tasks:
+        _refuse_other("a task", task, Task, "a list such as world.tasks('train')[:4]")
     seats = seats_for(tasks, rollouts, seed_of(seed, "play"))
     chosen = _policy(world, policy, max_steps)
     return Episodes(play_seats(world, seats, chosen, generator_for(seed, "play", "model")), world)
@@ -193,6 +199,7 @@ def transitions(
 
     world: that they were played in; None for what `play` returned. history_steps: H, None = all.
     """
+    at_least("history_steps", 1 if history_steps is None else history_steps, 1)
     chosen = world or getattr(episodes, "world", None)
     if not episodes:
         return []
@@ -272,9 +279,14 @@ def plan(
 
 
 def at_least(name: str, value: float, least: int) -> None:
-    """RwmlError for a smaller value."""
-    if value < least:
+    """RwmlError for a smaller value, and for NaN and infinity."""
+    if not (math.isfinite(value) and value >= least):
         raise RwmlError(f"{name} = {value}", "it would mean nothing", f"give {least} or more")
+
+
+def _refuse_other(name: str, value: object, kind: type, example: str) -> None:
+    if not isinstance(value, kind):
+        raise RwmlError(f"{name} is {value!r}", f"it has to be a {kind.__name__}", f"give {example}")
 
 
 def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_steps: int) -> Policy:

@@ -18,7 +18,7 @@ from rwml.core.records import MetricsLog
 from rwml.core.seeds import seed_of
 from rwml.core.types import Transition
 from rwml.library import WorldModel, at_least
-from rwml.models.language_model import TINY
+from rwml.models.language_model import TINY, sampled_weights
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.rewards.rewards import TAU_D, KindReward, Reward
 from rwml.train.batches import epochs_of
@@ -94,10 +94,15 @@ class Trainer:
     def _refuse_another(self, folder: Path, rows: Sequence[Transition], steps: int) -> None:
         """Note what this training is, or compare it with what the folder holds."""
         path = folder / "training.json"
-        ids = hashlib.sha256("\n".join(row.id for row in rows).encode()).hexdigest()
-        reward = self.reward.choice
-        settings = json.loads(self.config.model_dump_json())
-        ours: Json = {"steps": steps, "seed": self.seed, "rows": ids, "reward": _named(reward), "settings": settings}
+        ours: Json = {
+            "steps": steps,
+            "seed": self.seed,
+            "rows": hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest(),
+            "reward": [_named(self.reward.choice), self.reward.tau_d],
+            "settings": json.loads(self.config.model_dump_json()),
+            "questions": [self.world_model.style, self.world_model.world.name],
+            "weights": hashlib.sha256(b"".join(sampled_weights(self._model.lm.model))).hexdigest(),
+        }
         if not path.exists():
             write_json(path, ours)
             return
@@ -112,6 +117,10 @@ class Trainer:
 
 
 def _named(reward: Any) -> Any:
+    """A reward as it is noted: its name, or its class with its plain settings."""
     if isinstance(reward, dict):
         return {kind: _named(each) for kind, each in reward.items()}
-    return reward if isinstance(reward, str) else type(reward).__name__
+    if isinstance(reward, str):
+        return reward
+    plain = {key: value for key, value in vars(reward).items() if isinstance(value, str | int | float)}
+    return [type(reward).__name__, plain]

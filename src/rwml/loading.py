@@ -12,19 +12,27 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
 from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
-from rwml.core.recipe.reward_names import DEFAULT_REWARD, asks_judge, may_ask_judge, unset_judge_keys
+from rwml.core.recipe.reward_names import (
+    DEFAULT_REWARD,
+    REWARDS,
+    STATE_KINDS,
+    asks_judge,
+    may_ask_judge,
+    reward_name,
+    unset_judge_keys,
+)
 from rwml.core.recipe.sections import EmbeddingConfig, JudgeConfig, ModelConfig
 from rwml.core.run import Run, Stage
 from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder
-from rwml.models.language_model import LanguageModel, load_language_model
+from rwml.models.language_model import LanguageModel, load_language_model, pick_device
 from rwml.models.sampling.sampler import SAMPLERS, Sampler, SamplingParams
 from rwml.playing.policies import Policy, PolicyMaterials, check_policy, make_policy
 from rwml.playing.rollout import LanguageModelPolicy
 from rwml.rewards.judge import Judge
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.language import LanguageWorldModel
-from rwml.world_models.world_model import Materials, WorldModel, make_world_model
+from rwml.world_models.world_model import WORLD_MODELS, Materials, WorldModel, make_world_model
 from rwml.worlds.base import World
 from rwml.worlds.by_name import get_world
 
@@ -37,8 +45,16 @@ def load_world(recipe: Recipe) -> World:
 
 
 def check_names(recipe: Recipe) -> None:
-    """RwmlError for a world, an option of it or a policy that is not there: a stage has cleared nothing by then."""
+    """RwmlError for a world, an option of it, a policy, reward, sampler, baseline or device that is not there: a stage
+    has cleared nothing by then."""
     world = load_world(recipe)
+    SAMPLERS.get(recipe.model.sampler)
+    for kind in STATE_KINDS:
+        REWARDS.get(reward_name(recipe.train_wm.reward, kind))
+    for name in recipe.evaluate.baselines:
+        WORLD_MODELS.get(name)
+    pick_device(recipe.model.device)
+    pick_device(recipe.embedding.device, "embedding.device")
     if not recipe.collect.episodes:  # imported episodes are played by nobody
         for name in (recipe.collect.policy, recipe.evaluate.collect_policy):
             check_policy(name, world)

@@ -99,6 +99,16 @@ def test_an_unknown_policy_is_refused_with_the_nearest(world: World) -> None:
         make_policy("no_such_module:Policy", PolicyMaterials(world, 4, never))
 
 
+def test_a_policy_that_leaves_an_episode_out_is_refused(world: World) -> None:
+    class Lazy(ActionsPolicy):
+        def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
+            return super().play(world, seats[1:], generator)
+
+    seats = seats_for(world.tasks("train")[:2], 1, seed=1)
+    with pytest.raises(RwmlError, match="Lazy was given 2 seats and returned 1 episodes"):
+        play_seats(world, seats, Lazy(("look",)), generator())
+
+
 def test_a_policy_is_known_by_the_world_or_the_registry(world: World) -> None:
     names = ("expert", "noisy:0.3", "model", "test-first-action", "mine:Policy", "expret", "expret:0.3")
     assert [name for name in names if has_policy(name, world)] == list(names[:5])

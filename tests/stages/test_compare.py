@@ -23,7 +23,7 @@ from rwml.measure.compare.arm_evaluations import ArmEvaluations
 from rwml.measure.compare.open_arms import open_arm
 from rwml.measure.compare.paper_table import PAPER
 from rwml.stages import compare
-from rwml.stages.pipeline import find_recipe
+from rwml.stages.pipeline import find_recipe, recipe_named
 
 pytestmark = pytest.mark.slow  # a comparison is many pipelines
 
@@ -105,6 +105,8 @@ def test_a_second_run_changes_nothing_but_the_report(done: Recipe) -> None:
     ]
     kept = [p for p in parts if not {"baselines", "cache"} & set(p.parts) and p.name != "recipe.json"]
     before = {path: path.stat().st_mtime_ns for path in kept}
+    with pytest.raises(RwmlError, match="is the folder of a comparison"):
+        recipe_named(str(done.folder))
     before_md = (done.folder / "compare.md").read_text()
     compare.run(done)
     assert {path: path.stat().st_mtime_ns for path in kept} == before

@@ -265,6 +265,10 @@ def test_nothing_held_out_is_refused(copied: Callable[..., Run], tmp_path: Path)
         ({"collect": {"policy": "no_such_module:Policy"}}, "PYTHONPATH"),
         ({"evaluate": {"collect_policy": "nosy"}}, "noisy"),
         ({"world": {"options": {"sise": "tiny"}}}, "size"),
+        ({"model": {"sampler": "loca"}}, "local"),
+        ({"model": {"device": "cuda:9"}}, "cpu"),
+        ({"train_wm": {"reward": "no_such_module:Reward"}}, "PYTHONPATH"),
+        ({"evaluate": {"baselines": ["copy_lst"]}}, "copy_last"),
     ],
 )
 def test_a_misspelt_name_is_refused_before_a_file_is_touched(
@@ -287,7 +291,8 @@ def test_a_second_run_on_the_command_line_does_nothing(done: Run, tmp_path: Path
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("done already") == len(CHAIN)
-    assert again.stdout.strip() == f"report: {tmp_path / 'again' / 'report.html'}"
+    assert again.stdout.startswith("mini: world_model ")
+    assert again.stdout.endswith(f"; {tmp_path / 'again' / 'report.html'}\n")
     assert files(tmp_path / "again") == before
 
 

@@ -123,7 +123,7 @@ def test_the_command_checks_a_world_in_the_folder_at_hand(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "odd: the split has no tasks.",
-        "coins:Odd: 1 violations in 3 tasks and 6 states (played by random)",
+        "coins:Odd: 1 violation in 3 tasks and 6 states (played by random)",
     ]
     done = _check(tmp_path, "coins:Failing")
     assert (done.returncode, done.stdout) == (1, "coins:Failing cannot be made: ZeroDivisionError: no coins\n")

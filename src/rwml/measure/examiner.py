@@ -201,8 +201,7 @@ class _Arm:
                 generator = generator_for(self._setup.seed, "evaluate", "play", split, seed, index)
                 _, policy = self._loaded
                 assert policy is not None, "only arms with a policy play"
-                games = policy.play(self._setup.world, chunk, generator)
-                parts.write(index, [game.episode for game in games], Episode)
+                parts.write(index, play_seats(self._setup.world, chunk, policy, generator), Episode)
             self._examiner.advance(len(chunk))
         return parts.read(Episode, len(chunks))
 

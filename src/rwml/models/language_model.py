@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,34 @@ class LanguageModel:
         return next(self.model.parameters()).device
 
 
-def pick_device(device: str) -> torch.device:
-    """Resolve "auto" to CUDA if a CUDA device is available, else CPU."""
+def pick_device(device: str, key: str = "model.device") -> torch.device:
+    """Resolve "auto" to CUDA if a CUDA device is available, else CPU; RwmlError for a device that is not there.
+
+    key: the setting that the error names.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RwmlError(
+            f"{key} = '{device}' cannot be used: {_first_line(error)}",
+            "the weights lie on a device that torch can see",
+            "write auto, cpu, cuda or cuda:0",
+        ) from None
+    return place
+
+
+def sampled_weights(model: torch.nn.Module) -> Iterator[bytes]:
+    """What to hash to tell models apart: all of a small tensor, 65,536 numbers spread over a large one.
+
+    To read 16 GB of weights through a hash would take minutes.
+    """
+    for name, tensor in model.state_dict().items():
+        flat = tensor.detach().reshape(-1)
+        yield f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode()
+        yield flat[:: max(1, flat.numel() // 65536)].double().cpu().numpy().tobytes()
 
 
 def load_language_model(
@@ -53,12 +77,7 @@ def load_language_model(
             "there is nothing to train or to ask",
             "give a folder with config.json and safetensors weights, a hub name that this machine can reach, or 'tiny'",
         )
-    try:
-        place = pick_device(device)
-    except RuntimeError:
-        raise RwmlError(
-            f"there is no device '{device}'", "the model's weights lie on one", "write auto, cpu, cuda or cuda:0"
-        ) from None
+    place = pick_device(device)
     tokenizer = _load_tokenizer(folder, name, trust_remote_code=trust_remote_code)
     chat = ChatFormat(tokenizer, f"'{name}'")
     from transformers import AutoModelForCausalLM
@@ -112,10 +131,16 @@ def _load_tokenizer(folder: str, name: str, *, trust_remote_code: bool) -> Any:
             raise OSError("the folder has no tokenizer files")
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a library that reads foreign files raises
+        if not Path(folder).is_dir():
+            raise RwmlError(
+                f"'{name}' is no folder, and the hub gave no model of that name: {_first_line(error)}",
+                "there is no model to load",
+                "check the path, or the hub name and the network",
+            ) from None
         raise RwmlError(
             f"'{name}' has no tokenizer that can be loaded: {_first_line(error)}",
             "text cannot be turned into the tokens that the model knows",
-            "save the tokenizer beside the model (tokenizer.save_pretrained), or check the path or hub name",
+            "save the tokenizer beside the model (tokenizer.save_pretrained)",
         ) from None
 
 

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from rwml.core.errors import RwmlError, nearest
 from rwml.core.registry import Registry
 from rwml.core.types import Episode
 from rwml.playing.rollout import Game, LanguageModelPolicy, SampledEpisode, Seat, play_built_in
@@ -93,8 +94,7 @@ class ActionsPolicy:
 def make_policy(name: str, materials: PolicyMaterials) -> Policy:
     """The policy of that name: the world's own first, then those of the registry `POLICIES`.
 
-    A name that neither knows raises RwmlError: at once for a `module:Name`, else when the world is to play it, with
-    the nearest of the world's policies.
+    RwmlError for a name that neither knows, with the nearest of both.
     """
     if _is_the_worlds(name, materials.world):
         return WorldPolicy(name, materials.max_steps)
@@ -104,7 +104,7 @@ def make_policy(name: str, materials: PolicyMaterials) -> Policy:
 def check_policy(name: str, world: World) -> None:
     """RwmlError for a name that neither the world nor `POLICIES` knows, before anything is played or loaded."""
     if _is_the_worlds(name, world):
-        world.policy(name, 0)
+        world.policy(name, 0)  # refuses what comes after the colon
     else:
         POLICIES.get(name)
 
@@ -115,8 +115,14 @@ def has_policy(name: str, world: World) -> bool:
 
 
 def _is_the_worlds(name: str, world: World) -> bool:
-    """Whether the world is to make it; it also refuses, by its own nearest name, what nobody knows."""
-    return _of_world(name, world) or not _of_registry(name)
+    """Whether the world is to make it; RwmlError where nobody knows it."""
+    if not has_policy(name, world):
+        raise RwmlError(
+            f"there is no policy '{name}'",
+            f"it is neither one of the world {world.name} nor registered",
+            f"{nearest(name, (*world.policies(), *POLICIES.names()))}; or write module:Name for one of your own",
+        )
+    return _of_world(name, world)
 
 
 def _of_world(name: str, world: World) -> bool:
@@ -128,5 +134,13 @@ def _of_registry(name: str) -> bool:
 
 
 def play_seats(world: World, seats: Sequence[Seat], policy: Policy, generator: torch.Generator) -> list[Episode]:
-    """The episodes of the seats, without tokens."""
-    return [played.episode for played in policy.play(world, seats, generator)]
+    """The episodes of the seats, without tokens; RwmlError for a policy that does not play each of them once."""
+    episodes = [played.episode for played in policy.play(world, seats, generator)]
+    wanted, got = [[each.task.id for each in group] for group in (seats, episodes)]
+    if got != wanted:
+        raise RwmlError(
+            f"the policy {type(policy).__name__} was given {len(seats)} seats and returned {len(episodes)} episodes",
+            "an episode that is not there would be counted by nobody",
+            "return one episode for each seat, in their order; a game that fails has an episode with `error`",
+        )
+    return episodes

@@ -30,9 +30,15 @@ def find_recipe(name: str) -> Path:
 def recipe_named(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe that a verb is given, under `key.sub=value` overrides: a TOML file, the name of one that ships with
     rwml, or a run folder, which keeps its recipe; RwmlError for anything else."""
-    if not (Path(name) / "recipe.json").is_file():
-        return load_recipe(find_recipe(name), overrides)
-    return recipe_of_run(Path(name)).overridden(overrides)
+    if (Path(name) / "recipe.json").is_file():
+        return recipe_of_run(Path(name)).overridden(overrides)
+    if (Path(name) / "compare.json").is_file():
+        raise RwmlError(
+            f"'{name}' is the folder of a comparison",
+            "it keeps a run folder for each arm and seed, s<seed>/<arm>, and no recipe of its own",
+            "give the recipe file, or one of the run folders",
+        )
+    return load_recipe(find_recipe(name), overrides)
 
 
 def folder_named(name: str) -> Path:
@@ -107,7 +113,8 @@ def summary_line(folder: Path, label: str, seconds: float | None = None) -> str:
         parts.append(f"{key} {_share(before)} -> {_share(after)} [{_share(low)}, {_share(high)}]")
     if seconds is None:
         seconds = sum(stage["seconds"] for stage in read_manifest(folder)["stages"].values())
-    return f"{label}: {'; '.join(parts)}; {seconds / 60:.1f} min; {folder / 'report.html'}"
+    page = folder / "report.html"
+    return f"{label}: {'; '.join(parts)}; {seconds / 60:.1f} min; {page if page.is_file() else folder}"
 
 
 def _share(value: float | None) -> str:

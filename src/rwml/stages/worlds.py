@@ -93,7 +93,7 @@ def play(world: World, task: Task, read: Callable[[str], str], show: Callable[[s
             steps += 1
             show(result.observation + ("" if result.valid else "  (not admissible)"))
             if result.terminated:
-                show(f"{'Solved' if env.success else 'Over'} after {steps} steps.")
+                show(f"{'Solved' if env.success else 'Over'} after {steps} step{'s' * (steps > 1)}.")
                 return env.success
 
 
@@ -123,5 +123,6 @@ def check(
         show(f"... and {len(result.violations) - SHOWN_VIOLATIONS} more violations")
     played = f"played by {result.policy}" if result.policy else "not played: the world has no built-in policy"
     seen = f"{result.num_tasks} tasks and {result.num_states} states"
-    show(f"{name}: {len(result.violations) or 'no'} violations in {seen} ({played})")
+    found = len(result.violations)
+    show(f"{name}: {found or 'no'} violation{'s' * (found != 1)} in {seen} ({played})")
     return not result.violations

@@ -98,14 +98,10 @@ class ImaginedWorld:
         """An `ImaginedEnv`."""
         return ImaginedEnv(self._model, self._world, history_steps=self._history_steps)
 
-    def policies(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
     def policy(self, name: str, seed: int) -> BuiltInPolicy:
-        """RwmlError: no built-in policy plays here."""
+        """RwmlError: the real world's policies do not play here."""
         raise RwmlError(
-            f"the policy '{name}' was asked to play in imagination",
+            f"the world's policy '{name}' was asked to play in imagination",
             "a world's own policies choose among the admissible actions, and a world model lists none",
             "give a language model, a policy of your own, or a list of actions",
         )

@@ -31,7 +31,6 @@ def get_world(name: str, **options: Any) -> World:
     parameters = inspect.signature(make).parameters
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         for key in options.keys() - parameters.keys():
-            raise RwmlError(
-                f"the world {name} has no option '{key}'", "it would change nothing", nearest(key, parameters)
-            )
+            known = f"{nearest(key, parameters)}; world.options={{}} drops all options that a recipe sets"
+            raise RwmlError(f"the world {name} has no option '{key}'", "it would change nothing", known)
     return make(**options)

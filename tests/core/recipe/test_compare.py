@@ -50,3 +50,9 @@ def test_the_arms_that_run() -> None:
     assert [arm.name for arm in whole.chosen(["equal"])] == ["base", "both", "equal"]
     with pytest.raises(RwmlError, match="no arm 'rmwl'"):
         whole.chosen(["rmwl"])
+
+
+def test_an_override_on_a_run_folder_is_checked_as_one_on_a_file() -> None:
+    recipe = compare_recipe({"name": "base", "stages": []})
+    with pytest.raises(RwmlError, match="names the arm 'nope'"):
+        recipe.overridden(("compare.base=nope",))

@@ -78,7 +78,7 @@ class Recipe(Section):
         data = self.model_dump(mode="json")
         for override in overrides:
             _apply(data, override)
-        return _validate(Recipe, data, "overrides") if overrides else self
+        return parse_recipe(data, "overrides") if overrides else self
 
     @property
     def judge_settings(self) -> tuple[str, ...]:
@@ -116,9 +116,11 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
             f"'{path}' is not TOML: {error}", "a recipe that is half read would train something else", "mend that line"
         ) from None
     data = in_todays_words(data)
+    _refuse_unknown(data, Recipe, str(path), "")
     for override in overrides:
         _apply(data, override)
         data = in_todays_words(data)
+        _refuse_unknown(data, Recipe, f"the override {override}", "")
     return parse_recipe(data, str(path))
 
 
@@ -208,7 +210,7 @@ def _refuse_unknown(data: dict[str, Any], model: type[BaseModel], source: str, p
         if field is None:
             raise RwmlError(
                 f"{source}: unknown key '{prefix}{key}'",
-                "a misspelt key would silently leave the default in force",
+                "nothing reads it, and the key that it was meant for would keep its default",
                 nearest(key, model.model_fields),
             )
         inner = field.annotation

@@ -244,7 +244,7 @@ class EvaluateConfig(Section):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     temperature: float = Field(0.4, ge=0)
     max_new_tokens: int = Field(512, ge=1)
-    num_transitions: Count = Field(500, description="per split")
+    num_transitions: Count = Field(500, description="per split: whole episodes, until there are as many")
     world_model_temperature: float = Field(0.4, ge=0)
     collect_policy: str = Field("model", description="who plays the held-out transitions; model = before training")
     tau_d: float | None = Field(None, gt=0, le=2, description="None = as trained")

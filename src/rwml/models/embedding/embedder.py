@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rwml.core.errors import RwmlError
 from rwml.models.embedding.minilm import MiniLM
 from rwml.models.embedding.vector_store import VectorStore, text_key
-from rwml.models.language_model import pick_device
+from rwml.models.language_model import pick_device, sampled_weights
 
 MINILM = "minilm"
 # Texts that are embedded, and written to the cache, at a time: a kill loses at most these, some seconds of work.
@@ -78,7 +78,7 @@ class Embedder:
         cache: Path | None = None,
     ) -> None:
         self.path, self.prefix = path, prefix
-        place = _device(device)
+        place = pick_device(device, "embedding.device")
         self._encoder: Encoder
         if path == MINILM:
             self._encoder = _Prefixed(MiniLM(batch_size, place), prefix) if prefix else MiniLM(batch_size, place)
@@ -249,27 +249,12 @@ def _load_error(path: str, error: Exception) -> RwmlError:
 
 
 def _fingerprint(model: Any) -> str:
-    """Modules, prompts, tokenizer size, and the weights: all of a small tensor, 65,536 numbers spread over a large one
-    (reading 16 GB of weights through a hash at every start would take minutes)."""
+    """Modules, prompts, tokenizer size, and the weights (`sampled_weights`)."""
     settings = [str(model), model.max_seq_length, model.prompts, model.default_prompt_name]
     vocabulary: dict[str, int] = getattr(model.tokenizer, "get_vocab", dict)()
     digest = hashlib.sha256(repr([settings, sorted(vocabulary.items())]).encode("utf-8", "surrogatepass"))
-    for name, tensor in model.state_dict().items():
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // 65536)]
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(sample.double().cpu().numpy().tobytes())
+    for part in sampled_weights(model):
+        digest.update(part)
     return f"sentence-transformers/{digest.hexdigest()}"
 
 
-def _device(device: str) -> torch.device:
-    try:
-        place = pick_device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise RwmlError(
-            f"embedding.device = '{device}' cannot be used: {str(error).splitlines()[0]}",
-            "the embedding model has nowhere to run",
-            "use 'auto', 'cpu', or a device that torch can see on this machine",
-        ) from None
-    return place
