@@ -227,3 +227,16 @@ def test_the_old_name_of_a_verb_says_the_new_one(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "note: `rwml reward` is called `rwml reward-lab` now"
     assert "no recipe at" in done.stderr
+
+
+def test_escapes_from_data_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "a.jsonl"
+    log.write_text('{"messages": [{"role": "\\u001b]0;x\\u0007", "content": "a"}]}')
+    shown = _rwml("import", str(log), "--out", str(tmp_path / "out"))
+    assert shown.returncode == 2
+    assert "a message has no known role (1)" in shown.stderr
+    assert "\x1b" not in shown.stderr + shown.stdout
+    named = _rwml("run", "\x1b[31mnowhere.toml")
+    assert named.returncode == 2
+    assert "\\x1b[31mnowhere.toml" in named.stderr
+    assert "\x1b" not in named.stderr

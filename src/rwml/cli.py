@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 import rwml
+from rwml.core.text import printable
 from rwml.stages import VERBS, Verb
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ def _program(
     """Reinforcement World Model Learning for language-model agents in text worlds."""
 
 
+def _say(text: str) -> None:
+    """Print a line of results; the names in it come from data, whose control characters a terminal must not obey."""
+    typer.echo(printable(text))
+
+
 @contextmanager
 def _errors(*, debug: bool) -> Iterator[None]:
     """Show a user's mistake as a message (exit code 2), and an interrupt as how to continue (130)."""
@@ -72,13 +78,13 @@ def _errors(*, debug: bool) -> Iterator[None]:
     except RwmlError as error:
         if debug:
             raise
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(printable(f"error: {error}"), fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         if debug:
             raise
         again = shlex.join(["rwml", *sys.argv[1:]])
-        typer.secho(f"\nstopped; the same command continues from here: {again}", err=True)
+        typer.secho(printable(f"\nstopped; the same command continues from here: {again}"), err=True)
         raise typer.Exit(130) from None
 
 
@@ -135,7 +141,7 @@ def run_command(
     run = _open(recipe, overrides)
     run_all(run, until, force)
     if run.is_done("evaluate"):
-        typer.echo(summary_line(run.folder, run.recipe.name))
+        _say(summary_line(run.folder, run.recipe.name))
 
 
 @app.command("compare")
@@ -157,7 +163,7 @@ def compare_command(
     names = [name.strip() for name in arms.split(",") if name.strip()]
     page = compare(chosen, names, read_seeds(seeds), until, jobs)
     if page is not None:
-        typer.echo(f"comparison: {page}")
+        _say(f"comparison: {page}")
 
 
 @app.command("import")
@@ -175,7 +181,7 @@ def import_command(
     from rwml.stages.import_logs import outcome
     from rwml.stages.import_logs import run as import_logs
 
-    typer.echo(outcome(import_logs(files, out, hold_out, briefing=briefing), out))
+    _say(outcome(import_logs(files, out, hold_out, briefing=briefing), out))
 
 
 @app.command("reward-lab")
@@ -187,7 +193,7 @@ def reward_lab_command(recipe: RecipeName, overrides: Overrides = None) -> None:
     from rwml.stages.reward_lab import run as try_rewards
 
     chosen = recipe_named(recipe, tuple(overrides or ()))
-    typer.echo(outcome(try_rewards(chosen), chosen.folder))
+    _say(outcome(try_rewards(chosen), chosen.folder))
 
 
 @app.command("reward", hidden=True)
@@ -209,7 +215,7 @@ def measure_command(
     from rwml.stages.measure import run as measure
     from rwml.stages.pipeline import folder_named
 
-    typer.echo(outcome(measure(folder_named(recipe), tuple(overrides or ()))))
+    _say(outcome(measure(folder_named(recipe), tuple(overrides or ()))))
 
 
 @app.command()
@@ -222,7 +228,7 @@ def summary(
     """Print a run's outcome in one line: before -> after [95% interval of the difference], minutes, report."""
     from rwml.stages.pipeline import folder_named, summary_line
 
-    typer.echo(summary_line(folder_named(recipe), label, None if started is None else time.time() - started))
+    _say(summary_line(folder_named(recipe), label, None if started is None else time.time() - started))
 
 
 @app.command()
@@ -250,7 +256,7 @@ def list_worlds(
     from rwml.stages.worlds import parse_options, world_rows
 
     for world, split, count, kinds in world_rows(only, parse_options(option or [])):
-        typer.echo(f"{world:10} {split:14} {count:>6,} tasks   {kinds}")
+        _say(f"{world:10} {split:14} {count:>6,} tasks   {kinds}")
 
 
 @worlds_app.command("play")
@@ -269,7 +275,7 @@ def play_world(
     from rwml.worlds.by_name import get_world
 
     made = get_world(world, **parse_options(option or []))
-    play(made, find_task(made, split, task), input, typer.echo)
+    play(made, find_task(made, split, task), input, _say)
 
 
 @worlds_app.command("check")
@@ -284,7 +290,7 @@ def check_command(
     """Check a world against the contract of worlds, and print its violations (exit code 1)."""
     from rwml.stages.worlds import check, parse_options
 
-    if not check(world, parse_options(option or []), split or [], policy, tasks, typer.echo):
+    if not check(world, parse_options(option or []), split or [], policy, tasks, _say):
         raise typer.Exit(1)
 
 

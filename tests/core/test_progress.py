@@ -96,3 +96,20 @@ def test_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 def test_seconds_as_a_clock_and_in_words() -> None:
     assert [clock_time(s) for s in (0, 59.6, 61, 3600, 7325)] == ["0:00", "1:00", "1:01", "1:00:00", "2:02:05"]
     assert [duration(s) for s in (3.21, 42, 561, 7200)] == ["3.2 s", "42 s", "9.3 min", "2.0 h"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_escapes_from_data_do_not_reach_the_terminal(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    note("a\x1b]0;title\x07b\u202ec\ud83d\nd\te")
+    assert capsys.readouterr().err == "a\\x1b]0;title\\x07b\\u202ec\\ud83d\nd\te\n"
+    stream = _Terminal() if terminal else io.StringIO()
+    with progress("x\x1b[5m[red]y", 2, stream=stream) as bar:
+        bar.advance(1, kind="\x1b]8;;evil\x1b\\z")
+    shown = stream.getvalue()
+    assert "x\\x1b[5m[red]y" in shown
+    assert "kind=\\x1b]8;;evil\\x1b\\z" in shown
+    assert "\x1b[5m" not in shown
+    assert "\x1b]" not in shown

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rwml.core.text import array_elements, same_text
+from rwml.core.text import MOST_NESTING, array_elements, nested_too_deep, printable, same_text, sound
 
 
 def test_white_space_makes_no_other_text() -> None:
@@ -30,3 +30,25 @@ def test_the_elements_before_a_break_come_first() -> None:
         for value, _, end in array_elements('[1, {"a": 2}, {"a": ', 1):
             seen.append((value, end))
     assert seen == [(1, 2), ({"a": 2}, 12)]
+
+
+def test_a_text_for_a_terminal_has_no_control_characters() -> None:
+    assert printable("a\x1b[31mb\rc\x00\x7f\x9b1m") == "a\\x1b[31mb\\rc\\x00\\x7f\\x9b1m"
+    assert printable("Zürich 🌞\n\tplain") == "Zürich 🌞\n\tplain"
+    assert printable("\u202e\u2066\udce9").isascii()
+
+
+def test_halves_of_surrogate_pairs_are_replaced_and_whole_pairs_joined() -> None:
+    assert sound("a\ud83db") == "a\ufffdb"
+    assert sound("\ud83c\udf1e") == "🌞"
+    assert sound("plain") == "plain"
+
+
+def test_levels_of_json_are_counted() -> None:
+    def nested(levels: int) -> object:
+        return {"x": nested(levels - 1)} if levels > 1 else []
+
+    assert not nested_too_deep(7)
+    assert not nested_too_deep(nested(MOST_NESTING))
+    assert nested_too_deep([1, nested(MOST_NESTING)])
+    assert not nested_too_deep([[1] * 1000] * 1000)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rwml.core.tool_calls import ToolCall, call_text, calls_of, parse_message
+from rwml.core.tool_calls import Spoken, ToolCall, call_text, calls_of, parse_message, read_message
 
 A = '{"name": "get_user", "arguments": {"id": "u1"}}'
 B = '{"name": "done", "arguments": {}}'
@@ -87,7 +87,52 @@ READ = {
     "mistral by name": ('[TOOL_CALLS]get_user[ARGS]{"id": "u1"}[TOOL_CALLS]done{}', f"{A}\n{B}"),
     "llama": ('<|python_tag|>{"name": "get_user", "parameters": {"id": "u1"}}<|eom_id|>', A),
     "llama, two": (f"<|python_tag|>{A}; {B}", f"{A}\n{B}"),
+    # The marks of other families.
+    "glm": ("<tool_call>get_user\n<arg_key>id</arg_key>\n<arg_value>u1</arg_value>\n</tool_call>", A),
+    "glm, no arguments": ("<tool_call>done\n</tool_call>", B),
+    "glm, values": ("<tool_call>f<arg_key>a</arg_key><arg_value>12</arg_value><arg_key>b</arg_key><arg_value>x y"
+                    "</arg_value></tool_call>", one(a=12, b="x y")),
+    "deepseek v3": ("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_user\n```json\n"
+                    '{"id": "u1"}\n```<｜tool▁call▁end｜>\n'
+                    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>done\n```json\n{}\n```"
+                    "<｜tool▁call▁end｜><｜tool▁calls▁end｜>", f"{A}\n{B}"),
+    "deepseek v3.1": ('Well.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_user<｜tool▁sep｜>{"id": "u1"}'
+                      "<｜tool▁call▁end｜><｜tool▁calls▁end｜>", A),
+    "deepseek v3.2": ('<｜DSML｜function_calls>\n<｜DSML｜invoke name="f">\n<｜DSML｜parameter name="x" string="true">y'
+                      '</｜DSML｜parameter>\n<｜DSML｜parameter name="n" string="false">3</｜DSML｜parameter>\n'
+                      "</｜DSML｜invoke>\n</｜DSML｜function_calls>", one(x="y", n=3)),
+    "kimi": ("<|tool_calls_section_begin|><|tool_call_begin|>functions.get_user:0<|tool_call_argument_begin|>"
+             '{"id": "u1"}<|tool_call_end|>'
+             "<|tool_call_begin|>functions.done:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+             "<|tool_calls_section_end|>", f"{A}\n{B}"),
+    "gpt-oss": ('<|channel|>analysis<|message|>done() first?<|end|><|start|>assistant<|channel|>commentary '
+                'to=functions.get_user <|constrain|>json<|message|>{"id": "u1"}<|call|>', A),
+    "gpt-oss, receiver first": ("<|start|>assistant to=functions.get_user<|channel|>commentary json<|message|>"
+                                '{"id": "u1"}', A),
+    "gpt-oss, message": ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hello.",
+                         "Hello."),
+    "llama, python": ('[get_user(id="u1"), done()]', f"{A}\n{B}"),
+    "lfm2": ("<|tool_call_start|>[get_user(id='u1')]<|tool_call_end|>Wait.", A),
+    "gemma": ('```tool_code\nget_user(id="u1")\ndone()\n```', f"{A}\n{B}"),
+    "olmo": ("<function_calls>\nf(x=[1, {'a': None}], y=-2.5)\n</function_calls>", one(x=[1, {"a": None}], y=-2.5)),
+    "phi": (f"<|tool_call|>[{A}]<|/tool_call|>", A),
+    "granite": (f"<|tool_call|>[{A}, {B}]", f"{A}\n{B}"),
+    "cohere": ('<|START_THINKING|>hm<|END_THINKING|><|START_ACTION|>[\n{"tool_call_id": "0", "tool_name": "get_user", '
+               '"parameters": {"id": "u1"}}\n]<|END_ACTION|>', A),
+    "cohere, message": ("<|START_RESPONSE|>Hello.<|END_RESPONSE|>", "Hello."),
+    "minimax": ('<minimax:tool_call>\n<invoke name="get_user">\n<parameter name="id">u1</parameter>\n</invoke>\n'
+                '</minimax:tool_call>', A),
+    "seed": (f"<seed:think>hm</seed:think>{XML_A.replace('tool_call', 'seed:tool_call')}", A),
+    "nemotron": (f"<TOOLCALL>[{A}]</TOOLCALL>", A),
+    "internlm": (f"I look.<|action_start|><|plugin|>\n{A}<|action_end|>", A),
+    "arguments under args": ('<tool_call>{"name": "get_user", "args": {"id": "u1"}}</tool_call>', A),
+    "arguments under input": ('<tool_call>{"name": "get_user", "input": {"id": "u1"}}</tool_call>', A),
+    "a note in square brackets": ("[item(s) below]\nA lamp.", "[item(s) below]\nA lamp."),
+    "a list that begins no call": ("[\n[\n{", "[\n[\n{"),
     # Thinking.
+    "other marks of thinking": ("[THINK]hm[/THINK]Hello.", "Hello."),
+    "kimi's thinking that the prompt opened": (f"{TAGGED_B}◁/think▷Hello.", "Hello."),
+    "a closed thought in a call's string": (one(x="a</think>b"), one(x="a</think>b")),
     "thinking, then a message": ("<think>\nhm\n</think>\n\nHello.", "Hello."),
     "thinking, then a call": (f"<think>hm</think>{TAGGED_A}", A),
     "thinking that the prompt opened": (f"I need the user.\n</think>\n\n{TAGGED_A}", A),
@@ -137,6 +182,22 @@ UNREADABLE = {
     "xml parameter unclosed": "<function=f><parameter=x>1<parameter=y>2</parameter></function>",
     "xml parameter twice": "<function=f><parameter=x>1</parameter><parameter=x>2</parameter></function>",
     "xml text between parameters": "<function=f><parameter=x>1</parameter> and </function>",
+    "a form that is not known": "<|tool_request|>done<|tool_request_end|>",
+    "another form": "<start_function_call>call:done{}<end_function_call>",
+    "an answer that the model made up": "<｜tool▁outputs▁begin｜>4<｜tool▁outputs▁end｜>",
+    "react": 'Action: get_user\nAction Input: {"id": "u1"}',
+    "functionary": '>>>get_user\n{"id": "u1"}',
+    "an argument without a name": '<|tool_call_start|>[get_user("u1")]<|tool_call_end|>',
+    "an expression": "[f(x=1 + 1)]",
+    "python cut off": '[get_user(id="u1"',
+    "deepseek cut off": '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_user<｜tool▁sep｜>{"id": "u',
+    "gpt-oss cut off": '<|channel|>commentary to=functions.get_user<|message|>{"id": ',
+    "glm, a value without a key": "<tool_call>f<arg_value>1</arg_value></tool_call>",
+    "arguments under a key of no form": '<tool_call>{"name": "f", "kwargs": {"x": 1}}</tool_call>',
+    "nested deeper than can be kept": one(x=1).replace("1", "[" * 150 + "]" * 150),
+    "more digits than can be kept": one(x=1).replace("1", "1" * 5000),
+    "more digits, in python": f"[f(x={'1' * 5000})]",
+    "an empty bracket": "<|START_ACTION|><|END_ACTION|>",
     "not a number": '<tool_call>{"name": "f", "arguments": {"x": NaN}}</tool_call>',
     "infinity in disguise": '<tool_call>{"name": "f", "arguments": {"x": 1e999}}</tool_call>',
     "half a surrogate pair": '<tool_call>{"name": "f", "arguments": {"x": "\\ud83c"}}</tool_call>',
@@ -210,6 +271,39 @@ def test_every_call_comes_back_from_every_format() -> None:
             f"```json\n{json.dumps(openai, indent=2)}\n```",
         ):
             assert parse_message(written) == text
+
+
+def test_a_text_is_taken_apart_into_words_thoughts_and_calls() -> None:
+    spoken = read_message(f"<think>One.</think>Well.\n{TAGGED_A}<think>Two.</think>")
+    assert spoken == Spoken("Well.", (ToolCall("get_user", {"id": "u1"}),), "One.\nTwo.")
+    assert read_message(f"```json\n{A}\n```") == Spoken("```", (ToolCall("get_user", {"id": "u1"}),), "")
+    assert read_message("<tool_call>{") is None
+
+
+LONG = 300_000
+SLOW = {  # each takes hours where the time grows with the square of the length
+    "mistral": "[TOOL_CALLS]a" + " " * LONG,
+    "parameters": "<function=f>" + " " * LONG + "</function>",
+    "open parameters": "<function=f>" + "<parameter=a>" * LONG + "</function>",
+    "open lists": "[1,\n" * 990 + "1," * LONG,
+    "broken objects": "{\n" * LONG,
+    "angles": "<" * LONG,
+    "name spaces": "<a:" * LONG,
+    "harmony": "<|start|>" * LONG,
+    "channels": "<|channel|>" * LONG,
+    "thoughts": "</think>" * LONG,
+    "open strings": '[f(x="' + "\\" * LONG,
+    "python": "[f(\n" * LONG,
+    "fences": "```\n" * LONG,
+    "a fence": "```" + "\n" * LONG,
+}
+
+
+@pytest.mark.parametrize("case", SLOW)
+def test_the_time_grows_with_the_length_alone(case: str) -> None:
+    text = SLOW[case]
+    read = {"parameters": one(), "thoughts": text[len("</think>") :]}.get(case)
+    assert parse_message(text) in ((read,) if read else (None, text.strip()))
 
 
 def test_no_beginning_of_a_message_is_half_of_its_calls() -> None:

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from rwml.core.types import Step
-from rwml.exchange.conversations import Conversation, cut, read_messages
+from rwml.exchange.conversations import Conversation, cut
+from rwml.exchange.messages import read_messages
 
 A = '{"name": "a", "arguments": {"x": 1}}'
 B = '{"name": "b", "arguments": {}}'
@@ -143,7 +144,7 @@ def test_contents_in_parts() -> None:
     found, counts = conversation(user(parts), says([{"type": "text", "text": "Hm?"}]), user([]), user("Yes."))
     assert found.before == (("user", "One\n[image_url]\ntwo"),)
     assert found.steps == (Step("Hm?", "Hm?", "Yes.", "user"),)
-    assert counts == {"parts that are not text": 1, "empty messages": 1}
+    assert counts == {"parts that are not text: image_url": 1, "empty messages": 1}
 
 
 def test_responses_that_are_values_or_empty() -> None:

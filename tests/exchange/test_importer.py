@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_broken_lines_are_kept_with_their_reason(tmp_path: Path) -> None:
         "a record without messages",
         "a record is not an object",
         "a record without messages",
-        "a record without messages",
+        "messages is a text that is not JSON",
         "no action with a next state",
         "a message has no known role",
         "tools is not a list of objects",
@@ -213,3 +214,112 @@ def test_files_that_cannot_be_read_at_all(tmp_path: Path) -> None:
     for paths, words in (([tmp_path / "b"], "there is no file"), ([path, path], "twice"), ([tmp_path], "results.json")):
         with pytest.raises(RwmlError, match=words):
             check_paths(paths)
+
+
+def test_documents_one_after_another(tmp_path: Path) -> None:
+    other = {"messages": [{"role": "user", "content": "Another."}, *LOG["messages"][2:]]}
+    both = json.dumps(LOG, indent=1), json.dumps(other, indent=1)
+    for text in ("\n".join(both), "".join(both), ",\n".join(both), json.dumps(LOG) + json.dumps(other)):
+        imported = take(tmp_path, text, "jq.json")
+        assert reasons(imported) == []
+        assert [episode.opening[-11:] for episode in imported.episodes] == ["s it sunny?", "r: Another."]
+    cut_off = take(tmp_path, "\n".join(both)[:-5])
+    assert len(cut_off.episodes) == 1
+    assert [item.reason for item in cut_off.rejected] == ["no JSON"]
+    lines = take(tmp_path, f"{json.dumps(LOG)}{json.dumps(other)}\n{{\n{json.dumps(LOG)} x\n{json.dumps(other)}")
+    assert len(lines.episodes) == 4
+    assert [item.text.strip() for item in lines.rejected] == ["{", "x"]
+
+
+def test_a_part_that_is_nested_too_deep_costs_only_itself(tmp_path: Path) -> None:
+    deep = json.dumps(LOG | {"id": "x"}).replace('"x"', "[" * 150 + "]" * 150)
+    for text in (f"{json.dumps(LOG)}\n{deep}\n{json.dumps(LOG)}", f"[{json.dumps(LOG)}, {deep},\n{json.dumps(LOG)}]"):
+        imported = take(tmp_path, text)
+        assert len(imported.episodes) == 2
+        assert [(item.reason, item.text.strip()) for item in imported.rejected] == [("nested too deep", deep)]
+
+
+def test_escapes_of_half_characters_within_strings_do_not_stop_the_import(tmp_path: Path) -> None:
+    broken = json.loads(json.dumps(LOG))
+    broken["messages"][2]["tool_calls"][0]["function"]["arguments"] = '{"at": "\\ud83d"}'
+    broken["messages"][3]["content"] = '{"\\ud83d": 1}'
+    imported = take(tmp_path, f"{json.dumps(LOG)}\n{json.dumps(broken)}")
+    step = imported.episodes[1].steps[0]
+    assert (step.action, step.observation) == ('{"name": "sky", "arguments": {"at": "\ufffd"}}', '{"\\ufffd": 1}')
+    assert imported.left_out["characters that are not Unicode, in JSON within a text"] == 2
+
+
+def test_requests_that_were_logged_one_by_one_are_one_episode(tmp_path: Path) -> None:
+    requests = [json.dumps({"messages": LOG["messages"][:end], "id": f"r{end}"}) for end in (2, 4, 6)]
+    imported = take(tmp_path, "\n".join(requests))
+    assert [len(episode.steps) for episode in imported.episodes] == [2]
+    assert reasons(imported) == [("line 1", "no action with a next state"), ("line 2", "the beginning of a longer log")]
+    assert imported.rejected[1].detail.startswith("all of it is in line 3 of ")
+    assert imported.rejected[1].text == '{"id": "r4"}'
+    differing = [json.dumps({"messages": LOG["messages"][:end], "success": end == 4}) for end in (4, 6)]
+    imported = take(tmp_path, "\n".join(differing))
+    assert [episode.success for episode in imported.episodes] == [True, False]
+    assert imported.left_out["logs that begin another one, and are kept"] == 1
+
+
+def test_messages_and_tools_as_json_texts(tmp_path: Path) -> None:
+    tools = [{"name": "sky", "input_schema": {"type": "object"}}, {"type": "web_search"}]
+    record = {"messages": json.dumps(LOG["messages"]), "tools": json.dumps(tools)}
+    imported = take(tmp_path, json.dumps(record))
+    (episode,) = imported.episodes
+    assert episode.opening.startswith(
+        '<tools>\n{"type": "function", "function": {"name": "sky", "parameters": {"type": "object"}}}\n</tools>'
+    )
+    assert len(episode.steps) == 2
+    assert imported.left_out["tools without a schema"] == 1
+
+
+def test_trajectories_of_tau_bench(tmp_path: Path) -> None:
+    runs = [{"task_id": task, "reward": reward, "traj": LOG["messages"], "trial": trial, "info": {}}
+            for task, trial, reward in ((3, 0, 1.0), (3, 1, 0.0), (4, 0, 1.0))]  # fmt: skip
+    imported = take(tmp_path, json.dumps(runs), "gpt-airline.json")
+    first, again, other = imported.episodes
+    assert first.task.id == again.task.id == f"{other.task.id[:-1]}3"
+    assert [episode.rollout for episode in imported.episodes] == [0, 1, 0]
+    assert [episode.success for episode in imported.episodes] == [True, False, True]
+    assert first.task.id.startswith("tau-bench-")
+    assert first.task.id.endswith("/3")
+
+
+def test_conversations_of_sharegpt(tmp_path: Path) -> None:
+    record = {
+        "system": "Be kind.",
+        "tools": '[{"name": "sky", "parameters": {}}]',
+        "conversations": [
+            {"from": "human", "value": "Is it sunny?"},
+            {"from": "function_call", "value": '{"name": "sky", "arguments": {}}'},
+            {"from": "observation", "value": "blue"},
+            {"from": "gpt", "value": "Yes. More?"},
+            {"from": "human", "value": "No."},
+        ],
+    }
+    (episode,) = take(tmp_path, json.dumps([record])).episodes
+    assert episode.opening.endswith("</tools>\n\nBe kind.\n\nUser: Is it sunny?")
+    assert [(step.action, step.observation) for step in episode.steps] == [
+        ('{"name": "sky", "arguments": {}}', "blue"),
+        ("Yes. More?", "No."),
+    ]
+
+
+def test_a_name_that_is_not_utf_8_is_written_with_replacement_characters(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.jsonl"
+    path.write_text(json.dumps(LOG) + "\n{")
+    imported = import_files(check_paths([path]))
+    assert len(imported.episodes) == 1
+    assert [Path(name).name for name in (imported.files[0].path, imported.rejected[0].file)] == ["caf\ufffd.jsonl"] * 2
+
+
+def test_results_whose_simulations_are_no_list(tmp_path: Path) -> None:
+    imported = take(tmp_path, json.dumps({"info": {}, "tasks": [], "simulations": 3.5}))
+    assert reasons(imported) == [("document", "simulations is not a list")]
+
+
+def test_a_pipe_is_not_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RwmlError, match="is not a file"):
+        check_paths([tmp_path / "pipe"])

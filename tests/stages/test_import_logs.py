@@ -162,6 +162,7 @@ def test_the_command(logs: Path, tmp_path: Path) -> None:
         "4 episodes of 3 tasks, 4 solved",
         "8 transitions (4 tool, 4 user)",
         f"2 rejected, 0 broken off: {tmp_path / 'out' / 'rejected.jsonl'}",
+        "  no JSON (1), no action with a next state (1)",
         f"to train on them: rwml run RECIPE collect.episodes={tmp_path / 'out' / 'episodes'}",
     ]
     assert "import: " in done.stderr

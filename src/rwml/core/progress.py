@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
+from rwml.core.text import printable
+
 PLAIN_EVERY_S = 10.0
 
 
 def note(text: str) -> None:
-    """Say something on stderr, above the bar if one is shown."""
-    print(text, file=sys.stderr, flush=True)
+    """Say something on stderr, above the bar if one is shown. Control characters, which data may hold, are escaped."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 _LISTENERS: list[Callable[[], None]] = []
@@ -105,7 +107,8 @@ class _PlainBar:
 
     def _print(self, parts: list[str]) -> None:
         shown = [f"{key}={_value(value)}" for key, value in self.fields.items()]
-        print(f"{self.description}: {', '.join(parts + shown)}", file=self.stream, flush=True)
+        line = printable(f"{self.description}: {', '.join(parts + shown)}")
+        print(line.replace("\n", " "), file=self.stream, flush=True)
 
 
 @contextmanager
@@ -120,12 +123,12 @@ def _rich_bar(description: str, total: int | None, unit: str, done: int, stream:
             return Text(f"{_rate(speed)} {unit}/s" if speed else "", style="dim")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[count]}", markup=False),
         Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}", style="dim"),
+        TextColumn("{task.fields[shown]}", style="dim", markup=False),
     )
 
     class RichBar:
@@ -133,14 +136,14 @@ def _rich_bar(description: str, total: int | None, unit: str, done: int, stream:
             self.shown, self.done = shown, done
             self.fields: dict[str, float | int | str] = {}
             self.task = shown.add_task(
-                description, total=total, completed=done, count=_count(done, total, unit), shown=""
+                printable(description), total=total, completed=done, count=_count(done, total, unit), shown=""
             )
 
         def advance(self, n: int = 1, **fields: float | int | str) -> None:
             self.done += n
             self.fields |= fields
             text = " ".join(f"{key}={_value(value)}" for key, value in self.fields.items())
-            self.shown.update(self.task, advance=n, count=_count(self.done, total, unit), shown=text)
+            self.shown.update(self.task, advance=n, count=_count(self.done, total, unit), shown=printable(text))
             _tell_listeners()
 
     with Progress(*columns, console=Console(file=stream), refresh_per_second=4) as shown:

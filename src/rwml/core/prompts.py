@@ -7,11 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
-NEXT_STATE = re.compile(r"<next_state>(.*?)</next_state>", re.DOTALL)
 # An unclosed thought lasts to the end: a draft inside it is not an answer.
 THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-_CLOSED_THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 _TOOLS_OPEN, _TOOLS_CLOSE = "<tools>\n", "\n</tools>"
 
@@ -47,7 +44,7 @@ def parse_action(text: str, *, truncated: bool = False) -> str | None:
     truncated: the answer was cut off. The open thought of a truncated answer has no action yet; a finished answer
     without `</think>` is read as written.
     """
-    return _only(ACTION, _after_thought(text, truncated=truncated))
+    return _only("action", _after_thought(text, truncated=truncated))
 
 
 def parse_next_state(text: str, *, truncated: bool = False) -> str | None:
@@ -55,15 +52,22 @@ def parse_next_state(text: str, *, truncated: bool = False) -> str | None:
 
     truncated: as in `parse_action`.
     """
-    return _only(NEXT_STATE, _after_thought(text, truncated=truncated))
+    return _only("next_state", _after_thought(text, truncated=truncated))
 
 
 def _after_thought(text: str, *, truncated: bool) -> str:
-    return (THINK if truncated else _CLOSED_THINK).sub("", text, count=1)
+    before, opening, inside = text.partition("<think>")
+    _, closing, after = inside.partition("</think>")
+    if closing:
+        return before + after
+    return before if opening and truncated else text
 
 
-def _only(pattern: re.Pattern[str], text: str) -> str | None:
-    contents = pattern.findall(text)
-    if len(contents) != 1:
+def _only(tag: str, text: str) -> str | None:
+    """The text between the one pair of these tags; found tag by tag, in a time that is linear in the text's length."""
+    _, opening, rest = text.partition(f"<{tag}>")
+    inside, closing, after = rest.partition(f"</{tag}>")
+    _, again, more = after.partition(f"<{tag}>")
+    if not opening or not closing or (again and f"</{tag}>" in more):
         return None
-    return contents[0].strip() or None
+    return inside.strip() or None

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -309,3 +309,23 @@ class MetricsLog:
                     "mend or remove it",
                 ) from None
         return rows
+
+
+def open_zstd(handle: Any) -> Any:
+    """The unpacked bytes of an open zstd file, as a file; OSError where they are damaged."""
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(handle, mode="r"), "zstd")
+
+
+def foreign_rows(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file that another program wrote, one by one; ValueError where it is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=64):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ValueError(str(error)) from None

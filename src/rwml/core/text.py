@@ -1,4 +1,5 @@
-"""When two texts count as the same, the distance of a text that is missing, and JSON arrays read element by element."""
+"""When two texts count as the same, the distance of a text that is missing, texts made fit for files and terminals, and
+JSON read element by element and to a bounded depth."""
 
 from __future__ import annotations
 
@@ -14,6 +15,39 @@ UNPARSED_DISTANCE = 2.0
 def same_text(predicted: str | None, real: str) -> bool:
     """Whether two texts have the same words: equal up to white space. None (no readable answer) equals nothing."""
     return predicted is not None and predicted.split() == real.split()
+
+
+# What a terminal obeys, and what turns the direction of writing; line ends and tabs are only text.
+_NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text of data as a terminal may show it: control characters, and characters without UTF-8, as escapes."""
+    return _NOT_PRINTED.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def sound(text: str) -> str:
+    """A text that UTF-8 can hold: a pair of surrogates becomes its character, half a pair the replacement character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+MOST_NESTING = 100
+"""Levels of JSON values in one another that are read. Below the interpreter's own limit, at which a value that was read
+in one place cannot be written in another."""
+
+
+def nested_too_deep(value: Any) -> bool:
+    """Whether a JSON value has more than `MOST_NESTING` levels."""
+    level = [value]
+    for _ in range(MOST_NESTING):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, (dict, list)):
+                inner += item.values() if isinstance(item, dict) else item
+        if not inner:
+            return False
+        level = inner
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 _SEPARATOR = re.compile(r"[\s,]*")

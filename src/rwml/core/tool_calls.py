@@ -10,15 +10,29 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
+
+from rwml.core.call_forms import pythonic
+from rwml.core.call_forms.call_values import (
+    CALL_JSON,
+    ToolCall,
+    UnreadableCallError,
+    call_of,
+    object_of,
+    tagged_parameters,
+)
+from rwml.core.text import nested_too_deep
+
+__all__ = ["Spoken", "ToolCall", "call_text", "calls_of", "parse_message", "read_message"]
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call of one tool. arguments: a JSON object, in the order in which they were given."""
+class Spoken:
+    """A model's text, taken apart. message: the words without thoughts and marks; those beside `calls` too."""
 
-    name: str
-    arguments: dict[str, Any]
+    message: str
+    calls: tuple[ToolCall, ...]
+    thoughts: str
 
 
 def call_text(calls: Sequence[ToolCall]) -> str:
@@ -38,7 +52,7 @@ def calls_of(action: str) -> tuple[ToolCall, ...]:
         try:
             fields = json.loads(line)
             call = ToolCall(fields["name"], fields["arguments"])
-            if not isinstance(call.arguments, dict) or call_text([call]) != line:
+            if not isinstance(call.arguments, dict) or nested_too_deep(call.arguments) or call_text([call]) != line:
                 return ()
         except (ValueError, KeyError, RecursionError):
             return ()
@@ -49,78 +63,163 @@ def calls_of(action: str) -> tuple[ToolCall, ...]:
 def parse_message(text: str) -> str | None:
     """Canonical action of a model's text: its calls, or else its message; None if neither can be read.
 
-    Thinking is left out: `<think>...</think>`, and all before a lone `</think>`. Calls are read as
-    `<tool_call>{...}</tool_call>` (Hermes, Qwen), `<function=name><parameter=key>value</parameter></function>` (Qwen3
-    Coder), `[TOOL_CALLS] [...]` (Mistral), `<|python_tag|>{...}` (Llama), and as JSON without a mark (with both a name
-    and arguments) that begins a line or a code fence. Calls win over the text around them. A mark that no whole call
-    follows, or a list that is not all calls, makes the message unreadable: a part
-    of the calls is never executed.
+    Thinking is left out: `<think>...</think>`, and all before a lone `</think>` (likewise `<thinking>`, `<thought>`,
+    `[THINK]` and the marks of Cohere, Kimi and Seed). Calls are read in the marks of Hermes, Qwen, Mistral, Llama, GLM,
+    DeepSeek, Kimi, gpt-oss, Gemma, LFM2, Phi, Granite, Cohere and MiniMax; as a list of Python's calls, and as JSON
+    without a mark (with both a name and arguments), that begin a line or a code fence. Calls win over the text around
+    them. A mark that no whole call follows, a mark of a form that is not known, or a list that is not all calls, makes
+    the message unreadable: a part of the calls is never executed.
     """
-    try:
-        message, calls = _Reader(text).read()
-        action = call_text(calls) if calls else message
-        action.encode()  # a JSON escape can smuggle in half a surrogate pair, which no file or tokenizer takes
-    except (_Unreadable, ValueError, RecursionError):
+    spoken = read_message(text)
+    if spoken is None:
         return None
-    return action or None
+    return (call_text(spoken.calls) if spoken.calls else spoken.message) or None
 
 
-class _Unreadable(Exception):
-    """The message means to call tools, but its calls cannot be read."""
+def read_message(text: str) -> Spoken | None:
+    """Message, calls and thoughts of a model's text (see `parse_message`); None if the calls cannot be read, or if a
+    thought is not closed. The time is linear in the length of the text."""
+    try:
+        spoken = _Reader(text).read()
+        # A JSON escape can smuggle in half a surrogate pair, which no file or tokenizer takes.
+        f"{call_text(spoken.calls)}{spoken.message}{spoken.thoughts}".encode()
+    except (UnreadableCallError, ValueError, RecursionError):
+        return None
+    return spoken
 
 
+# What opens a thought, and what closes it.
+_THOUGHTS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+}
+# What only frames words to the user.
+_FRAMES = ("<|START_RESPONSE|>", "<|END_RESPONSE|>")
+# What opens calls, and what closes them; the end of the text may replace the closing. Token texts come with a wide bar
+# and a low line of their own (DeepSeek), and with the plain ones.
+_XML_CALLS = r"(?:\w{1,20}:|｜DSML｜)?(?:tool_calls|function_calls?|tool_call)>"
+_BRACKETS = (
+    (r"<tool_call>", r"</tool_call>"),
+    (r"<\|tool_call\|>", r"<\|/tool_call\|>"),
+    (r"<\|tool_call_start\|>", r"<\|tool_call_end\|>"),
+    (r"<[|｜]tool[_▁]calls[_▁](?:section[_▁])?begin[|｜]>", r"<[|｜]tool[_▁]calls[_▁](?:section[_▁])?end[|｜]>"),
+    (r"<[|｜]tool[_▁]call[_▁]begin[|｜]>", r"<[|｜]tool[_▁]call[_▁]end[|｜]>"),
+    (r"<\|START_ACTION\|>", r"<\|END_ACTION\|>"),
+    (r"<\|action_start\|>\s*+<\|plugin\|>", r"<\|action_end\|>"),
+    (r"<TOOLCALL>", r"</TOOLCALL>"),
+    (r"<functioncall>", r"</functioncall>"),
+    (rf"<{_XML_CALLS}", rf"</{_XML_CALLS}"),
+    (r"```tool_code\b", r"```"),
+)
+_CLOSINGS = tuple(re.compile(rf"\s*+(?:{closing})") for _, closing in _BRACKETS)
+_PLAIN, _TOOL_CODE = 0, len(_BRACKETS) - 1  # the bracket `<tool_call>`, in which words in round brackets are not a call
+# Anything else that only a call, or the answer to one, is marked with.
+_STRAY = (
+    r"</?(?:\w{1,20}[:_]|｜DSML｜)?(?:(?:tool|function)[_▁]?calls?|tool_code)(?![a-z])[^<>\n]{0,60}>"
+    r"|<parameter=|</function>|</parameter>|</?TOOLCALL>|^>>>[\w.]{1,80}\n(?=\{)|^Action Input:"
+    r"|<[|｜]/?(?:tool|function|action|plugin|python|call|channel|constrain|message|START_ACTION|END_ACTION)"
+    r"[^<>\n|｜]{0,60}[|｜]>"
+)
+_HARMONY = (
+    r"(?:<\|start\|>[^<\n]{0,200})?<\|channel\|>[^<]{0,200}(?:<\|constrain\|>[^<]{0,60})?<\|message\|>"
+)
 _MARKS = re.compile(
-    r"<think>|</?tool_call>|<function=|<parameter=|</function>|</parameter>|\[TOOL_CALLS\]|<\|python_tag\|>"
-    r"|^[ \t]*(?:```\w*\s*)?(?=\{|\[(?!TOOL_CALLS\]))",
+    "|".join(
+        (
+            rf"(?P<thought>{'|'.join(map(re.escape, _THOUGHTS))})",
+            rf"(?P<frame>{'|'.join(map(re.escape, _FRAMES))})",
+            r"(?P<function><function=)",
+            r"(?P<invoke><(?:｜DSML｜)?invoke name=)",
+            r"(?P<mistral>\[TOOL_CALLS\])",
+            r"(?P<python><\|python_tag\|>)",
+            rf"(?P<harmony>{_HARMONY})",
+            *(rf"(?P<bracket{number}>{opening})" for number, (opening, _) in enumerate(_BRACKETS)),
+            rf"(?P<stray>{_STRAY})",
+            r"(?P<unmarked>^[ \t]*+(?:```\w*+\s*+)?(?=\{|\[(?!TOOL_CALLS\])))",
+        )
+    ),
     re.MULTILINE,
 )
-_FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>(.*?)</function>", re.DOTALL)
-_PARAMETER = re.compile(r"\s*<parameter=([^<>\n]+)>(.*?)</parameter>\s*", re.DOTALL)
-_MISTRAL_NAME = re.compile(r"\s*([\w.\-]+)\s*(?:\[CALL_ID\][^\[]*)?(?:\[ARGS\])?\s*(?=\{)")
-_BEGINS_AS_CALL = re.compile(r'\s*(?:\[\s*)?\{\s*"(?:name|arguments|parameters|function|type"\s*:\s*"function)"')
-_CALL_KEYS = frozenset({"name", "arguments", "parameters", "function", "id", "type", "index"})
-_PYTHON_WORDS = {"True": True, "False": False, "None": None}
+_FUNCTION_END = "</function>"
+_INVOKE = re.compile(r"<((?:｜DSML｜)?)invoke name=\"([^<>\"\n]{1,200})\"\s*+>")
+_DSML_TYPE = re.compile(r"\" string=\"(?:true|false)\">")
+_MISTRAL_NAME = re.compile(r"\s*+([\w.\-]++)\s*+(?:\[CALL_ID\][^\[]*+)?(?:\[ARGS\]\s*+)?(?=\{)")
+_NAMED = re.compile(
+    r"\s*+([\w.\-:/]++)\s*+(<[|｜]tool[_▁]sep[|｜]>|<\|tool_call_argument_begin\|>|(?=<arg_key>|</tool_call>))"
+)
+_FENCED = re.compile(r"\s*+([\w.\-]++)\s*+```(?:json)?\s*+(?=\{)")
+_GLM_MIDDLE = re.compile(r"</arg_key>\s++<arg_value>")
+_KIMI_NAME = re.compile(r"(?:functions\.)?([^:]++)(?::\d+)?")
+_RECIPIENT = re.compile(r"\bto=([\w.\-]++)")
+_HARMONY_END = re.compile(r"<\|(?:end|call|return|start|channel)\|>")
+_BEGINS_AS_CALL = re.compile(
+    r'\s*+(?:\[\s*+)?\{\s*+"(?:(?:tool_)?name|arguments|parameters|function|type"\s*+:\s*+"function)"'
+)
+_WORK = 20
+"""JSON that is broken is read again from its next line. All such readings together go over a text this often."""
 
 
 class _Reader:
     """Reads a text from left to right; what a call or a thought takes up is not searched for marks again."""
 
     def __init__(self, text: str) -> None:
-        before, close, after = text.partition("</think>")
-        self.text = after if close and "<think>" not in before else text
-        self.at = 0
+        self.text, self.at, self.work = text, 0, _WORK * len(text) + 10_000
+        self.thoughts: list[str] = []
         self.message_parts: list[str] = []
         self.calls: list[ToolCall] = []
 
-    def read(self) -> tuple[str, list[ToolCall]]:
-        """The message without thinking and marks, and the calls."""
+    def read(self) -> Spoken:
+        """The whole text."""
+        if calls := calls_of(self.text):  # the words in its strings are not marks
+            return Spoken("", calls, "")
+        self._leave_opened_thought()
         while match := _MARKS.search(self.text, self.at):
             self.message_parts.append(self.text[self.at : match.start()])
             start, self.at = self.at, match.end()
-            mark = match.group()
-            if mark == "<think>":
-                self._expect_after("</think>")
-            elif mark == "<tool_call>":
-                self._hermes()
-            elif mark == "<function=":
-                self.at = match.start()
-                self._function()
-            elif mark == "[TOOL_CALLS]":
-                self._mistral()
-            elif mark == "<|python_tag|>":
-                self._marked_values()
-            elif mark.startswith("<"):
-                raise _Unreadable  # a closing without an opening
-            else:
-                self._unmarked(match.start())
+            self._read(match)
             assert self.at > start
-        return "".join([*self.message_parts, self.text[self.at :]]).strip(), self.calls
+        message = "".join([*self.message_parts, self.text[self.at :]]).strip()
+        return Spoken(message, tuple(self.calls), "\n".join(part for part in self.thoughts if part))
 
-    def _expect_after(self, closing: str) -> None:
+    def _leave_opened_thought(self) -> None:
+        """All before a closing without an opening is a thought: the prompt opened it."""
+        for opening, closing in _THOUGHTS.items():
+            before, close, after = self.text.partition(closing)
+            if close and opening not in before:
+                self.thoughts.append(before.strip())
+                self.text = after
+
+    def _read(self, match: re.Match[str]) -> None:
+        kind = str(match.lastgroup)
+        if kind == "thought":
+            self.thoughts.append(self._until(_THOUGHTS[match.group()]))
+        elif kind.startswith("bracket"):
+            self._bracket(int(kind.removeprefix("bracket")))
+        elif kind in ("function", "invoke"):
+            self.at = match.start()
+            self._tags()
+        elif kind == "mistral":
+            self._mistral()
+        elif kind == "python":
+            self._marked_values()
+        elif kind == "harmony":
+            self._harmony(match.group())
+        elif kind == "unmarked":
+            self._unmarked(match.start())
+        elif kind != "frame":
+            raise UnreadableCallError  # a closing without an opening, or a form that is not known
+
+    def _until(self, closing: str) -> str:
         end = self.text.find(closing, self.at)
         if end < 0:
-            raise _Unreadable
-        self.at = end + len(closing)
+            raise UnreadableCallError
+        inside, self.at = self.text[self.at : end], end + len(closing)
+        return inside.strip()
 
     def _skip_space(self) -> str:
         """Move to the next character that is not white space and return it; "" at the end."""
@@ -130,27 +229,85 @@ class _Reader:
 
     def _value(self) -> Any:
         self._skip_space()
-        value, self.at = _JSON.raw_decode(self.text, self.at)
+        value, self.at = CALL_JSON.raw_decode(self.text, self.at)
         return value
 
-    def _hermes(self) -> None:
-        if self._skip_space() == "<":
-            self._function()
-        else:
-            self._add_marked(self._value())
-        if self._skip_space():  # the end of the text may replace the last closing tag
-            if not self.text.startswith("</tool_call>", self.at):
-                raise _Unreadable
-            self.at += len("</tool_call>")
+    def _bracket(self, number: int) -> None:
+        """The calls between an opening and its closing, which the end of the text may replace."""
+        made = len(self.calls)
+        while not (closing := _CLOSINGS[number].match(self.text, self.at)):
+            if not self._skip_space():
+                break
+            self._inside(number, first=len(self.calls) == made)
+        self.at = closing.end() if closing else self.at
+        if len(self.calls) == made:
+            raise UnreadableCallError
 
-    def _function(self) -> None:
-        match = _FUNCTION.match(self.text, self.at)
-        if not match:
-            raise _Unreadable
-        name, body = match.group(1).strip(), match.group(2)
-        self.at = match.end()
-        given = _object(body) if body.lstrip().startswith("{") else _parameters(body)
-        self.calls.append(ToolCall(name, given))
+    def _inside(self, number: int, *, first: bool) -> None:
+        """One part of what a bracket holds: JSON, tags, a name with its arguments, or another bracket."""
+        mark = _MARKS.match(self.text, self.at)
+        kind = str(mark.lastgroup) if mark else ""
+        if pythonic.BEGINS.match(self.text, self.at):
+            self._pythonic()
+        elif self.text.startswith(("{", "["), self.at):
+            self._add_marked(self._value())
+            while self.text.startswith((";", ","), self.at):
+                self.at += 1
+        elif kind in ("function", "invoke"):
+            self._tags()
+        elif mark and kind.startswith("bracket") and kind != f"bracket{number}" and (first or number != _PLAIN):
+            self.at = mark.end()
+            self._bracket(int(kind.removeprefix("bracket")))
+        elif named := _NAMED.match(self.text, self.at):
+            self._named(named)
+        elif number == _PLAIN:
+            raise UnreadableCallError
+        else:
+            self._pythonic()
+
+    def _pythonic(self) -> None:
+        calls, self.at = pythonic.calls_at(self.text, self.at)
+        self.calls += calls
+
+    def _named(self, named: re.Match[str]) -> None:
+        """A name, then its arguments: JSON (DeepSeek, Kimi), JSON in a fence (DeepSeek V3), or tags (GLM)."""
+        self.at = named.end()
+        name = _KIMI_NAME.fullmatch(named.group(1))
+        if name is None:
+            raise UnreadableCallError
+        if not named.group(2):
+            end = self.text.find("</tool_call>", self.at)
+            end = len(self.text) if end < 0 else end
+            body = _GLM_MIDDLE.sub("</arg_key><arg_value>", self.text[self.at : end])
+            given = tagged_parameters(body, "<arg_key>", "</arg_key><arg_value>", "</arg_value>")
+            self.calls.append(ToolCall(name.group(1), given))
+            self.at = end
+            return
+        fenced = _FENCED.match(self.text, self.at) if name.group(1) == "function" else None
+        if fenced:
+            self.at = fenced.end()
+        self._add_marked({"name": fenced.group(1) if fenced else name.group(1), "arguments": self._value()})
+        if fenced:
+            self._until("```")
+
+    def _tags(self) -> None:
+        """`<function=NAME>` or `<invoke name="NAME">`, with parameters in tags or one JSON object."""
+        if invoked := _INVOKE.match(self.text, self.at):
+            family, name = invoked.groups()
+            self.at = invoked.end()
+            body = _DSML_TYPE.sub('">', self._until(f"</{family}invoke>"))
+            given = tagged_parameters(body, f'<{family}parameter name="', '">', f"</{family}parameter>")
+        else:
+            self.at += len("<function=")
+            name = self._until(">")
+            body = self._until(_FUNCTION_END)
+            if body.startswith("{"):
+                given = object_of(body)
+            else:
+                given = tagged_parameters(body, "<parameter=", ">", "</parameter>")
+        if not name.strip() or any(mark in name for mark in "<>\n"):
+            raise UnreadableCallError
+        self.calls.append(ToolCall(name.strip(), given))
 
     def _mistral(self) -> None:
         match = _MISTRAL_NAME.match(self.text, self.at)
@@ -160,13 +317,27 @@ class _Reader:
         else:
             self._marked_values()
 
+    def _harmony(self, header: str) -> None:
+        """A message of gpt-oss, whose header names its channel and, for a call, the tool that receives it."""
+        ending = _HARMONY_END.search(self.text, self.at)
+        end, recipient = ending.start() if ending else len(self.text), _RECIPIENT.search(header)
+        body = self.text[self.at : end].strip()
+        if recipient:
+            self.calls.append(ToolCall(recipient.group(1).removeprefix("functions."), object_of(body)))
+        elif "analysis" in header:
+            self.thoughts.append(body)
+        else:
+            self.message_parts.append(body)
+        again = ending is None or ending.group() in ("<|start|>", "<|channel|>")
+        self.at = end if ending is None or again else ending.end()
+
     def _marked_values(self) -> None:
         """One or more JSON values after a mark that nothing closes."""
         self._add_marked(self._value())
         while self._next() == "value":
             self._add_marked(self._value())
         if self._next() == "rest":
-            raise _Unreadable
+            raise UnreadableCallError
 
     def _next(self) -> Literal["value", "rest", "text"]:
         """What follows a JSON value: another value, a rest (the value was incomplete), or text (or nothing)."""
@@ -179,85 +350,47 @@ class _Reader:
         return "rest" if self.text.startswith(tuple('}],:"'), at) else "text"
 
     def _add_marked(self, value: Any) -> None:
-        calls = [_call(item, marked=True) for item in _items(value)]
+        calls = [call_of(item, marked=True) for item in _items(value)]
         if not calls or None in calls:
-            raise _Unreadable
+            raise UnreadableCallError
         self.calls += [call for call in calls if call]
 
     def _unmarked(self, start: int) -> None:
-        """JSON at the head of a line: calls, or else a part of the message."""
+        """JSON, or a list of Python's calls, at the head of a line: calls, or else a part of the message."""
+        if pythonic.BEGINS.match(self.text, self.at):
+            self._unmarked_pythonic(start)
+            return
         calls: list[ToolCall | None] = []
         try:
-            calls += [_call(item, marked=False) for item in _items(self._value())]
+            calls += [call_of(item, marked=False) for item in _items(self._value())]
             while self._next() == "value":
-                calls += [_call(item, marked=False) for item in _items(self._value())]
-        except (ValueError, RecursionError):
+                calls += [call_of(item, marked=False) for item in _items(self._value())]
+        except (ValueError, RecursionError) as error:
             if any(calls) or _BEGINS_AS_CALL.match(self.text, self.at):
-                raise _Unreadable from None
+                raise UnreadableCallError from None
+            # The message of a JSON error counts the lines up to its place: cheap, but not for nothing.
+            place = getattr(error, "pos", len(self.text))
+            self.work -= place - self.at + place // 64
+            if self.work < 0:
+                raise UnreadableCallError from None
             self.at += 1
         read = [call for call in calls if call]
         if read and (len(read) < len(calls) or self._next() == "rest"):
-            raise _Unreadable
+            raise UnreadableCallError
         self.calls += read
-        self.message_parts.append(self.text[start : self.at])
+        if not read:
+            self.message_parts.append(self.text[start : self.at])
+
+    def _unmarked_pythonic(self, start: int) -> None:
+        sure = pythonic.SURELY_BEGINS.match(self.text, self.at)
+        try:
+            self._pythonic()
+        except UnreadableCallError:
+            if sure:
+                raise
+            self.at += 1
+            self.message_parts.append(self.text[start : self.at])
 
 
 def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _call(value: Any, *, marked: bool) -> ToolCall | None:
-    """A JSON value as a call; None if it is not a call. Only a marked call may omit its arguments."""
-    if not isinstance(value, dict):
-        return None
-    if not marked and not set(value) <= _CALL_KEYS:
-        return None  # such as the schema of a tool
-    fields = value.get("function")
-    if not isinstance(fields, dict):
-        fields = value
-    name = fields.get("name")
-    given = next((fields[key] for key in ("arguments", "parameters") if key in fields), None if marked else ...)
-    if not isinstance(name, str) or not name.strip() or given is ...:
-        return None
-    return ToolCall(name.strip(), _object(given))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """Arguments as a JSON object: itself, its text, or nothing at all."""
-    if value is None or value == "":
-        return {}
-    if isinstance(value, str):
-        try:
-            value = _JSON.decode(value)
-        except ValueError:
-            raise _Unreadable from None
-    if not isinstance(value, dict):
-        raise _Unreadable
-    return value
-
-
-def _parameters(body: str) -> dict[str, Any]:
-    """Arguments in tags. They carry no types: what reads as JSON (or True, False, None) is that, the rest is text."""
-    given: dict[str, Any] = {}
-    at = 0
-    for match in _PARAMETER.finditer(body):
-        key, text = match.group(1).strip(), match.group(2)
-        if match.start() != at or key in given or "<parameter=" in text:
-            raise _Unreadable
-        at = match.end()
-        text = text.removeprefix("\n").removesuffix("\n")
-        try:
-            given[key] = _PYTHON_WORDS[text] if text in _PYTHON_WORDS else _JSON.decode(text)
-        except ValueError:
-            given[key] = text
-    if body[at:].strip():
-        raise _Unreadable
-    return given
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-# Models write line ends into strings as they are.
-_JSON = json.JSONDecoder(strict=False, parse_constant=_no_number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Any
 
 from rwml.core.files import read_json
 from rwml.core.types import StopReason, Task
-from rwml.exchange.conversations import UnreadableError, cut, read_messages
+from rwml.exchange.conversations import cut
 from rwml.exchange.log_files import Item, Log
+from rwml.exchange.message_parts import UnreadableError
+from rwml.exchange.messages import read_messages
+from rwml.exchange.stated_outcomes import stated_success
 from rwml.worlds.tau2 import wording
 from rwml.worlds.tool_world import opening
 
 # Reasons that are neither an end by user or agent, nor a limit, are errors, with the reason as their text.
 _LIMITS = {"max_steps": StopReason.STEP_LIMIT, "context_window_exceeded": StopReason.CONTEXT_LIMIT}
 _ENDS = ("user_stop", "agent_stop")
+_DOMAIN = re.compile(r"\w[\w.\-]{0,100}")
 _RULED_OUT = "too_many_errors"  # the benchmark's own rule ends the episode: a failure, as a player sees it
 
 
@@ -93,9 +98,7 @@ def _tools(definitions: Any) -> list[dict[str, Any]]:
 
 
 def _outcome(simulation: dict[str, Any], counts: Counter[str]) -> tuple[StopReason, bool, str]:
-    reward = _dict(simulation.get("reward_info")).get("reward")
-    counts["outcomes that are not stated"] += reward is None
-    success = isinstance(reward, (int, float)) and abs(reward - 1) <= 1e-6
+    success = stated_success(_dict(simulation.get("reward_info")), ("reward",), counts)
     reason = str(simulation.get("termination_reason"))
     if reason in _LIMITS:
         return _LIMITS[reason], success, ""
@@ -108,7 +111,8 @@ def _outcome(simulation: dict[str, Any], counts: Counter[str]) -> tuple[StopReas
 
 def official_split(domain: str, task_id: str) -> str | None:
     """`train`, `test`, or `other` for a task of neither; None where the data folder has no splits of the domain."""
-    splits = _splits(os.environ.get("TAU2_DATA_DIR", ""), domain)
+    # A log names the domain, and only the name of a folder is looked up.
+    splits = _splits(os.environ.get("TAU2_DATA_DIR", ""), domain) if _DOMAIN.fullmatch(domain) else None
     if splits is None:
         return None
     return next((name for name in ("test", "train") if task_id in splits.get(name, ())), "other")

@@ -53,9 +53,10 @@ def run(
     summary = _summary(imported, rows)
     write_json(out / "import.json", summary)
     if not imported.episodes:
-        reasons = ", ".join(f"{reason} ({number})" for reason, number in summary["rejected"].items())
+        first = next((item for item in imported.rejected if item.detail), None)
+        example = f"; {first.item}: {first.detail}" if first else ""
         raise RwmlError(
-            f"none of the logs could be imported: {reasons}",
+            f"none of the logs could be imported: {_counted(summary['rejected'])}{example}",
             "a world model has nothing to learn from",
             f"see '{out / 'rejected.jsonl'}' for each, and docs/reference/import.md for the forms that are read",
         )
@@ -104,6 +105,10 @@ def _count(values: Any) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({number:,})" for name, number in counts.items())
+
+
 def outcome(summary: dict[str, Any], out: str | Path) -> str:
     """A summary in a few lines, and how to continue."""
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in summary["transitions by kind"].items())
@@ -115,4 +120,7 @@ def outcome(summary: dict[str, Any], out: str | Path) -> str:
     ]
     if broken or rejected:
         lines.append(f"{rejected:,} rejected, {broken:,} broken off: {Path(out) / 'rejected.jsonl'}")
+        lines.append(f"  {_counted(summary['rejected'])}")
+    if summary["left out"]:
+        lines.append(f"left out or read with a doubt: {_counted(summary['left out'])}")
     return "\n".join([*lines, f"to train on them: rwml run RECIPE collect.episodes={Path(out) / 'episodes'}"])

@@ -9,7 +9,7 @@ _NAME_ENDS = r"(?=$|[,.]| \(| (?:but|and|in|with|from|living|residing)\b)"  # no
 _INTRODUCED = (
     re.compile(rf"\b[Yy]our? name is {_NAME}"),
     re.compile(rf"\b(?:You are|You're) {_NAME}{_NAME_ENDS}"),
-    re.compile(rf"\b(?:You are|You're) [^.\n]*?\b(?:called|named) {_NAME}"),
+    re.compile(rf"\b(?:You are|You're) [^.\n]{{0,200}}?\b(?:called|named) {_NAME}"),
 )
 _FACTS = (
     ("user id", re.compile(r"(?<![\w.@-])[a-z]+_[a-z]+_\d+(?![\w@])")),
