@@ -1,4 +1,5 @@
-"""When two texts count as the same, the distance of a text that is missing, and JSON arrays read element by element."""
+"""When two texts count as the same, the distance of a text that is missing, texts that no file can keep, and JSON
+arrays read element by element."""
 
 from __future__ import annotations
 
@@ -14,6 +15,24 @@ UNPARSED_DISTANCE = 2.0
 def same_text(predicted: str | None, real: str) -> bool:
     """Whether two texts have the same words: equal up to white space. None (no readable answer) equals nothing."""
     return predicted is not None and predicted.split() == real.split()
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8. One with a lone surrogate, half of a pair of UTF-16, cannot."""
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
+def as_unicode(text: str) -> str:
+    """The text with each lone surrogate written as its escape (`\\ud83d`), which JSON reads as the surrogate again."""
+    return text if is_unicode(text) else _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its first characters and a note of how many it has."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 _SEPARATOR = re.compile(r"[\s,]*")

@@ -15,6 +15,7 @@ from rwml.measure.compare.setups import exam_setup, examinee_of
 from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
+from rwml.playing.failures import count_failures, failures, say_failures
 
 
 def run(run: Run) -> None:
@@ -63,4 +64,7 @@ def run(run: Run) -> None:
             stage.counts["failed judgements"] = reward.failed_judgements(
                 [p.next_state for p in given], [row_of[p.transition] for p in given], [p.distance for p in given]
             )
-        stage.counts["failed episodes"] = sum(bool(e.error) for p in plays for e in p.episodes)
+        reasons = failures([episode for play in plays for episode in play.episodes])
+        stage.counts["failed episodes"] = reasons.total()
+        count_failures(stage.counts, reasons)
+        say_failures("evaluate", reasons, sum(len(play.episodes) for play in plays))
