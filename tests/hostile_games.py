@@ -15,10 +15,12 @@ from rwml.worlds.alfworld.engine.parse import parse_game
 STEPS = 5
 _WORDS = (
     "(", ")", "()", "(not", "and", "exists", "forall", "?a ?b ?c ?d ?e - object", "- object", "object", "9" * 5000,
-    "o:0", "o:-5", "r:x", "\ud83d", "\\u12", '"', "\\", "\x00", "{", "}", ":goal", ":init", "canContain", "(canContain a)",
+    "o:0", "o:-5", "r:x", "\ud83d", "\\u12", '"', "\\", "\x00", "{", "}", ":goal", ":init", "canContain",
+    "(canContain a)",
     "(= a 1)", "(or", "imply", "(" * 2000, "(not " * 300 + ")" * 300, "[" * 3000,
 )  # fmt: skip
 _GOALS = (
+    "(forall (?a ?b ?c ?d ?e - object) (or (not (isClean ?a)) (= ?b ?c) (= ?d ?e)))",
     "(forall (?a ?b ?c ?d ?e - object) (or (not (isClean ?a)) (isHot ?e)))",
     "(exists (?a ?b ?c ?d ?e ?f - object) (not (= ?a ?a)))",
     "(imply (isHot Mug_bar_1) (forall (?l - location ?m - location ?n - location ?p - location) (atLocation a ?l)))",

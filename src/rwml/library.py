@@ -30,7 +30,7 @@ from rwml.world_models import world_model as world_models
 from rwml.world_models.env import ImaginedEnv, ImaginedWorld, kind_of
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.remote import RemoteWorldModel
-from rwml.worlds.answers import splits_of
+from rwml.worlds.answers import inefficient_of, splits_of
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import newest, transitions_of
@@ -249,7 +249,7 @@ def evaluate(
     distances, rewards = KindReward(reward, tau_d=tau_d).score([state.next_state for state in states], rows)
     judged = [world_models.scored(*each) for each in zip(states, distances, rewards, strict=True)]
     result: Json = {"tau_d": tau_d, "world_model": world_model_summary(rows, judged, tau_d)}
-    return result | ({"success": success_summary(episodes, world.inefficient)} if plays else {})
+    return result | ({"success": success_summary(episodes, inefficient_of(world))} if plays else {})
 
 
 def plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,18 @@ def is_unicode(text: str) -> bool:
 def as_unicode(text: str) -> str:
     """The text with each lone surrogate written as its escape (`\\ud83d`), which JSON reads as the surrogate again."""
     return text if is_unicode(text) else _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal acts on (control characters, marks of direction, lone surrogates) written as
+    escapes; line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if _acts(c) else c for c in text)
+
+
+def _acts(character: str) -> bool:
+    return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs")
 
 
 def shortened(text: str, most: int) -> str:

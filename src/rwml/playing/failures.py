@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rwml.core.errors import RwmlError
 from rwml.core.progress import note
-from rwml.core.text import shortened
+from rwml.core.text import printable, shortened
 from rwml.core.types import Episode
 
 SHOWN = 3
@@ -57,6 +57,4 @@ def refuse_if_all_failed(episodes: Sequence[Episode], again: str) -> None:
 
 def _line(error: str) -> str:
     """The first line, with characters that a terminal acts on written as escapes."""
-    line = error.strip().partition("\n")[0]
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    return shortened(line, _CHARACTERS)
+    return shortened(printable(error.strip().partition("\n")[0]), _CHARACTERS)

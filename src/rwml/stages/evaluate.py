@@ -16,6 +16,7 @@ from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 from rwml.playing.failures import count_failures, failures, say_failures
+from rwml.worlds.answers import inefficient_of
 
 
 def run(run: Run) -> None:
@@ -54,7 +55,7 @@ def run(run: Run) -> None:
                 plays += its_plays
             guesses = baseline_predictions(examiner, baselines_of(recipe, training), folder)
         plan = EvaluationPlan(tau_d, config.baselines, num_samples=config.bootstrap_samples)
-        figures = evaluate_arms(answers + guesses, plays, items.rows, setup.world.inefficient, plan)
+        figures = evaluate_arms(answers + guesses, plays, items.rows, inefficient_of(setup.world), plan)
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}
         stage.counts["too long to ask"] = items.long

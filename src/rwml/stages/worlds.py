@@ -8,6 +8,7 @@ from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.recipe.recipe import key_and_value
+from rwml.core.text import printable
 from rwml.core.types import Task
 from rwml.worlds.answers import SoundEnv, splits_of, tasks_of
 from rwml.worlds.base import World
@@ -78,7 +79,7 @@ def play(world: World, task: Task, read: Callable[[str], str], show: Callable[[s
     """
     env = SoundEnv(world.env)
     show(f"{task.id} ({task.kind})\n{_HELP}\n")
-    show(env.reset(task))
+    show(printable(env.reset(task)))
     steps = 0
     while True:
         try:
@@ -88,11 +89,11 @@ def play(world: World, task: Task, read: Callable[[str], str], show: Callable[[s
         if action in ("quit", "exit"):
             return env.success
         if action == "?":
-            show("\n".join(env.admissible) or "This world cannot list its actions.")
+            show(printable("\n".join(env.admissible)) or "This world cannot list its actions.")
         elif action:
             result = env.step(action)
             steps += 1
-            show(result.observation + ("" if result.valid else "  (not admissible)"))
+            show(printable(result.observation) + ("" if result.valid else "  (not admissible)"))
             if result.terminated:
                 show(f"{'Solved' if env.success else 'Over'} after {steps} steps.")
                 return env.success
@@ -111,7 +112,7 @@ def check(
     try:
         world = get_world(name, **options)
     except NotMade as error:
-        show(error.what)
+        show(printable(error.what))
         return False
     result = WorldCheck(world, policy)
     for split in splits or result.splits:

@@ -147,6 +147,11 @@ class SoundEnv:
         return answered("success", lambda: self._env.success, a_flag)
 
 
+def inefficient_of(world: World) -> Callable[[str], bool]:
+    """`World.inefficient`, checked: it raises `WorldFailed` where the world raises or gives no flag."""
+    return lambda action: answered("inefficient", lambda: world.inefficient(action), a_flag)
+
+
 def splits_of(world: World) -> tuple[str, ...]:
     """The world's splits; RwmlError where it raises or lists something else."""
     return _listed(world, "its splits", world.splits, texts)

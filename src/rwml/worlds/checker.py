@@ -13,8 +13,9 @@ from typing import Any
 
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import random_for
+from rwml.core.text import printable
 from rwml.core.types import Task
-from rwml.worlds.answers import WorldFailed, a_result, a_text, texts
+from rwml.worlds.answers import WorldFailed, a_result, a_text, reason_of, texts
 from rwml.worlds.base import Env, Prompts, StepResult, World
 
 NONSENSE = "sing a song to the moon 7"
@@ -107,6 +108,7 @@ class WorldCheck:
     # What the world's code gives ----------------------------------------------------------------------------------
 
     def _note(self, sentence: str) -> None:
+        sentence = printable(sentence)
         if sentence not in self.violations:
             self.violations.append(sentence)
 
@@ -128,8 +130,8 @@ class WorldCheck:
         try:
             value = give()
         except (Exception, SystemExit) as error:  # whatever a world raises
-            text = error.what if isinstance(error, RwmlError) else str(error)
-            raise self._fail(f"{label} raises {type(error).__name__}: {text}") from None
+            words = f"{type(error).__name__}: {error.what}" if isinstance(error, RwmlError) else reason_of(error)
+            raise self._fail(f"{label} raises {words}") from None
         if not isinstance(value, kind) or value is None:
             raise self._fail(f"{label} gives {_short(value)}, which is of another type than {kind.__name__}.")
         return value

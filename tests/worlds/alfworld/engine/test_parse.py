@@ -127,3 +127,13 @@ def test_mutated_files_are_played_or_refused(write_kitchen: WriteKitchen) -> Non
     assert outcome.slowest < 5
     assert mutated(text, 3) == mutated(text, 3) != text
     assert json.loads(text)["walkthrough"] == list(parse_game(text).walkthrough)
+
+
+def test_a_path_that_is_no_utf8_is_named_by_its_escape(tmp_path: Path) -> None:
+    for made in (tmp_path / "gone_\udce9", tmp_path / "cut_\udce9"):
+        if made.name.startswith("cut"):
+            made.write_text("{")
+        with pytest.raises(RwmlError) as caught:
+            load_game(made)
+        assert rf"{made.name[:-1]}\udce9" in caught.value.what
+        caught.value.what.encode()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rwml.core.errors import RwmlError
+from rwml.core.text import as_unicode
 from rwml.worlds.alfworld.engine.facts import GameFacts
 from rwml.worlds.alfworld.engine.goal import CARRIED, MOVED, OPENED, TREATED, compile_goal
 from rwml.worlds.alfworld.engine.parse import GameSpec, game_path, read_game
@@ -379,6 +380,6 @@ def read_playable(path: str | Path) -> GameSpec:
     try:
         Game(spec).reset()
     except RwmlError as error:
-        raise broken(str(game_path(path)), error.what) from error
+        raise broken(as_unicode(str(game_path(path))), error.what) from error
     spec.tables.clear()  # the first game that is played makes them; thousands of games that are only parsed do not
     return spec

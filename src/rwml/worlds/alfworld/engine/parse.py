@@ -13,7 +13,7 @@ from sys import intern
 from typing import Any
 
 from rwml.core.errors import RwmlError
-from rwml.core.text import is_unicode, shortened
+from rwml.core.text import as_unicode, is_unicode, shortened
 from rwml.worlds.alfworld.engine.goal import LETTERS, PREDICATES, Tree, compile_goal, read_tree, write_tree
 from rwml.worlds.alfworld.engine.rules import Tools, broken, read_domain, read_grammar
 
@@ -94,13 +94,13 @@ def read_game(path: str | Path) -> GameSpec:
         raise no_game(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
         raise no_game(path, f"not a text file ({error.reason})") from error
-    return parse_game(text, str(path))
+    return parse_game(text, as_unicode(str(path)))
 
 
 def no_game(path: Path, reason: str) -> RwmlError:
     """The error for a path that no game can be read from."""
     return RwmlError(
-        f"cannot read the game file {path}: {reason}",
+        f"cannot read the game file {as_unicode(str(path))}: {reason}",
         "every ALFWorld task is played from its game.tw-pddl",
         "check the path, or point ALFWORLD_DATA at the folder that holds json_2.1.1 (`alfworld-download` makes it)",
     )
