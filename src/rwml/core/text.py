@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,16 +30,13 @@ def as_unicode(text: str) -> str:
     return text if is_unicode(text) else _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+# What a terminal obeys, and what turns the direction of writing; line ends and tabs are only text.
+_NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def printable(text: str) -> str:
-    """The text with what a terminal acts on (control characters, marks of direction, lone surrogates) written as
-    escapes; line ends and tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(c.encode("unicode_escape").decode() if _acts(c) else c for c in text)
-
-
-def _acts(character: str) -> bool:
-    return character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs")
+    """A text of data as a terminal may show it: control characters, and characters without UTF-8, as escapes."""
+    return _NOT_PRINTED.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def shortened(text: str, most: int) -> str:

@@ -204,7 +204,7 @@ class WorldCheck:
             outcome = f"lists {len(self.world.tasks(NO_SPLIT))} tasks"
         except RwmlError:
             return
-        except Exception as error:  # whatever a world raises
+        except (Exception, SystemExit) as error:  # whatever a world raises
             outcome = f"raises {type(error).__name__}"
         if outcome != "lists 0 tasks":
             self._note(f"the world: tasks({NO_SPLIT!r}) {outcome}; it must list none or raise RwmlError.")
