@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import rwml
+from chaos_world import Chaos
 from rwml.world_models.engine import EngineWorldModel
 
 ROOT = Path(__file__).parents[1]
@@ -229,3 +230,17 @@ def run(command: list[str], folder: Path) -> str:
     ended = subprocess.run(command, cwd=folder, env=plain, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
+
+
+def test_play_and_transitions_of_a_world_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    world: Any = Chaos(0.05, 30, seed=2)
+    episodes = rwml.play(world, world.tasks("train"), "expert", rollouts=2)
+    failed = sum(bool(episode.error) for episode in episodes)
+    assert (len(episodes), 0 < failed < 60) == (60, True)
+    steps = sum(1 for episode in episodes for step in episode.steps if step.observation)
+    rows = rwml.transitions(episodes)
+    assert 0 < len(rows) < steps
+    assert f"transitions: {steps - len(rows)} of {steps} steps failed: " in capsys.readouterr().err
+    world.odds = 1.0
+    with pytest.raises(rwml.RwmlError, match="all 30 episodes failed"):
+        rwml.evaluate(rwml.WorldModel("engine", world), world.tasks("train"))

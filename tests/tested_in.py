@@ -40,7 +40,6 @@ TESTED_IN = {
     "stages/worlds.py": "test_cli.py: it is what three commands do",
     "trees/attention.py": "trees/test_forward.py: it is right when the trees' figures are",
     "worlds/alfworld/engine/facts.py": "worlds/alfworld/engine/test_goal.py: facts between patterns, by brute force",
-    "worlds/alfworld/engine/parse.py": "worlds/alfworld/engine/test_cache.py: files that can and cannot be parsed",
     "worlds/alfworld/engine/rules.py": _ENGINE,
     "worlds/alfworld/engine/tables.py": _ENGINE,
     "worlds/alfworld/scene_data.py": "worlds/alfworld/test_scenes.py: scenes are drawn from it",

@@ -6,6 +6,7 @@ What `import rwml` offers is defined here or named in `rwml/__init__.py`; docs/r
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rwml.models.language_model import TINY, LanguageModel, load_language_model
 from rwml.models.sampling.local import local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.server import ApiModel
+from rwml.playing.failures import failures, refuse_if_all_failed, say_failures
 from rwml.playing.planner import Plan, best_of
 from rwml.playing.policies import ActionsPolicy, Policy, PolicyMaterials, make_policy, play_seats
 from rwml.playing.rollout import LanguageModelPolicy, seats_for
@@ -29,6 +31,7 @@ from rwml.world_models import world_model as world_models
 from rwml.world_models.env import ImaginedEnv, ImaginedWorld, kind_of
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.remote import RemoteWorldModel
+from rwml.worlds.answers import inefficient_of, splits_of
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import newest, transitions_of
@@ -45,9 +48,9 @@ def make(name: str, split: str = "", **options: Any) -> World:
     (docs/reference/worlds.md). RwmlError names the nearest world, option or split.
     """
     world = get_world(name, **options)
-    if split and split not in world.splits():
+    if split and split not in splits_of(world):
         raise RwmlError(
-            f"the world {name} has no split '{split}'", "there would be no task", nearest(split, world.splits())
+            f"the world {name} has no split '{split}'", "there would be no task", nearest(split, splits_of(world))
         )
     return world
 
@@ -197,7 +200,8 @@ def transitions(
 ) -> list[Transition]:
     """The (history, action, next state) rows of episodes, of their tasks' splits.
 
-    world: that they were played in; None for what `play` returned. history_steps: H, None = all.
+    world: that they were played in; None for what `play` returned. history_steps: H, None = all. A step that the world
+    fails to describe gives no row; how many there are, and why, is said on stderr.
     """
     at_least("history_steps", 1 if history_steps is None else history_steps, 1)
     chosen = world or getattr(episodes, "world", None)
@@ -209,7 +213,14 @@ def transitions(
             "the world says what of an observation a world model has to predict",
             "give what rwml.play returned or a slice of it, or world=...",
         )
-    return [row for episode in episodes for row in transitions_of(episode, chosen, episode.task.split, history_steps)]
+    failed: list[str] = []
+    rows = [
+        row
+        for episode in episodes
+        for row in transitions_of(episode, chosen, episode.task.split, history_steps, failed=failed)
+    ]
+    say_failures("transitions", Counter(failed), len(rows) + len(failed), "steps")
+    return rows
 
 
 def evaluate(
@@ -237,13 +248,15 @@ def evaluate(
     else:
         policy = _first_policy(world)
     episodes = play(world, tasks, policy, max_steps=max_steps, seed=seed)
+    refuse_if_all_failed(episodes, "then evaluate again")
+    say_failures("evaluate", failures(episodes), len(episodes))
     rows = transitions(episodes, history_steps=world_model.history_steps)
     groups = world_model.predictor.predict([row.query for row in rows], 1, generator_for(seed, "evaluate"))
     states = world_models.first_of_each(groups)
     distances, rewards = KindReward(reward, tau_d=tau_d).score([state.next_state for state in states], rows)
     judged = [world_models.scored(*each) for each in zip(states, distances, rewards, strict=True)]
     result: Json = {"tau_d": tau_d, "world_model": world_model_summary(rows, judged, tau_d)}
-    return result | ({"success": success_summary(episodes, world.inefficient)} if plays else {})
+    return result | ({"success": success_summary(episodes, inefficient_of(world))} if plays else {})
 
 
 def plan(

@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from rwml.core.text import MOST_NESTING, array_elements, nested_too_deep, printable, same_text, sound
+from rwml.core.text import (
+    MOST_NESTING,
+    array_elements,
+    as_unicode,
+    is_unicode,
+    nested_too_deep,
+    printable,
+    same_text,
+    shortened,
+    sound,
+)
 
 
 def test_white_space_makes_no_other_text() -> None:
@@ -14,6 +24,18 @@ def test_white_space_makes_no_other_text() -> None:
     assert not same_text("ab", "a b")
     assert not same_text("you see", "You see")
     assert not same_text(None, "")
+
+
+def test_half_a_character_becomes_its_escape() -> None:
+    assert [is_unicode(text) for text in ("a", "é", "😀", "\ud83d", "a\udc80")] == [True, True, True, False, False]
+    assert as_unicode("é\ud83d\udc80x") == r"é\ud83d\udc80x"
+    assert json.loads(f'"{as_unicode(chr(0xD83D))}"') == "\ud83d"
+    assert as_unicode("😀") == "😀"
+
+
+def test_what_a_terminal_acts_on_becomes_its_escape() -> None:
+    assert printable("\x1b[31mé\x07\n\t\u202e\ud83d 　") == "\\x1b[31mé\\x07\n\t\\u202e\\ud83d 　"
+    assert (shortened("abc", 3), shortened("abcd" * 300, 3)) == ("abc", "abc... (1,200 characters)")
 
 
 def test_elements_come_with_the_span_of_their_text() -> None:

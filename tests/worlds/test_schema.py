@@ -39,6 +39,13 @@ def masked(value: Any) -> Any:
     return json.loads(text)
 
 
+def test_half_a_character_in_a_key_stays_an_escape() -> None:
+    schema = mask_response(r'{"a\ud83d": {"\udc80": 1}, "\ud83d\ude00": "x"}')
+    schema.encode()
+    assert [key in schema for key in (r'"a\ud83d": {', r'"\udc80": {', '"😀": {')] == [True] * 3
+    assert json.loads(schema) == obj(**{"a\ud83d": obj(**{"\udc80": I}), "😀": S})
+
+
 def test_the_text_of_a_schema() -> None:
     response = '{"status": "paid", "items": [{"price": 3, "gift": true}], "note": null, "total_due": 3.5}'
     assert mask_response(response) == (

@@ -17,6 +17,19 @@ def same_text(predicted: str | None, real: str) -> bool:
     return predicted is not None and predicted.split() == real.split()
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8. One with a lone surrogate, half of a pair of UTF-16, cannot."""
+    return text.isascii() or _SURROGATE.search(text) is None
+
+
+def as_unicode(text: str) -> str:
+    """The text with each lone surrogate written as its escape (`\\ud83d`), which JSON reads as the surrogate again."""
+    return text if is_unicode(text) else _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 # What a terminal obeys, and what turns the direction of writing; line ends and tabs are only text.
 _NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -48,6 +61,11 @@ def nested_too_deep(value: Any) -> bool:
             return False
         level = inner
     return any(isinstance(item, (dict, list)) for item in level)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its first characters and a note of how many it has."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 _SEPARATOR = re.compile(r"[\s,]*")

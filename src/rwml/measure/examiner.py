@@ -22,6 +22,7 @@ from rwml.playing.policies import Policy, play_seats
 from rwml.playing.rollout import seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.world_model import WorldModel, first_of_each, scored
+from rwml.worlds.answers import tasks_of
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 
@@ -86,7 +87,7 @@ def held_out(setup: ExamSetup, folder: Path, draw: int | None = None) -> HeldOut
 
 
 def _tasks(setup: ExamSetup, split: str, draw: int) -> list[Task]:
-    tasks = setup.world.tasks(split)
+    tasks = tasks_of(setup.world, split)
     wanted = setup.config.num_tasks
     if not wanted or wanted >= len(tasks):
         return tasks

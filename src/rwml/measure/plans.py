@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from rwml.measure.figures.metrics import cluster_of
 from rwml.playing.policies import ActionsPolicy, play_seats
 from rwml.playing.rollout import Seat
 from rwml.world_models.imagination import Imagination, Imagined, Walk
+from rwml.worlds.answers import WorldFailed, a_flag, answered
 from rwml.worlds.base import ReadsWins, World
 
 LEFT_OUT = "one step left out"
@@ -91,15 +93,28 @@ class _Plan:
             imagined = [
                 text for step in course if step.next_state is not None for text in (step.row.action, step.next_state)
             ]
-            self.win_in_real = world.reads_win(episode.opening, real)
-            self.win_in_imagined = world.reads_win(episode.opening, imagined)
-            easy = [text for step in course for text in (step.row.action, world.granted(step.row.action))]
-            self.win_in_granted = world.reads_win(episode.opening, easy)
+            self.win_in_real = _reads_win(world, episode, lambda: real)
+            self.win_in_imagined = _reads_win(world, episode, lambda: imagined)
+            granted = world.granted
+            self.win_in_granted = _reads_win(
+                world, episode, lambda: [text for s in course for text in (s.row.action, granted(s.row.action))]
+            )
 
     @property
     def complete(self) -> bool:
         """Whether imagination came to the end of the plan."""
         return not any(step.ended for step in self.course)
+
+
+def _reads_win(world: ReadsWins, episode: Episode, exchanges: Callable[[], list[str]]) -> bool | None:
+    """What the world reads; None, which is counted as unreadable, where it fails."""
+    with suppress(WorldFailed):
+        return answered("the win", lambda: world.reads_win(episode.opening, exchanges()), _flag_or_none)
+    return None
+
+
+def _flag_or_none(what: str, value: object) -> bool | None:
+    return None if value is None else a_flag(what, value)
 
 
 def _source(plans: Sequence[_Plan], num_samples: int) -> dict[str, Any]:

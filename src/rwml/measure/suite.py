@@ -24,11 +24,13 @@ from rwml.measure.plans import LEFT_OUT, leave_one_out, measure_plans
 from rwml.measure.retention import measure_text, measure_transitions, read_corpus
 from rwml.measure.rollouts import measure_rollouts
 from rwml.models.language_model import LanguageModel
+from rwml.playing.failures import failures, say_failures
 from rwml.playing.policies import Policy, has_policy, play_seats
 from rwml.playing.rollout import seats_for
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel
+from rwml.worlds.answers import tasks_of
 from rwml.worlds.base import World
 from rwml.worlds.by_name import get_world
 from rwml.worlds.transitions import transitions_of
@@ -145,6 +147,7 @@ class MeasureContext:
                 note(f"measure: the world {self.world.name} has no policy '{policy}' ({known}); it is left out")
                 continue
             played = [episode for split in self.config.splits for episode in self._played(split, policy)]
+            say_failures(f"measure: played by {policy}", failures(played), len(played))
             by_policy[policy] = played
         if self.config.leave_one_out:
             by_policy[LEFT_OUT] = self._kept("left-out", lambda: list(self._left_out(by_policy)))
@@ -180,7 +183,7 @@ class MeasureContext:
         return {"imported": folder_hash(Path(folder).expanduser())} if folder else {}
 
     def _played(self, split: str, policy: str) -> list[Episode]:
-        setup, tasks = self.setup, self.world.tasks(split)[: self.config.num_episodes]
+        setup, tasks = self.setup, tasks_of(self.world, split)[: self.config.num_episodes]
         seats = seats_for(tasks, 1, seed_of(setup.seed, "measure", "play"))
         # Before training: every checkpoint is asked about the same episodes.
         generator = generator_for(setup.seed, "measure", "play", split, policy)
@@ -219,7 +222,7 @@ class MeasureContext:
 
     def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
         world, history, seed = get_world(one.name, **one.options), self.setup.history_steps, self.setup.seed
-        seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(seed, "measure", "held out"))
+        seats = seats_for(tasks_of(world, one.split)[: one.num_episodes], 1, seed_of(seed, "measure", "held out"))
         generator = generator_for(seed, "measure", "held out", one.policy)
         rows = [
             row

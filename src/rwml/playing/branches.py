@@ -6,13 +6,15 @@ Early experience: Zhang et al. 2025, arXiv 2510.08558, implicit world modelling;
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import random_for, seed_of
 from rwml.core.types import Episode, Step, Task, Transition
-from rwml.playing.rollout import play_built_in, seats_for
-from rwml.worlds.base import BuiltInPolicy, Env, World
+from rwml.playing.rollout import acted, play_built_in, seats_for
+from rwml.worlds.answers import SoundEnv, WorldFailed
+from rwml.worlds.base import BuiltInPolicy, World
 from rwml.worlds.transitions import transitions_of
 
 _MARK = "/branch"  # in the id of a branched transition, before its number
@@ -27,7 +29,8 @@ def branched_transitions(
     An expert's transition is followed by those of the other actions from the same state: same history, episode and
     step. Other actions are distinct. They are drawn uniformly from those that the world admits; if it cannot list them,
     the world's "random" policies propose them. If fewer are possible, fewer are tried. An action that a world does not
-    answer gives no transition. The same arguments give the same rows, task by task.
+    answer gives no transition, and a world that fails in a replay gives no more of that episode's. The same arguments
+    give the same rows, task by task.
 
     Raises RwmlError for a world without an expert, and for one whose answers a replay does not repeat.
     """
@@ -52,23 +55,30 @@ def other_steps(world: World, episode: Episode, count: int, seed: int) -> list[l
     """The outcomes of up to `count` other actions at each step of an expert's episode.
 
     Returns one list per step. `branched_transitions` says which actions they are and what raises. An action without an
-    observation has "". With count 0 nothing is played, and no world is refused.
+    observation has "". After a step at which the world fails the lists are empty. With count 0 nothing is played, and
+    no world is refused.
     """
     if not count:
         return [[] for _ in episode.steps]
     if not episode.steps:
         return []
-    walk, aside = world.env(), world.env()
+    tried: list[list[Step]] = []
+    with suppress(WorldFailed):
+        _walk(world, episode, count, seed, tried)
+    return tried + [[] for _ in episode.steps[len(tried) :]]
+
+
+def _walk(world: World, episode: Episode, count: int, seed: int, tried: list[list[Step]]) -> None:
+    """Fill `tried`, step by step."""
+    walk, aside = SoundEnv(world.env), SoundEnv(world.env)
     seen = walk.reset(episode.task, episode.seed)
     policies = [] if walk.admissible else _random_policies(world, episode.task, count, seed)
-    tried = []
     for number, step in enumerate(episode.steps):
         listed = [action for action in walk.admissible if action != step.action]
         draw = random_for(seed, "branches", episode.task.id, number)
         others = _proposed(policies, seen, step.action) if policies else draw.sample(listed, min(count, len(listed)))
         tried.append([_try(aside, episode, number, action) for action in others])
         seen = _replay(walk, episode, number)
-    return tried
 
 
 def _of_episode(world: World, episode: Episode, count: int, seed: int, history_steps: int | None) -> list[Transition]:
@@ -91,24 +101,24 @@ def _proposed(policies: Sequence[BuiltInPolicy], seen: str, taken: str) -> list[
     """One action of each policy, distinct and not the expert's; a policy without such an action is passed over."""
     proposed: list[str] = []
     for policy in policies:
-        tries = (policy.act(seen, ()) for _ in range(_TRIES))
+        tries = (acted(policy, seen, ()) for _ in range(_TRIES))
         proposed += next(([action] for action in tries if action not in (taken, *proposed)), [])
     return proposed
 
 
-def _try(env: Env, episode: Episode, number: int, action: str) -> Step:
+def _try(env: SoundEnv, episode: Episode, number: int, action: str) -> Step:
     """What the world answers to another action at step `number`; "" if it fails, as it may at nonsense."""
     env.reset(episode.task, episode.seed)
     for earlier in range(number):
         _replay(env, episode, earlier)
     try:
         result = env.step(action)
-    except Exception:
+    except WorldFailed:
         return Step(action, action, "", valid=False)
     return Step(action, action, result.observation, result.kind, valid=result.valid, reward=result.reward)
 
 
-def _replay(env: Env, episode: Episode, number: int) -> str:
+def _replay(env: SoundEnv, episode: Episode, number: int) -> str:
     """Plays an episode's step again; returns its observation, RwmlError if that is not the one it had."""
     step = episode.steps[number]
     again = env.step(step.action).observation

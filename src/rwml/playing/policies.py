@@ -17,6 +17,7 @@ from rwml.core.errors import RwmlError, nearest
 from rwml.core.registry import Registry
 from rwml.core.types import Episode
 from rwml.playing.rollout import Game, LanguageModelPolicy, SampledEpisode, Seat, play_built_in
+from rwml.worlds.answers import SoundEnv
 from rwml.worlds.base import World
 
 
@@ -82,7 +83,7 @@ class ActionsPolicy:
 
     def play(self, world: World, seats: Sequence[Seat], generator: torch.Generator) -> list[SampledEpisode]:
         """Play all seats, one after the other, without chance."""
-        games = [Game(seat, world.env(), self.name, len(self.actions)) for seat in seats]
+        games = [Game(seat, SoundEnv(world.env), self.name, len(self.actions)) for seat in seats]
         for game in games:
             game.start()
             for action in self.actions:

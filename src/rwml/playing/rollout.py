@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 
 import torch
 
+from rwml.core.errors import RwmlError
 from rwml.core.prompts import parse_action
 from rwml.core.seeds import seed_of
 from rwml.core.tool_calls import ToolCall, calls_of, parse_message
 from rwml.core.types import Episode, Step, StopReason, Task
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import Completion, Sampler, SamplingParams
-from rwml.worlds.base import Env, Prompts, World
+from rwml.worlds.answers import SoundEnv, WorldFailed, a_text, answered, reason_of
+from rwml.worlds.base import BuiltInPolicy, Env, Prompts, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def answered_calls(prompts: Prompts, step: Step) -> tuple[ToolCall, ...]:
 class Game:
     """An episode in flight, for a policy to play: `start` it, `play` actions until `stop` is set, `finish` it.
 
-    policy: the name that the episode is filed under. max_steps: after so many the game stops with `step_limit`.
+    env: its answers are checked (`SoundEnv`); what is wrong with them fails this episode and no other. policy: the name
+    that the episode is filed under. max_steps: after so many the game stops with `step_limit`.
     stop: why the game is over, None while it runs; a policy may set it (`context_limit`). error: of a world that
     failed. ids, sampled: as in `SampledEpisode`, of a policy that is a language model.
     """
@@ -68,16 +71,21 @@ class Game:
     ids: list[int] = field(default_factory=list)
     sampled: list[bool] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.env, SoundEnv):
+            env = self.env
+            self.env = SoundEnv(lambda: env)
+
     def start(self) -> None:
         """Reset the environment; a world that fails makes a failed episode, not a crash."""
         try:
             self.opening = self.env.reset(self.seat.task, self.seat.seed)
-        except Exception as error:
+        except WorldFailed as error:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """Stop the game because the world raised."""
-        self.stop, self.error = StopReason.ERROR, f"{type(error).__name__}: {error}"
+        """Stop the game because the world failed."""
+        self.stop, self.error = StopReason.ERROR, reason_of(error)
 
     def play(self, action: str | None, text: str, *, truncated: bool = False) -> None:
         """Give the world one action (None: nothing could be parsed) and record the step.
@@ -86,7 +94,8 @@ class Game:
         """
         try:
             result = self.env.step(action or "")
-        except Exception as error:
+            success = result.terminated and self.env.success
+        except WorldFailed as error:
             self.fail(error)
             return
         parsed = action is not None
@@ -103,7 +112,7 @@ class Game:
             )
         )
         if result.terminated:
-            self.stop = StopReason.SUCCESS if self.env.success else StopReason.FAILURE
+            self.stop = StopReason.SUCCESS if success else StopReason.FAILURE
         elif len(self.steps) >= self.max_steps:
             self.stop = StopReason.STEP_LIMIT
 
@@ -140,21 +149,40 @@ def play_built_in(
     """Play seats one by one with a world's own policy, which sees the observations and the admissible actions only.
 
     name: one of `World.policies`; RwmlError names the nearest. max_steps: per episode. write: makes a step's text out
-    of the action and the policy's thought (None: the text is the action).
+    of the action and the policy's thought (None: the text is the action). A policy that fails makes a failed episode,
+    as a world that fails does.
     """
     episodes = []
     for seat in seats:
-        game = Game(seat, world.env(), name, max_steps)
+        game = Game(seat, SoundEnv(world.env), name, max_steps)
         game.start()
-        policy = world.policy(name, seat.seed)
-        observation = game.opening
-        while game.stop is None:
-            action = policy.act(observation, game.env.admissible)
-            text = write(action, policy.thought()) if write else action
-            game.play(action, text)
-            observation = game.steps[-1].observation if game.steps else ""
+        try:
+            policy = _made(world, name, seat.seed)
+            observation = game.opening
+            while game.stop is None:
+                action = acted(policy, observation, game.env.admissible)
+                text = write(action, answered("the policy's thought", policy.thought, a_text)) if write else action
+                game.play(action, text)
+                observation = game.steps[-1].observation if game.steps else ""
+        except WorldFailed as error:
+            if game.stop is None:
+                game.fail(error)
         episodes.append(game.finish().episode)
     return episodes
+
+
+def acted(policy: BuiltInPolicy, observation: str, admissible: Sequence[str]) -> str:
+    """A built-in policy's next action; `WorldFailed` where it raises or gives something else."""
+    return answered("the policy's action", lambda: policy.act(observation, admissible), a_text)
+
+
+def _made(world: World, name: str, seed: int) -> BuiltInPolicy:
+    try:
+        return world.policy(name, seed)
+    except RwmlError:  # a name that the world does not have is no fault of this episode
+        raise
+    except (Exception, SystemExit) as error:
+        raise WorldFailed(reason_of(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +213,13 @@ class LanguageModelPolicy:
 
         on_turn: called after each turn with the number of games that still run.
         """
-        games = [Game(seat, world.env(), self.name, self.max_steps) for seat in seats]
+        games = [Game(seat, SoundEnv(world.env), self.name, self.max_steps) for seat in seats]
         chat = self.lm.chat
         for game in games:
             game.start()
             game.append(chat.opening(self.prompts.agent, game.opening) + chat.ask())
-        conversation = self.sampler.session([game.ids for game in games])
+        # What the model cannot continue is not read either: an opening may be of any length.
+        conversation = self.sampler.session([game.ids[:1] if self._is_full(game) else game.ids for game in games])
         live = self._still_live(games, range(len(games)), conversation.drop)
         while live:
             messages = conversation.sample(live, self.params, generator)
@@ -225,10 +254,13 @@ class LanguageModelPolicy:
             return parse_action(message, truncated=truncated)
         return None if truncated else parse_message(message)
 
+    def _is_full(self, game: Game) -> bool:
+        return len(game.ids) + self.params.max_new_tokens > self.max_context
+
     def _still_live(self, games: list[Game], rows: Sequence[int], drop: Callable[[list[int]], None]) -> list[int]:
         for row in rows:
             game = games[row]
-            if game.stop is None and len(game.ids) + self.params.max_new_tokens > self.max_context:
+            if game.stop is None and self._is_full(game):
                 game.stop = StopReason.CONTEXT_LIMIT
                 drop([row])
         stopped = [row for row in rows if games[row].stop is StopReason.ERROR]

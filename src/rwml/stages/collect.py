@@ -13,14 +13,17 @@ from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode
 from rwml.exchange.episode_folder import imported_episodes
 from rwml.loading import load_policy, load_world
+from rwml.playing.failures import count_failures, failures, refuse_if_all_failed, say_failures
 from rwml.playing.policies import play_seats
 from rwml.playing.rollout import seats_for
+from rwml.worlds.answers import tasks_of
 
 
 def run(run: Run) -> None:
     """Play every task `rollouts_per_task` times; each part of `episodes_in_flight` is written when done.
 
-    With `collect.episodes`, take the imported episodes of the split instead.
+    With `collect.episodes`, take the imported episodes of the split instead. RwmlError if every episode that was played
+    failed; they are kept in episodes/ with their reasons.
     """
     logs = run.recipe.collect.episodes
     reads = [Path(logs).expanduser().resolve()] if logs else []
@@ -28,13 +31,19 @@ def run(run: Run) -> None:
         imported_episodes(logs)  # its error says how to make them
     with run.stage("collect", reads=reads, sections=["world", "model", "collect"]) as stage:
         parts = Parts(stage.folder / "episodes")
-        count_episodes(stage.counts, _take(stage, parts) if logs else _play(stage, parts))
+        episodes = _take(stage, parts) if logs else _play(stage, parts)
+        count_episodes(stage.counts, episodes)
+        if not logs:
+            reasons = failures(episodes)
+            count_failures(stage.counts, reasons)
+            say_failures("collect", reasons, len(episodes))
+            refuse_if_all_failed(episodes, "then play them again: `rwml run RECIPE --force collect`")
 
 
 def _play(stage: Stage, parts: Parts) -> list[Episode]:
     recipe, config = stage.recipe, stage.recipe.collect
     world = load_world(recipe)
-    tasks = world.tasks(config.split)
+    tasks = tasks_of(world, config.split)
     if not tasks:
         raise RwmlError(
             f"the world {world.name} has no tasks to play in the split '{config.split}'",

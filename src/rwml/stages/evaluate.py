@@ -15,6 +15,8 @@ from rwml.measure.compare.setups import exam_setup, examinee_of
 from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
+from rwml.playing.failures import count_failures, failures, say_failures
+from rwml.worlds.answers import inefficient_of
 
 
 def run(run: Run) -> None:
@@ -53,7 +55,7 @@ def run(run: Run) -> None:
                 plays += its_plays
             guesses = baseline_predictions(examiner, baselines_of(recipe, training), folder)
         plan = EvaluationPlan(tau_d, config.baselines, num_samples=config.bootstrap_samples)
-        figures = evaluate_arms(answers + guesses, plays, items.rows, setup.world.inefficient, plan)
+        figures = evaluate_arms(answers + guesses, plays, items.rows, inefficient_of(setup.world), plan)
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}
         stage.counts["too long to ask"] = items.long
@@ -63,4 +65,7 @@ def run(run: Run) -> None:
             stage.counts["failed judgements"] = reward.failed_judgements(
                 [p.next_state for p in given], [row_of[p.transition] for p in given], [p.distance for p in given]
             )
-        stage.counts["failed episodes"] = sum(bool(e.error) for p in plays for e in p.episodes)
+        reasons = failures([episode for play in plays for episode in play.episodes])
+        stage.counts["failed episodes"] = reasons.total()
+        count_failures(stage.counts, reasons)
+        say_failures("evaluate", reasons, sum(len(play.episodes) for play in plays))

@@ -46,6 +46,7 @@ from rwml.reports.reward_page import page
 from rwml.rewards.rewards import KindReward
 from rwml.world_models.baselines import BASELINES
 from rwml.world_models.world_model import Materials, first_of_each, make_world_model
+from rwml.worlds.answers import tasks_of
 from rwml.worlds.base import World
 from rwml.worlds.transitions import transitions_of
 
@@ -111,7 +112,7 @@ def lab_rows(recipe: Recipe, world: World) -> tuple[list[Transition], str]:
             episodes = [episode for episode in imported if episode.task.world == world.name]
             source = "of imported episodes"
         else:
-            policy, tasks = _policy(recipe, world), world.tasks(recipe.collect.split)[: config.num_tasks]
+            policy, tasks = _policy(recipe, world), tasks_of(world, recipe.collect.split)[: config.num_tasks]
             seats = seats_for(tasks, 1, seed_of(recipe.seed, "reward_lab", "play"))
             generator = generator_for(recipe.seed, "reward_lab", "play", policy)
             episodes = play_seats(world, seats, load_policy(recipe, policy), generator)

@@ -21,11 +21,13 @@ from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.playing.demonstrations import conversation, expert_episodes
+from rwml.playing.failures import refuse_if_all_failed
 from rwml.playing.reflections import Reflection, reflect, reflected
 from rwml.playing.rollout import SampledEpisode, seats_for
 from rwml.train.batches import demonstration_trees, episode_trees, label_trees, observation_weights
 from rwml.train.trainer import NO_SAMPLES, Batch, MakeBatch, PolicyLoss, Trainer, TrainingLog
 from rwml.world_models.language import too_long
+from rwml.worlds.answers import tasks_of
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.transitions import transitions_of
 
@@ -63,7 +65,7 @@ def _sections(config: TrainPolicyConfig) -> list[str]:
 def _grpo(stage: Stage, lm: LanguageModel) -> MakeBatch | None:
     """Play `tasks_per_step` tasks `group_size` times a step, all in one batch; None for a split without tasks."""
     recipe, config, world = stage.recipe, stage.recipe.train_policy, load_world(stage.recipe)
-    tasks = world.tasks(config.split)
+    tasks = tasks_of(world, config.split)
     if not tasks:
         _say_nothing(f"the world {world.name} has no tasks to play in the split '{config.split}'")
         return None
@@ -75,6 +77,7 @@ def _grpo(stage: Stage, lm: LanguageModel) -> MakeBatch | None:
     def make(step: int, generator: torch.Generator) -> Batch:
         seats = seats_for(_of_step(order, step, config), config.group_size, seed_of(recipe.seed, "train_policy", step))
         played = policy.play(world, seats, generator)
+        refuse_if_all_failed([p.episode for p in played], "then the same command continues from the last checkpoint")
         weights = observation_weights(lm.chat, policy.prompts, played, config.observation_weight)
         starts = range(0, len(played), config.group_size)
         groups = [played[i : i + config.group_size] for i in starts]
@@ -151,7 +154,7 @@ def _demonstrations(stage: Stage, chat: ChatFormat, prompts: Prompts) -> list[Ep
     if config.episodes == "own":
         return read_episodes(stage.folder / "episodes")
     world, parts = load_world(recipe), Parts(stage.folder / "policy" / "demonstrations")
-    tasks = list(dict.fromkeys(_task_order(world.tasks(config.split), config, recipe.seed)))
+    tasks = list(dict.fromkeys(_task_order(tasks_of(world, config.split), config, recipe.seed)))
     chunks = [tasks[i : i + TASKS_PER_PART] for i in range(0, len(tasks), TASKS_PER_PART)]
     thoughts = Parts(stage.folder / "policy" / "reflections")
     with progress(f"train-policy ({config.episodes})", total=len(tasks), unit="episode") as bar:

@@ -21,6 +21,7 @@ from rwml.train.preferences import Opponent, forget_opponents, pair_counts
 from rwml.train.steps import RwmlSteps, SpinSteps, sft_steps
 from rwml.train.trainer import NO_SAMPLES, MakeBatch, PolicyLoss, Trainer, TrainingLog
 from rwml.world_models.language import TOO_LONG, too_long
+from rwml.worlds.answers import tasks_of
 
 BRANCH_SECTIONS = ("collect.split", "collect.num_tasks", "transitions.history_steps")
 TASKS_IN_FLIGHT = 16
@@ -70,7 +71,7 @@ def _branched(stage: Stage) -> tuple[list[Transition], dict[str, int]]:
 def _play_branches(stage: Stage, parts: Parts) -> list[Transition]:
     recipe, config = stage.recipe, stage.recipe.train_wm
     world, chat = load_world(recipe), load_chat(recipe.model.path, trust_remote_code=recipe.model.trust_remote_code)
-    tasks = world.tasks(recipe.collect.split)
+    tasks = tasks_of(world, recipe.collect.split)
     tasks = tasks[: config.branch_tasks or recipe.collect.num_tasks or len(tasks)]
     if not tasks:
         raise RwmlError(

@@ -8,9 +8,11 @@ from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.recipe.recipe import key_and_value
+from rwml.core.text import printable
 from rwml.core.types import Task
+from rwml.worlds.answers import SoundEnv, splits_of, tasks_of
 from rwml.worlds.base import World
-from rwml.worlds.by_name import WORLDS, get_world
+from rwml.worlds.by_name import WORLDS, NotMade, get_world
 from rwml.worlds.checker import WorldCheck
 
 SHOWN_VIOLATIONS = 50
@@ -46,8 +48,8 @@ def world_rows(only: str | None = None, options: dict[str, Any] | None = None) -
 
 def _rows_of(name: str, options: dict[str, Any]) -> list[tuple[str, str, int, str]]:
     world, rows = get_world(name, **options), []
-    for split in world.splits():
-        tasks = world.tasks(split)
+    for split in splits_of(world):
+        tasks = tasks_of(world, split)
         kinds = sorted(Counter(task.kind for task in tasks).items())
         rows.append((name, split, len(tasks), ", ".join(f"{kind} {number}" for kind, number in kinds)))
     return rows
@@ -55,7 +57,7 @@ def _rows_of(name: str, options: dict[str, Any]) -> list[tuple[str, str, int, st
 
 def find_task(world: World, split: str, wanted: str) -> Task:
     """A task by id, by a part of its id, or by its number in the split (from 0); "" is the first one."""
-    tasks = world.tasks(split)
+    tasks = tasks_of(world, split)
     if not wanted and tasks:
         return tasks[0]
     if wanted.isdigit() and int(wanted) < len(tasks):
@@ -73,11 +75,11 @@ def find_task(world: World, split: str, wanted: str) -> Task:
 def play(world: World, task: Task, read: Callable[[str], str], show: Callable[[str], None]) -> bool:
     """Play a task by hand until it ends, `quit`, or the input's end; returns whether it was solved.
 
-    read: asks for a line, raises EOFError at the end. show: prints a line.
+    read: asks for a line, raises EOFError at the end. show: prints a line. RwmlError where the world fails.
     """
-    env = world.env()
+    env = SoundEnv(world.env)
     show(f"{task.id} ({task.kind})\n{_HELP}\n")
-    show(env.reset(task))
+    show(printable(env.reset(task)))
     steps = 0
     while True:
         try:
@@ -87,11 +89,11 @@ def play(world: World, task: Task, read: Callable[[str], str], show: Callable[[s
         if action in ("quit", "exit"):
             return env.success
         if action == "?":
-            show("\n".join(env.admissible) or "This world cannot list its actions.")
+            show(printable("\n".join(env.admissible)) or "This world cannot list its actions.")
         elif action:
             result = env.step(action)
             steps += 1
-            show(result.observation + ("" if result.valid else "  (not admissible)"))
+            show(printable(result.observation) + ("" if result.valid else "  (not admissible)"))
             if result.terminated:
                 show(f"{'Solved' if env.success else 'Over'} after {steps} step{'s' * (steps > 1)}.")
                 return env.success
@@ -109,10 +111,8 @@ def check(
         raise RwmlError(f"--tasks is {num_tasks}", "a check plays tasks", "give a number of 1 or more")
     try:
         world = get_world(name, **options)
-    except RwmlError:
-        raise
-    except Exception as error:  # whatever the constructor of a world raises
-        show(f"{name} cannot be made: {type(error).__name__}: {error}")
+    except NotMade as error:
+        show(printable(error.what))
         return False
     result = WorldCheck(world, policy)
     for split in splits or result.splits:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rwml.core.types import Episode, PredictedState, Query, Task
 from rwml.world_models.world_model import Materials, lacks, register, repeated
+from rwml.worlds.answers import SoundEnv, a_text, answered, reason_of, splits_of, tasks_of
 from rwml.worlds.base import World
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class EngineWorldModel:
     def make(cls, materials: Materials) -> EngineWorldModel:
         """RwmlError for a world without tasks, such as imported logs: it cannot be played."""
         world = materials.world
-        tasks = [task for split in world.splits() for task in world.tasks(split)]
+        tasks = [task for split in splits_of(world) for task in tasks_of(world, split)]
         if not tasks:
             raise lacks("engine", f"a world that can be played, and {world.name} has no tasks", "name another world")
         return cls(world, tasks=tasks)
@@ -54,14 +55,15 @@ class EngineWorldModel:
         try:
             next_state, reason = self._replayed(query)
         except Exception as error:  # whatever a world raises
-            next_state, reason = None, f"{FAILED}: {type(error).__name__}: {error}"
+            next_state, reason = None, f"{FAILED}: {reason_of(error)}"
         if next_state is not None:
             return repeated(query, next_state, num_samples)
         return [PredictedState(query.id, "", None, reason=reason)] * num_samples
 
     def _replayed(self, query: Query) -> tuple[str | None, str]:
         episode = self._episodes.get(query.episode)
-        env = self._world.env()
+        world = self._world
+        env = SoundEnv(world.env)
         if episode is not None:
             task, seed = episode.task, episode.seed
             history = [text for step in episode.steps[: query.step] for text in (step.action, step.observation)]
@@ -72,7 +74,7 @@ class EngineWorldModel:
             if env.step(action).observation != observation:
                 return None, DIVERGED
         result = env.step(query.action)
-        return self._world.target(result.kind, result.observation), ""
+        return answered("the target", lambda: world.target(result.kind, result.observation), a_text), ""
 
 
 def _task_of(query: Query, tasks: Mapping[str, Task]) -> Task:

@@ -9,6 +9,7 @@ from rwml.core.seeds import generator_for
 from rwml.core.tool_calls import calls_of
 from rwml.core.types import Query, Task
 from rwml.world_models.world_model import WorldModel
+from rwml.worlds.answers import SoundEnv, a_flag, a_text, answered
 from rwml.worlds.base import BuiltInPolicy, Env, ReadsWins, StepResult, World
 from rwml.worlds.transitions import newest
 
@@ -28,7 +29,7 @@ class ImaginedEnv:
     The world model reads its own answers as the history. Whether the task is solved is read from words, by worlds that
     can do that (`ReadsWins`); elsewhere no imagined episode is won. An answer without a next state ends the episode:
     its observation is "", and `ended` has the reason. Admissible actions are not listed: only the real world knows
-    them.
+    them. Where the real world fails to start or to describe, `WorldFailed` is raised.
     """
 
     def __init__(self, model: WorldModel, world: World, *, history_steps: int | None = None) -> None:
@@ -41,9 +42,11 @@ class ImaginedEnv:
 
     def reset(self, task: Task, seed: int = 0) -> str:
         """Start `task`: the real world's opening. seed: of the world, and of the world model's chances."""
-        opening = self._world.env().reset(task, seed)
+        world = self._world
+        opening = SoundEnv(world.env).reset(task, seed)
+        read = answered("the world model's opening", lambda: world.world_model_opening(task, opening), a_text)
         self._task, self._seed = task, seed
-        self._opening, self._history, self.ended = self._world.world_model_opening(task, opening), [], ""
+        self._opening, self._history, self.ended = read, [], ""
         return opening
 
     def step(self, action: str) -> StepResult:
@@ -57,8 +60,7 @@ class ImaginedEnv:
             return StepResult("", 0.0, True, False, query.kind)
         self._history += [action, state.next_state]
         won = self.success
-        valid = self._world.verb(action) != "invalid"
-        return StepResult(state.next_state, float(won), won, valid, query.kind)
+        return StepResult(state.next_state, float(won), won, query.verb != "invalid", query.kind)
 
     def _query(self, action: str) -> Query:
         assert self._task is not None
@@ -69,7 +71,7 @@ class ImaginedEnv:
             history=newest(self._history, self._history_steps),
             action=action,
             kind=kind,
-            verb=self._world.verb(action),
+            verb=answered("the verb", lambda: self._world.verb(action), a_text),
             task=self._task.id,
             step=len(self._history) // 2,
         )
@@ -82,7 +84,10 @@ class ImaginedEnv:
     @property
     def success(self) -> bool:
         """Whether the imagined words say that the task is solved."""
-        return isinstance(self._world, ReadsWins) and self._world.reads_win(self._opening, self._history) is True
+        world = self._world
+        if not isinstance(world, ReadsWins):
+            return False
+        return answered("the win", lambda: world.reads_win(self._opening, self._history) or False, a_flag)
 
 
 class ImaginedWorld:

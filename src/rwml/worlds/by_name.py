@@ -8,6 +8,7 @@ from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.registry import Registry
+from rwml.worlds.answers import reason_of
 from rwml.worlds.base import World
 
 WORLDS: Registry[Callable[..., World]] = Registry(
@@ -17,6 +18,10 @@ WORLDS: Registry[Callable[..., World]] = Registry(
 )
 register = WORLDS.register
 """`@register("boxes")` above a class enters it; a recipe's `world.options` are the keywords that it is made with."""
+
+
+class NotMade(RwmlError):
+    """The constructor of a world raised an error of its own."""
 
 
 def get_world(name: str, **options: Any) -> World:
@@ -33,4 +38,13 @@ def get_world(name: str, **options: Any) -> World:
         for key in options.keys() - parameters.keys():
             known = f"{nearest(key, parameters)}; world.options={{}} drops all options that a recipe sets"
             raise RwmlError(f"the world {name} has no option '{key}'", "it would change nothing", known)
-    return make(**options)
+    try:
+        return make(**options)
+    except RwmlError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the constructor of a world raises
+        raise NotMade(
+            f"{name} cannot be made: {reason_of(error)}",
+            "a world is made before anything is played or learnt in it",
+            "mend its __init__, or the options that it is given (world.options)",
+        ) from error

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import random_for
+from rwml.core.text import printable
 from rwml.core.types import Task
+from rwml.worlds.answers import WorldFailed, a_result, a_text, reason_of, texts
 from rwml.worlds.base import Env, Prompts, StepResult, World
 
 NONSENSE = "sing a song to the moon 7"
@@ -105,6 +108,7 @@ class WorldCheck:
     # What the world's code gives ----------------------------------------------------------------------------------
 
     def _note(self, sentence: str) -> None:
+        sentence = printable(sentence)
         if sentence not in self.violations:
             self.violations.append(sentence)
 
@@ -125,9 +129,9 @@ class WorldCheck:
         """What the world's code gives. An exception, or a value of another type, is noted and raises _Broken."""
         try:
             value = give()
-        except Exception as error:  # whatever a world raises
-            text = error.what if isinstance(error, RwmlError) else str(error)
-            raise self._fail(f"{label} raises {type(error).__name__}: {text}") from None
+        except (Exception, SystemExit) as error:  # whatever a world raises
+            words = f"{type(error).__name__}: {error.what}" if isinstance(error, RwmlError) else reason_of(error)
+            raise self._fail(f"{label} raises {words}") from None
         if not isinstance(value, kind) or value is None:
             raise self._fail(f"{label} gives {_short(value)}, which is of another type than {kind.__name__}.")
         return value
@@ -136,6 +140,7 @@ class WorldCheck:
         """A sequence whose elements must be texts."""
         if isinstance(values, str) or not all(isinstance(value, str) for value in values):
             raise self._fail(f"{label} gives {_short(values)}, which is not a list of texts.")
+        self._keepable(label, lambda: texts("its list", values))
         return list(values)
 
     def _tasks(self, split: str) -> list[Task]:
@@ -145,10 +150,14 @@ class WorldCheck:
                 raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, which is not a Task.")
             if not all(isinstance(getattr(task, field.name), str) for field in fields(task)):
                 raise self._fail(f"the world: tasks({split!r}) lists {_short(task)}, whose fields are not all texts.")
+            for field in fields(task):
+                value = getattr(task, field.name)
+                self._keepable(f"the world: tasks({split!r})", partial(a_text, f"the {field.name} of a task", value))
         return list(tasks)
 
     def _reset(self, env: Env, task: Task) -> str:
         opening: str = self._call(task.id, env, "reset", str, task, _SEED)
+        self._keepable(f"{task.id}: reset()", lambda: a_text("the opening", opening))
         return opening
 
     def _step(self, env: Env, where: str, action: str) -> StepResult:
@@ -157,7 +166,15 @@ class WorldCheck:
             value = getattr(result, field)
             if not isinstance(value, kinds):
                 raise self._fail(f"{where}: step({action!r}) gives {field}={_short(value)}, which is of a wrong type.")
+        self._keepable(f"{where}: step({action!r})", lambda: a_result("its answer", result))
         return result
+
+    def _keepable(self, label: str, read: Callable[[], object]) -> None:
+        """Note what play would refuse: a text that no file can keep or that is too long, a reward that is no number."""
+        try:
+            read()
+        except WorldFailed as error:
+            raise self._fail(f"{label}: {error.reason}.") from None
 
     def _admissible(self, env: Env, where: str) -> list[str]:
         return self._texts(f"{where}: admissible", self._read(where, env, "admissible", Sequence))
@@ -187,7 +204,7 @@ class WorldCheck:
             outcome = f"lists {len(self.world.tasks(NO_SPLIT))} tasks"
         except RwmlError:
             return
-        except Exception as error:  # whatever a world raises
+        except (Exception, SystemExit) as error:  # whatever a world raises
             outcome = f"raises {type(error).__name__}"
         if outcome != "lists 0 tasks":
             self._note(f"the world: tasks({NO_SPLIT!r}) {outcome}; it must list none or raise RwmlError.")
@@ -253,6 +270,7 @@ class WorldCheck:
                 self._note(f"{where}: the action is valid, and its verb is 'invalid'.")
             self._call(where, world, "inefficient", bool, action)
             target = self._call(where, world, "target", str, result.kind, result.observation)
+            self._keepable(f"{where}: target()", partial(a_text, "the target", target))
             if result.observation.strip() and not target.strip():
                 self._note(f"{where}: the target is empty.")
             self._call(where, world, "knowable", bool, play.opening, list(history), action, target)

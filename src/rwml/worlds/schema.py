@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from rwml.core.text import as_unicode
+
 Schema = dict[str, Any]
 
 # Keys that are data rather than names of fields; docs/concepts/rewards.md has the cases behind each rule.
@@ -55,7 +57,8 @@ def _schema_at(text: str, start: int, end_of_line: int) -> tuple[str, int]:
         return "", 0
     try:
         value, end = _DECODER.raw_decode(text, end_of_line - len(line))
-        schema = json.dumps(_schema(value), ensure_ascii=False)
+        # A key may be written as the escape of half a character, which only an escape can keep.
+        schema = as_unicode(json.dumps(_schema(value), ensure_ascii=False))
     except (ValueError, RecursionError):
         return "", 0
     line_end = text.find("\n", end)

@@ -79,6 +79,24 @@ def test_files_and_memory_play_the_same(tmp_path, monkeypatch):
     assert [path.suffix for path in (tmp_path / "cache" / "rwml").iterdir()] == [".games"]
 
 
+def test_a_folder_whose_name_is_no_utf8_is_a_task_that_plays(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = {"size": "tiny", "num_train": 2, "num_valid_seen": 0, "num_valid_unseen": 0}
+    world = get_world("alfworld", data=str(tmp_path / "scenes"), **options)
+    first, trial = world.tasks("train"), next((tmp_path / "scenes").glob("json_2.1.1/train/*/*"))
+    opening = {task.id: world.env().reset(task) for task in first}["/".join(trial.parts[-3:])]
+    (tmp_path / "copy" / "json_2.1.1" / "train" / trial.parent.name).mkdir(parents=True)
+    try:
+        trial.rename(tmp_path / "copy" / "json_2.1.1" / "train" / trial.parent.name / "trial_\udce9")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system takes no such name")
+    [task] = get_world("alfworld", source="official", data=str(tmp_path / "copy")).tasks("train")
+    assert task.id == f"train/{trial.parent.name}/trial_\\udce9"
+    again = get_world("alfworld", source="official", data=str(tmp_path / "copy"))
+    for _ in range(2):
+        assert again.env().reset(task) == opening
+
+
 def test_valid_says_whether_an_action_was_admissible():
     world = get_world("alfworld", size="small", **FEW)
     rng = random.Random(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from rwml.worlds.by_name import get_world
 from rwml.worlds.checker import check_world
 from rwml.worlds.tau2 import package
 from rwml.worlds.tau2.policies import make_policy
+from rwml.worlds.tau2.users import recorded_users
 from rwml.worlds.tau2.world import NOBODY, NOT_YOURS, UNREADABLE, Tau2World
 from rwml.worlds.transitions import transitions_of
 
@@ -203,3 +205,15 @@ def test_recorded_telecom_dialogues_earn_their_recorded_reward(tau2_simulations)
         rewards.append((_replay(world, tasks, simulation), simulation["reward_info"]["reward"]))
     assert [pair for pair in rewards if pair[0] != pair[1]] == []
     assert sum(reward for reward, _ in rewards) == 18
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"simulations": 3}', '{"simulations": [7]}', "[" * 100_000, "9" * 5000]
+)
+def test_files_of_simulations_that_cannot_be_read_are_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "simulations.json"
+    path.write_text(text)
+    with pytest.raises(RwmlError) as caught:
+        recorded_users([str(path)])
+    assert caught.value.what.startswith(f"'{path}' is not a file of tau2 simulations: ")
+    assert "user_files" in caught.value.fix

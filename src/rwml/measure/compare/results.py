@@ -21,6 +21,7 @@ from rwml.measure.figures.bootstrap import CONFIDENCE
 from rwml.measure.figures.contrasts import arm_figures, contrast, mean_and_spread
 from rwml.measure.figures.sentences import arm_sentence, verdict
 from rwml.models.language_model import load_chat
+from rwml.worlds.answers import inefficient_of
 
 SCHEMA_VERSION = 1
 CURVES = {
@@ -54,7 +55,7 @@ def fold(recipe: Recipe, results: Sequence[ArmResult]) -> Json:
         raise RwmlError(
             f"the arm '{compare.base}' was not examined under any seed", "all others are compared with it", "run it"
         )
-    inefficient = load_world(recipe).inefficient
+    inefficient = inefficient_of(load_world(recipe))
     measured = {name: arm_figures(each, tau_d, inefficient, samples) for name, each in evaluations.items()}
     by_arm = grouped(results, lambda result: result.arm.name)
     arms = {

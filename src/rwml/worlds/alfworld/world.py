@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.progress import Bar, note, progress
 from rwml.core.seeds import lot
+from rwml.core.text import as_unicode
 from rwml.core.types import Task
 from rwml.worlds.alfworld import policies
 from rwml.worlds.alfworld.beliefs import NOTHING, knowable, read_action
@@ -96,16 +97,20 @@ class _FileGames:
 @lru_cache(maxsize=16)
 def _list_files(root: Path, split: str) -> Mapping[str, int]:
     """Folders of the split's games, sorted, with their places."""
+    return {as_unicode(folder): place for place, folder in enumerate(_folders(root, split))}
+
+
+def _folders(root: Path, split: str) -> list[str]:
+    """As the file system names them: bytes that are no UTF-8 are surrogates, which no task's id can hold."""
     base = root / split
     folders = sorted(path.parent.relative_to(base).as_posix() for path in base.glob(f"*/*/{GAME_FILE}"))
     # The release has trials with movable receptacles and sliced objects; the official engine leaves them out.
-    kept = (folder for folder in folders if "movable" not in folder and "Sliced" not in folder)
-    return {folder: place for place, folder in enumerate(kept)}
+    return [folder for folder in folders if "movable" not in folder and "Sliced" not in folder]
 
 
 @lru_cache(maxsize=16)
 def _open_files(root: Path, split: str) -> Games:
-    paths = [root / split / folder for folder in _list_files(root, split)]
+    paths = [root / split / folder for folder in _folders(root, split)]
     place = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = base / "rwml" / f"alfworld-{split}-{place}.games"

@@ -105,7 +105,7 @@ def recorded_users(files: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
                 turns = [message for message in simulation["messages"] if message["role"] == "user"]
                 if turns:
                     users.setdefault(str(simulation["task_id"]), turns)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RwmlError(
                 f"'{name}' is not a file of tau2 simulations: {type(error).__name__}: {error}",
                 "a replayed user says what it holds",

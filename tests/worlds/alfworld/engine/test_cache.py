@@ -87,8 +87,11 @@ def test_cache_follows_changed_and_missing_files(tmp_path: Path, write_kitchen: 
     assert load_games(paths[:1], cache).parsed == 0
     assert load_games(paths, cache).parsed == 0
     paths[0].unlink()
-    with pytest.raises(RwmlError, match="there is no game file"):
-        load_games(paths, cache)
+    games = load_games(paths, cache)
+    with pytest.raises(RwmlError, match="cannot read the game file"):
+        games[0]
+    assert [game.task for game in games[1:]] == ["place a hot apple in fridge.", hot]
+    assert ([*games.broken], games.reused) == ([0], 2)
 
 
 def test_damaged_caches_are_made_anew(tmp_path: Path, write_kitchen: WriteKitchen) -> None:
@@ -98,7 +101,7 @@ def test_damaged_caches_are_made_anew(tmp_path: Path, write_kitchen: WriteKitche
     whole = cache.read_bytes()
     wanted = [fields_of(load_game(path)) for path in paths]
     damaged = "the cache is truncated or damaged"
-    later = whole.replace(b'"version": 1', b'"version": 9', 1)
+    later = whole.replace(b'"version": 2', b'"version": 9', 1)
     older = whole.replace(b'"sinks", ', b"", 1)
     middle = whole.index(b"\n") + 20
     for content, reason in [
@@ -110,7 +113,7 @@ def test_damaged_caches_are_made_anew(tmp_path: Path, write_kitchen: WriteKitche
         (b"PK\x03\x04" * 40, damaged),
         (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], damaged),
         (older, "its records have other fields than games have now"),
-        (later, "it is rwml-alfworld-games version 9, not rwml-alfworld-games version 1"),
+        (later, "it is rwml-alfworld-games version 9, not rwml-alfworld-games version 2"),
     ]:
         cache.write_bytes(content)
         games = load_games(paths, cache)

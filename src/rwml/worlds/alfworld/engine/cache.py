@@ -19,11 +19,11 @@ from typing import Any, NamedTuple, overload
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file
-from rwml.worlds.alfworld.engine.game import Game
-from rwml.worlds.alfworld.engine.parse import GameSpec, game_path, read_game
+from rwml.worlds.alfworld.engine.game import Game, read_playable
+from rwml.worlds.alfworld.engine.parse import GameSpec, game_path
 
 FORMAT = "rwml-alfworld-games"
-VERSION = 1  # raise it whenever GameSpec or the rules in parse.py change
+VERSION = 2  # raise it whenever GameSpec or the rules in parse.py change
 
 _FIELDS = tuple(item.name for item in fields(GameSpec) if item.name != "tables")
 _POOLED = {"task", "help", "goal"}
@@ -47,6 +47,7 @@ class Games(Sequence[Game]):
     """Games by position, in the order of the paths. Each access gives a new `Game` on a spec that is kept.
 
     reused: how many records of the cache were good; parsed: how many games had to be parsed from their files.
+    broken: the places of the files that were to be parsed at once and are no games; asking for one raises its error.
     rebuilt: why the cache as a whole was not used ("" when it was, or when none was asked for).
     unsaved: why the cache could not be written ("" when it was, or needed not be); the games are fine all the same.
     """
@@ -56,6 +57,7 @@ class Games(Sequence[Game]):
         self.reused = self.parsed = 0
         self.rebuilt = content.problem if content else ""
         self.unsaved = ""
+        self.broken: dict[int, RwmlError] = {}
         self._content, self._rows = content, rows
         self._specs: list[GameSpec | None] = [None] * len(self.paths)
 
@@ -73,6 +75,8 @@ class Games(Sequence[Game]):
 
     def spec(self, place: int) -> GameSpec:
         """The parsed game at a position; decoded at the first call. Raises RwmlError if the file is not a game."""
+        if place in self.broken:
+            raise self.broken[place]
         spec = self._specs[place]
         if spec is None:
             row, content = self._rows[place], self._content
@@ -80,7 +84,7 @@ class Games(Sequence[Game]):
                 spec = content.pool.decode(content.records[row.offset : row.offset + row.length], row.checksum)
             if spec is None:
                 self.parsed += 1
-                spec = read_game(self.paths[place])
+                spec = read_playable(self.paths[place])
             else:
                 self.reused += 1
             self._specs[place] = spec
@@ -96,7 +100,8 @@ def load_games(
 
     Without a cache each game is parsed when it is first asked for. With one, games that it lacks, or whose files have
     changed, are parsed now (about 5 ms each; `progress(done, total)` is called after each) and the cache is written
-    again, whole. A missing or broken game file is an RwmlError; an unwritable cache is not (`Games.unsaved`).
+    again, whole. A missing or broken game file is an RwmlError when its game is asked for, and none of the others
+    suffers (`Games.broken`). An unwritable cache is no error (`Games.unsaved`).
     """
     files = [game_path(path) for path in paths]
     if cache is None:
@@ -108,14 +113,20 @@ def load_games(
     games = Games(files, content, rows)
     missing = [place for place, row in enumerate(rows) if row is None]
     for done, place in enumerate(missing, start=1):
-        games.spec(place)
+        try:
+            games.spec(place)
+        except RwmlError as error:
+            games.broken[place] = error
         if progress is not None:
             progress(done, len(missing))
+    missing = [place for place in missing if place not in games.broken]
     if missing:
         blobs = {key: (content.records[row.offset : row.offset + row.length], row) for key, row in content.rows.items()}
         for place in missing:
             blob = content.pool.encode(games.spec(place))
-            blobs[keys[place]] = (blob, _Row(*stamps[place], 0, len(blob), zlib.crc32(blob)))
+            stamp = stamps[place]
+            assert stamp is not None, "a file without a stamp is broken"
+            blobs[keys[place]] = (blob, _Row(*stamp, 0, len(blob), zlib.crc32(blob)))
         try:
             _write(Path(cache), content.pool, blobs)
         except (RwmlError, OSError) as error:
@@ -123,19 +134,16 @@ def load_games(
     return games
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What a file looks like from outside; None for one that is not there."""
     try:
         status = path.stat()
-    except OSError as error:
-        raise RwmlError(
-            f"there is no game file {path} ({error.strerror})",
-            "every ALFWorld task is played from its game.tw-pddl",
-            "check the path, or point ALFWORLD_DATA at the folder that holds json_2.1.1 (`alfworld-download` makes it)",
-        ) from error
+    except OSError:
+        return None
     return status.st_size, status.st_mtime_ns
 
 
-def _current(row: _Row | None, stamp: tuple[int, int]) -> _Row | None:
+def _current(row: _Row | None, stamp: tuple[int, int] | None) -> _Row | None:
     return row if row is not None and (row.size, row.mtime_ns) == stamp else None
 
 

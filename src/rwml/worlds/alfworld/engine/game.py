@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rwml.core.errors import RwmlError
+from rwml.core.text import as_unicode
 from rwml.worlds.alfworld.engine.facts import GameFacts
 from rwml.worlds.alfworld.engine.goal import CARRIED, MOVED, OPENED, TREATED, compile_goal
-from rwml.worlds.alfworld.engine.parse import GameSpec, read_game
+from rwml.worlds.alfworld.engine.parse import GameSpec, game_path, read_game
+from rwml.worlds.alfworld.engine.rules import broken
 from rwml.worlds.alfworld.engine.tables import Tables, listing, tables_of
 
 NOTHING = "Nothing happens."
@@ -369,4 +371,15 @@ def load_game(path: str | Path) -> Game:
 
     A missing, truncated or other file, or a game of another ALFWorld release, is an RwmlError.
     """
-    return Game(read_game(path))
+    return Game(read_playable(path))
+
+
+def read_playable(path: str | Path) -> GameSpec:
+    """The game in a file whose first state can be played: `read_game`, and RwmlError for a goal that explodes."""
+    spec = read_game(path)
+    try:
+        Game(spec).reset()
+    except RwmlError as error:
+        raise broken(as_unicode(str(game_path(path))), error.what) from error
+    spec.tables.clear()  # the first game that is played makes them; thousands of games that are only parsed do not
+    return spec

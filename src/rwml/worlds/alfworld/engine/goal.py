@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+from rwml.core.errors import RwmlError
+from rwml.core.text import shortened
+
 Tree = str | list["Tree"]
+
+# Official files stay far below these: 10 levels, 75 words, 23 bindings. What is deeper or longer than that overflows
+# Python's stack, and every further variable of a quantifier multiplies the bindings.
+MAX_DEPTH, MAX_WORDS, MAX_BINDINGS = 64, 300, 20_000
 
 # What can change in play; a goal is looked at again only after a change of a kind that it reads.
 MOVED, OPENED, CARRIED, TREATED = 1, 2, 4, 8
@@ -58,7 +65,7 @@ class Facts(Protocol):
         ...
 
 
-Env = list[Value]
+Env = list[Value]  # the values of the slots, and last how many bindings are left
 Check = Callable[[Facts, Env], bool]
 
 
@@ -70,16 +77,20 @@ class Goal(NamedTuple):
     changes: int
 
     def reached(self, facts: Facts) -> bool:
-        return self.check(facts, [-1] * self.num_slots)
+        """Whether the goal holds; RwmlError after `MAX_BINDINGS` bindings of variables that decide nothing."""
+        return self.check(facts, [*[-1] * self.num_slots, MAX_BINDINGS])
 
 
 def read_tree(text: str) -> Tree:
-    """Read one s-expression, lower-cased and without comments, as nested lists. ValueError when it is malformed."""
+    """Read one s-expression, lower-cased and without comments, as nested lists. ValueError when it is malformed, or
+    nested deeper than `MAX_DEPTH`."""
     stack: list[list[Tree]] = [[]]
     if ";" in text:
         text = re.sub(r";[^\n]*", "", text)
     for token in text.lower().replace("(", " ( ").replace(")", " ) ").split():
         if token == "(":
+            if len(stack) > MAX_DEPTH:
+                raise ValueError(f"brackets are nested deeper than {MAX_DEPTH}")
             stack.append([])
         elif token == ")":
             if len(stack) == 1:
@@ -103,6 +114,9 @@ def write_tree(tree: Tree) -> str:
 @lru_cache(maxsize=8192)
 def compile_goal(text: str) -> Goal:
     """Compile a goal whose entities are written `o:3`, `r:0`, `l:5`, `a:0`. ValueError: it cannot be checked."""
+    words = len(text.replace("(", " ( ").replace(")", " ) ").split())
+    if words > MAX_WORDS:
+        raise ValueError(f"it has {words:,} words and brackets, more than {MAX_WORDS}")
     compiler = _Compiler()
     check = compiler.condition(read_tree(text), {}, frozenset())
     return Goal(check, compiler.num_slots, compiler.changes)
@@ -173,6 +187,8 @@ class _Compiler:
         letter, colon, number = word.partition(":")
         if colon and letter in _SORT_OF_LETTER:
             return _Term(_SORT_OF_LETTER[letter], -1, int(number))
+        if sort in LETTERS:
+            raise ValueError(f"{shortened(word, 60)!r} is no {sort} of this game")
         return _Term(sort or "type", -1, word)
 
     def _atom(self, tree: list[Tree], scope: Scope) -> _Join:
@@ -251,6 +267,18 @@ def _all_or_any(checks: list[Check], *, every: bool) -> Check:
     return lambda facts, env: any(check(facts, env) for check in checks)
 
 
+def _count(env: Env) -> None:
+    """Count a binding; RwmlError once none is left."""
+    left = int(env[-1]) - 1
+    if left < 0:
+        raise RwmlError(
+            f"the goal is not decided after {MAX_BINDINGS:,} bindings of its variables",
+            "it is checked after every step, and more variables take minutes to years",
+            "take this game out of the data, or write its goal with fewer variables in one quantifier",
+        )
+    env[-1] = left
+
+
 def _value(term: _Term, env: Env) -> Value:
     return term.value if term.slot < 0 else env[term.slot]
 
@@ -315,6 +343,7 @@ def _searching(part: _Join, bound: frozenset[int]) -> Callable[[Check], Check]:
             for row in facts.rows(predicate, pattern):
                 if any(row[left] != row[right] for left, right in twins):
                     continue
+                _count(env)
                 for place, slot in free:
                     env[slot] = row[place]
                 if then(facts, env):
@@ -330,6 +359,7 @@ def _ranging(slot: int, sort: str) -> Callable[[Check], Check]:
     def chain(then: Check) -> Check:
         def search(facts: Facts, env: Env) -> bool:
             for number in range(facts.count(sort)):
+                _count(env)
                 env[slot] = number
                 if then(facts, env):
                     return True

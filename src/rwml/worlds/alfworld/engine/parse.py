@@ -13,10 +13,14 @@ from sys import intern
 from typing import Any
 
 from rwml.core.errors import RwmlError
-from rwml.worlds.alfworld.engine.goal import LETTERS, Tree, compile_goal, read_tree, write_tree
+from rwml.core.text import as_unicode, is_unicode, shortened
+from rwml.worlds.alfworld.engine.goal import LETTERS, PREDICATES, Tree, compile_goal, read_tree, write_tree
 from rwml.worlds.alfworld.engine.rules import Tools, broken, read_domain, read_grammar
 
 GAME_FILE = "game.tw-pddl"
+# The largest official file has 140,000 characters and 73 objects.
+MAX_CHARACTERS, MAX_ENTITIES = 4_000_000, 1_000
+_ARITY = {"cancontain": 2, **{name: len(predicate.sorts) for name, predicate in PREDICATES.items()}}
 
 # Object properties that play reads; each becomes one bit mask over the objects.
 PROPERTIES = (
@@ -81,40 +85,53 @@ def read_game(path: str | Path) -> GameSpec:
     """Parse the game file at `path` (or in the folder `path`). Raises RwmlError if the file is not a game."""
     path = game_path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RwmlError(
-            f"cannot read the game file {path}: {_reason(error)}",
-            "every ALFWorld task is played from its game.tw-pddl",
-            "check the path, or point ALFWORLD_DATA at the folder that holds json_2.1.1 (`alfworld-download` makes it)",
-        ) from error
-    return parse_game(text, str(path))
+        # A pipe or a device has no end, and would be read for ever.
+        if path.exists() and not path.is_file():
+            raise no_game(path, "it is not a file")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+    except OSError as error:
+        raise no_game(path, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise no_game(path, f"not a text file ({error.reason})") from error
+    return parse_game(text, as_unicode(str(path)))
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else f"not a text file ({error.reason})"
+def no_game(path: Path, reason: str) -> RwmlError:
+    """The error for a path that no game can be read from."""
+    return RwmlError(
+        f"cannot read the game file {as_unicode(str(path))}: {reason}",
+        "every ALFWorld task is played from its game.tw-pddl",
+        "check the path, or point ALFWORLD_DATA at the folder that holds json_2.1.1 (`alfworld-download` makes it)",
+    )
 
 
 def parse_game(text: str, where: str = "game") -> GameSpec:
-    """Parse the text of a game file. `where` names it in errors."""
+    """Parse the text of a game file. `where` names it in errors. RwmlError: it is no game, or larger than any game."""
+    if len(text) > MAX_CHARACTERS:
+        raise broken(where, f"it has more than {MAX_CHARACTERS:,} characters")
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise broken(where, f"it ends early or is not JSON ({error})") from error
+    except RecursionError as error:
+        raise broken(where, "its JSON is nested too deep") from error
     for key in ("pddl_domain", "pddl_problem", "grammar"):
         if not isinstance(data, dict) or not isinstance(data.get(key), str):
             raise broken(where, f"it has no text {key!r}")
+        if not is_unicode(data[key]):
+            raise broken(where, f"its {key} holds half a character, which no file can keep")
     tools = read_domain(data["pddl_domain"], where)
     task, help_text = read_grammar(data["grammar"], where)
-    walkthrough = data.get("walkthrough") or ()
-    if not isinstance(walkthrough, (list, tuple)):
-        raise broken(where, "its walkthrough is not a list")
+    walkthrough = data.get("walkthrough") or []
+    if not isinstance(walkthrough, list) or not all(isinstance(step, str) for step in walkthrough):
+        raise broken(where, "its walkthrough is not a list of texts")
     try:
         sections = _sections(data["pddl_problem"])
     except ValueError as error:
         raise broken(where, f"its pddl_problem cannot be read ({error})") from error
     spec = _build(sections, tools, where)
-    return GameSpec(task, help_text, tuple(intern(str(step)) for step in walkthrough), *spec)
+    return GameSpec(task, help_text, tuple(map(intern, walkthrough)), *spec)
 
 
 def _sections(problem: str) -> dict[str, list[Any]]:
@@ -135,7 +152,7 @@ _Rows = list[tuple[str, ...]]
 class _Facts:
     """The ground facts of `:init`, by predicate, without duplicates."""
 
-    def __init__(self, init: list[Any]) -> None:
+    def __init__(self, init: list[Any], where: str) -> None:
         self.rows: dict[str, set[tuple[str, ...]]] = {}
         for fact in init:
             # `(= (total-cost) 0)` sets a number and `(not (p))` says what silence says too: neither is a fact.
@@ -143,6 +160,10 @@ class _Facts:
             if isinstance(fact, list) and fact and fact[0] != "=":
                 with suppress(TypeError):
                     self.rows.setdefault(fact[0], set()).add(tuple(fact[1:]))
+        for predicate, parts in _ARITY.items():
+            odd = next((row for row in self[predicate] if len(row) != parts), None)
+            if odd is not None:
+                raise broken(where, f"a fact of its {predicate!r} has {len(odd)} parts, not {parts}")
 
     def __getitem__(self, predicate: str) -> set[tuple[str, ...]]:
         return self.rows.get(predicate, set())
@@ -188,10 +209,13 @@ def shared(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _build(sections: dict[str, list[Any]], tools: Tools, where: str) -> tuple[Any, ...]:
     """Return the fields of GameSpec from `goal` on."""
-    facts = _Facts(sections[":init"])
+    facts = _Facts(sections[":init"], where)
     sorts = _sorts(sections[":objects"])
     present = facts.entities()
     ids = {sort: sorted(entity for entity in present if sorts.get(entity) == sort) for sort in LETTERS}
+    for sort, members in ids.items():
+        if len(members) > MAX_ENTITIES:
+            raise broken(where, f"it has {len(members):,} things of the sort {sort!r}, more than {MAX_ENTITIES:,}")
     index = {entity: place for members in ids.values() for place, entity in enumerate(members)}
     objects, receptacles = ids["object"], ids["receptacle"]
     names = _names(present)
@@ -275,11 +299,13 @@ def _link_goal(goal: list[Any], sorts: dict[str, str], index: dict[str, int], wh
     def link(node: Tree) -> Tree:
         if isinstance(node, str):
             letter = LETTERS.get(sorts.get(node, ""))
+            if letter is None and node.partition(":")[0] in LETTERS.values():
+                raise ValueError(f"{shortened(node, 60)!r} is not declared")
             return node if letter is None else f"{letter}:{index.get(node, -1)}"
         return [link(part) for part in node]
 
-    text = intern(write_tree(link(goal[0])))
     try:
+        text = intern(write_tree(link(goal[0])))
         compile_goal(text)
     except ValueError as error:
         raise broken(where, f"its goal cannot be checked ({error})") from error

@@ -10,6 +10,7 @@ from sys import intern
 from typing import NamedTuple
 
 from rwml.core.errors import RwmlError
+from rwml.core.text import is_unicode, shortened
 from rwml.worlds.alfworld.engine.goal import Tree, read_tree
 
 # The command templates of release 0.4. A file with others was made for other rules.
@@ -31,6 +32,8 @@ TEMPLATES = {
     "help": "help",
 }
 
+_SHOWN = 500  # characters of a stranger's file that a message repeats
+
 _TEMPLATE = re.compile(r'action\s+(\w+)\s*\{\s*template\s*::\s*"([^"]*)"')
 _HELP = re.compile(r'action\s+help\s*\{\s*template\s*::\s*"[^"]*"\s*;\s*feedback\s*::\s*"([^"]*)"')
 _HELP_RULE = re.compile(r'"help\.feedback"\s*:\s*\[\s*\{\s*"rhs"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -40,7 +43,7 @@ _TASK = re.compile(r'"Your task is to: ((?:[^"\\]|\\.)*)"')
 def broken(where: str, what: str) -> RwmlError:
     """The error for a file that exists, but cannot be played."""
     return RwmlError(
-        f"{where} is not a playable game file: {what}",
+        f"{where} is not a playable game file: {shortened(what, _SHOWN)}",
         "the rules, the objects and the goal of a task all come from this file",
         "download it again (`alfworld-download`), or take the folder out of the data",
     )
@@ -48,7 +51,7 @@ def broken(where: str, what: str) -> RwmlError:
 
 def _other_release(where: str, what: str) -> RwmlError:
     return RwmlError(
-        f"{where} {what}",
+        f"{where} {shortened(what, _SHOWN)}",
         "games of another ALFWorld release follow other rules, and would be played wrongly",
         "use the games of release 0.4 or later (`alfworld-download` of alfworld 0.4.2)",
     )
@@ -65,15 +68,26 @@ def read_grammar(grammar: str, where: str) -> tuple[str, str]:
     task, help_text = _TASK.search(grammar), _HELP.search(grammar)
     if task is None or help_text is None:
         raise broken(where, "its grammar has no task or no help text")
-    sentence = json.loads(f'"{task.group(1)}"')
+    sentence = _unescaped(f'"{task.group(1)}"', where)
     text = help_text.group(1)
     if text == "#help.feedback#":
         rule = _HELP_RULE.search(grammar)
         if rule is None:
             raise broken(where, "its grammar has no rule for the help text")
-        text = json.loads(rule.group(1))
+        text = _unescaped(rule.group(1), where)
     # The official grammar reader skips white space before the first words of a text.
     return intern(sentence), intern(text.lstrip())
+
+
+def _unescaped(literal: str, where: str) -> str:
+    """The text of a JSON string."""
+    try:
+        text = str(json.loads(literal))
+    except ValueError as error:
+        raise broken(where, f"a text of its grammar cannot be read ({error})") from error
+    if not is_unicode(text):
+        raise broken(where, "a text of its grammar holds half a character, which no file can keep")
+    return text
 
 
 class Tools(NamedTuple):
