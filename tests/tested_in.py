@@ -21,7 +21,6 @@ TESTED_IN = {
     "library_trainer.py": "test_library.py: a part of the same door",
     "core/recipe/reward_names.py": "core/recipe/test_recipe.py: its names are read from recipes",
     "core/recipe/sections.py": "core/recipe/test_recipe.py: its sections are read from recipes",
-    "core/types.py": "core/test_records.py: records are what is written and read",
     "exchange/chat_logs.py": "exchange/test_importer.py: a log is right when its episode is",
     "exchange/episode_folder.py": "stages/test_import_logs.py: it reads what an import wrote",
     "exchange/log_files.py": "exchange/test_importer.py: a form of file is read when its episodes are",

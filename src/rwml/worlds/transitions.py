@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rwml.core.types import Episode, Transition
+from rwml.core.types import Episode, History, Transition
 from rwml.worlds.base import World
 
 
@@ -17,7 +17,7 @@ def transitions_of(
     episode: Episode, world: World, split: str, history_steps: int | None = None, first: int = 0
 ) -> Iterator[Transition]:
     """Rows of one episode from step `first` to its end, with the given `split`, each with the last `history_steps`
-    exchanges (None = all).
+    exchanges (None = all). The rows share the episode's texts.
 
     The next state is what the world asks for (`World.target`); the history shows what was really observed. A step
     without a parsed action gives no row but stays in the history. A last step without an observation gives no row
@@ -35,7 +35,7 @@ def transitions_of(
                 split=split,
                 step=number,
                 opening=opening,
-                history=newest(past, history_steps),
+                history=History(past, max(0, len(past) - 2 * history_steps) if history_steps else 0, len(past)),
                 action=step.action,
                 next_state=target,
                 kind=step.kind,
