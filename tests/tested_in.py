@@ -34,7 +34,6 @@ TESTED_IN = {
     "reports/reward_page.py": "stages/test_reward_lab.py: the page of a whole audit",
     "reports/run_page.py": "stages/test_report.py: the page of a whole run",
     "stages/collect.py": _STAGE,
-    "stages/filter.py": _STAGE,
     "stages/transitions.py": _STAGE,
     "stages/worlds.py": "test_cli.py: it is what three commands do",
     "trees/attention.py": "trees/test_forward.py: it is right when the trees' figures are",
