@@ -36,11 +36,8 @@ episodes = "{logs}"
 valid_fraction = 0.0
 [filter]
 predictor_epochs = 1
-num_predictions = 4
-max_new_tokens = 16
 [train_wm]
 reward = "rouge"
-max_new_tokens = 16
 """
 WORDS = "you see a the on in of and desk drawer shelf mug lamp open closed nothing cabinet bed table sink".split()
 RWML = "from rwml.cli import app; app()"
