@@ -152,7 +152,7 @@ def stream_records(path: str | Path, cls: type[T]) -> Iterator[T]:
             for few in file.iter_batches(number):
                 for row in few.to_pylist():
                     yield decode(row if upgrade is None else upgrade.row(row, cls))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RwmlError(
             f"'{path}' cannot be read as parquet: {error}",
             "it is cut short or was not written by rwml",
