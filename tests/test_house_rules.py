@@ -169,7 +169,7 @@ SEEN_IN_IT = {
     "functions": ["worlds/z.py: f takes the flag flag by position"],
     "words": ["README.md: goes on x1", "tests/trees/test_x.py: goes on x1"],
     "tests_of_sources": ["tests/trees/test_nothing.py is of no file"],
-    "sources_with_tests": ["core/x.py has no test of its name", "core/types.py of TESTED_IN is not there"],
+    "sources_with_tests": ["core/x.py has no test of its name", "loading.py of TESTED_IN is not there"],
 }
 
 

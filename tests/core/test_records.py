@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from rwml.core import records as store
 from rwml.core.errors import RwmlError
 from rwml.core.records import MetricsLog, Parts, read_records, write_records
-from rwml.core.types import Episode, PredictedState, Step, StopReason, Task, Transition
+from rwml.core.types import Episode, History, PredictedState, Step, StopReason, Task, Transition
 
 TASK = Task("pick/1", "alfworld", "train", "pick")
 EPISODES = [
@@ -57,6 +58,15 @@ def test_optional_fields_empty_tuples_and_no_rows(tmp_path: Path) -> None:
     assert read_records(tmp_path / "none.parquet", Episode) == []
 
 
+def test_the_columns_are_the_fields_with_a_place_for_the_history() -> None:
+    columns = store.schema(Transition)
+    assert columns.names[5:10] == ["opening", "history_new", "history_start", "history_stop", "action"]
+    assert "history" not in columns.names
+    assert [str(columns.field(n).type) for n in range(6, 9)] == ["list<item: string>", "int64", "int64"]
+    nullable = [field.name for field in store.schema(PredictedState) if field.nullable]
+    assert nullable == ["next_state"]
+
+
 def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
     write_records(tmp_path / "a.parquet", EPISODES, Episode)
     write_records(tmp_path / "b.parquet", [replace(episode) for episode in EPISODES], Episode)
@@ -89,6 +99,53 @@ def test_foreign_truncated_and_missing_files_are_refused(tmp_path: Path) -> None
         read_records(path, Episode)
     with pytest.raises(RwmlError, match="there is no file"):
         read_records(tmp_path / "none.parquet", Episode)
+
+
+def long_rows(steps: int, size: int) -> Iterator[Transition]:
+    for episode in ("e1", "e2"):
+        past: list[str] = []
+        for n in range(steps):
+            answer = f"{episode} {n} ".ljust(size, "x")
+            row = replace(TRANSITION, id=f"{episode}@{n}", episode=episode, step=n, action=f"go {n}", next_state=answer)
+            yield replace(row, history=History(past, 0, 2 * n), opening="o" * size)
+            past += [f"go {n}", answer]
+
+
+def test_a_file_of_long_histories_grows_with_their_length_and_comes_back(tmp_path: Path) -> None:
+    """The square of it would be 2 x 200 x 200 / 2 x 3000 bytes = 120 MB before compression, and 1,000 times the texts
+    of one row."""
+    write_records(tmp_path / "t.parquet", long_rows(200, 3000), Transition)
+    file = pyarrow.parquet.ParquetFile(tmp_path / "t.parquet")
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    assert sum(group.total_byte_size for group in groups) < 3 * 2 * 200 * 3000
+    back = read_records(tmp_path / "t.parquet", Transition)
+    assert back == list(long_rows(200, 3000))
+    assert len({id(row.history.texts) for row in back if isinstance(row.history, History)}) == 2
+    assert len({id(row.opening) for row in back}) == 1
+    write_records(tmp_path / "again.parquet", back, Transition)
+    assert store.file_hash(tmp_path / "again.parquet") == store.file_hash(tmp_path / "t.parquet")
+
+
+def test_what_is_larger_than_a_row_group_is_written_and_read_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_FEW_BYTES", 2**14)
+    monkeypatch.setattr(store, "_GROUP_BYTES", 2**16)
+    write_records(tmp_path / "t.parquet", long_rows(60, 1000), Transition)
+    assert pyarrow.parquet.ParquetFile(tmp_path / "t.parquet").metadata.num_row_groups > 3
+    assert read_records(tmp_path / "t.parquet", Transition) == list(long_rows(60, 1000))
+    first = next(store.stream_records(tmp_path / "t.parquet", Transition))
+    assert first == next(long_rows(60, 1000))
+
+
+def test_a_place_outside_the_episode_is_refused(tmp_path: Path) -> None:
+    write_records(tmp_path / "t.parquet", [TRANSITION], Transition)
+    table = pyarrow.parquet.read_table(tmp_path / "t.parquet")
+    at = table.column_names.index("history_stop")
+    wrong = table.set_column(at, table.field(at), pyarrow.array([5]))
+    pyarrow.parquet.write_table(wrong, tmp_path / "t.parquet")
+    with pytest.raises(RwmlError, match="the history 0:5 of 2 texts"):
+        read_records(tmp_path / "t.parquet", Transition)
 
 
 def test_parts_and_read_episodes(tmp_path: Path) -> None:

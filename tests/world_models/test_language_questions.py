@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
 from rwml.core.prompts import action_text, parse_next_state
 from rwml.core.tool_calls import ToolCall, call_text, calls_of
 from rwml.core.types import Transition
 from rwml.models.language_model import LanguageModel
 from rwml.playing.rollout import play_built_in, seats_for
-from rwml.world_models.language import label_ids, question_ids
+from rwml.world_models.language import QuestionLengths, label_ids, question_ids, too_long
 from rwml.worlds.base import Prompts, World
 from rwml.worlds.transitions import transitions_of
 
@@ -112,3 +114,44 @@ def test_questions_about_calls_nest(lm: LanguageModel, rows: list[Transition]) -
         assert questions[number] == trunk + tail
         assert all(later[: len(trunk)] == trunk for later in questions[number:])
         assert len(trunk) > len(chat.opening("Predict.", row.opening)) or number == 0
+
+
+def test_lengths_are_those_of_the_questions(lm: LanguageModel, world: World, rows: list[Transition]) -> None:
+    talk = [row for steps in (1, 2, len(TALK)) for row in talk_rows(rows[0], steps)]
+    for prompts, asked in ((world.prompts("brief"), rows), (CALLS, talk)):
+        lengths = QuestionLengths(lm.chat, prompts)
+        assert [lengths.of(row) for row in asked] == [len(question_ids(lm.chat, prompts, row)) for row in asked]
+
+
+def test_too_long_is_what_question_and_answer_say(lm: LanguageModel, rows: list[Transition]) -> None:
+    """At every limit from the shortest to the longest, against question and label written out."""
+    asked = [replace(row, id=str(row.step)) for row in talk_rows(rows[0], len(TALK))]
+    sizes = {row.id: (len(question_ids(lm.chat, CALLS, row)), len(label_ids(lm.chat, row))) for row in asked}
+    seen = set()
+    for limit in range(min(q for q, _ in sizes.values()), max(q + label for q, label in sizes.values()) + 12):
+        for answer in (0, 10):
+            long = {name for name, (question, label) in sizes.items() if question + max(answer, label) > limit}
+            assert too_long(lm.chat, CALLS, asked, answer, limit) == long
+            seen.add(len(long))
+    assert seen == set(range(len(TALK) + 1))
+
+
+def test_a_long_episode_is_tokenised_once_and_not_beyond_the_limit(
+    lm: LanguageModel, rows: list[Transition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    texts = [text for n in range(40) for text in (f"Do {n}?", f"It is {n}. " * 30)]
+    asked = [
+        replace(rows[0], id=str(n), step=n, history=tuple(texts[: 2 * n]), action=f"Do {n}?", next_state="Yes.")
+        for n in range(41)
+    ]
+    chat, text = lm.chat, lm.chat.text
+    monkeypatch.setattr(chat, "text", lambda piece: seen.append(piece) or text(piece))
+    lengths = QuestionLengths(chat, CALLS)
+    whole = [lengths.of(row) for row in asked]
+    assert sorted(piece for piece in seen if piece in texts[1::2]) == sorted(texts[1::2]), "each observation once"
+    seen.clear()
+    fits = 5
+    limit = whole[fits] + 20
+    assert too_long(chat, CALLS, asked, 20, limit) == {row.id for row in asked[fits + 1 :]}
+    assert sorted(piece for piece in seen if piece in texts[1::2]) == sorted(texts[1 : 2 * fits + 2 : 2])

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -196,7 +196,7 @@ def plain(value: Any) -> Any:
     """The JSON form of a value: dataclasses, paths and arrays unfolded; nan and inf as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes)):
         return [plain(inner) for inner in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None

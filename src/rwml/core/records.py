@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rwml.core.columns import places
+from rwml.core.columns.codec import PLACED, fields_of, is_placed, optional, row_decoder, row_encoder
 from rwml.core.errors import RwmlError
 from rwml.core.files import (
     atomic_file,
@@ -39,6 +40,7 @@ __all__ = [
     "read_episodes",
     "read_json",
     "read_records",
+    "stream_records",
     "sweep",
     "write_json",
     "write_records",
@@ -47,7 +49,7 @@ __all__ = [
 T = TypeVar("T")
 
 # Raised when a field of that record, or of one nested in it, is added, removed or changes its meaning.
-SCHEMA_VERSIONS = {"Task": 1, "Step": 1, "Episode": 1, "Transition": 1, "PredictedState": 1}
+SCHEMA_VERSIONS = {"Task": 1, "Step": 1, "Episode": 1, "Transition": 2, "PredictedState": 1}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,27 +76,52 @@ class Upgrade:
 
 UPGRADES: dict[tuple[str, int], Upgrade] = {
     ("Prediction", 1): Upgrade("PredictedState", renamed={"answer": "next_state"}),
+    # It holds the whole history in every row.
+    ("Transition", 1): Upgrade("Transition"),
 }
 """{(name, schema version) of an older record: how it is read}."""
 
 _RECORD_KEY, _VERSION_KEY = b"rwml.record", b"rwml.schema_version"
 
 
-def write_records(path: str | Path, records: Sequence[T], cls: type[T]) -> None:
-    """Write frozen dataclasses of one class as parquet, atomically; equal records give equal bytes."""
-    import pyarrow
+# A file is written and read a few rows at a time: one row may be an episode of some megabytes.
+_MOST_ROWS, _FEW_BYTES, _GROUP_BYTES = 128, 2**24, 2**25
+
+
+def write_records(path: str | Path, records: Iterable[T], cls: type[T]) -> None:
+    """Write frozen dataclasses of one class as parquet, atomically; equal records give equal bytes.
+
+    Records of a generator are written as they come, so that a file may be larger than the memory.
+    """
     import pyarrow.parquet
 
-    fields = [pyarrow.field(name, kind, nullable=nullable) for name, kind, nullable in _columns(cls)]
-    metadata = {
-        _RECORD_KEY: cls.__name__.encode(),
-        _VERSION_KEY: str(SCHEMA_VERSIONS.get(cls.__name__, 1)).encode(),
-    }
-    encode = _encoder(typing.cast(Any, cls))
-    rows = [encode(record) for record in records]
-    table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(fields, metadata=metadata))
-    with atomic_file(path) as handle:
-        pyarrow.parquet.write_table(table, handle, compression="zstd")
+    version = str(SCHEMA_VERSIONS.get(cls.__name__, 1)).encode()
+    columns = schema(cls, {_RECORD_KEY: cls.__name__.encode(), _VERSION_KEY: version})
+    with atomic_file(path) as handle, pyarrow.parquet.ParquetWriter(handle, columns, compression="zstd") as writer:
+        for group in _row_groups(map(row_encoder(cls), records), columns):
+            writer.write_table(group)
+
+
+def _row_groups(rows: Iterator[dict[str, Any]], columns: Any) -> Iterator[Any]:
+    """Tables of at least so many bytes, up to the last one."""
+    import pyarrow
+
+    tables: list[Any] = []
+    size, number = 0, 8
+    while few := list(islice(rows, number)):
+        tables.append(pyarrow.Table.from_pylist(few, schema=columns))
+        size += tables[-1].nbytes
+        number = _few(tables[-1].nbytes, len(few))
+        if size >= _GROUP_BYTES:
+            yield pyarrow.concat_tables(tables)
+            tables, size = [], 0
+    if tables:
+        yield pyarrow.concat_tables(tables)
+
+
+def _few(size: int, rows: int) -> int:
+    """How many rows to take at a time, where `rows` of them have that many bytes."""
+    return max(1, min(_MOST_ROWS, _FEW_BYTES * rows // max(1, size)))
 
 
 def read_records(path: str | Path, cls: type[T]) -> list[T]:
@@ -102,6 +129,11 @@ def read_records(path: str | Path, cls: type[T]) -> list[T]:
 
     RwmlError for a missing, truncated, foreign or newer file, and for an older one that no upgrade reads.
     """
+    return list(stream_records(path, cls))
+
+
+def stream_records(path: str | Path, cls: type[T]) -> Iterator[T]:
+    """The records of a file one by one; errors as of `read_records`, the last of them after the first records."""
     import pyarrow
     import pyarrow.parquet
 
@@ -109,20 +141,23 @@ def read_records(path: str | Path, cls: type[T]) -> list[T]:
     if not path.is_file():
         raise missing_file(path)
     try:
-        table = pyarrow.parquet.read_table(path, partitioning=None)
-    except (pyarrow.ArrowException, OSError) as error:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            metadata = file.schema_arrow.metadata or {}
+            upgrade = _upgrade(metadata, cls)
+            if upgrade is None:
+                _check_schema(path, metadata, cls)
+            decode = row_decoder(cls)
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            number = _few(sum(group.total_byte_size for group in groups), file.metadata.num_rows)
+            for few in file.iter_batches(number):
+                for row in few.to_pylist():
+                    yield decode(row if upgrade is None else upgrade.row(row, cls))
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RwmlError(
             f"'{path}' cannot be read as parquet: {error}",
             "it is cut short or was not written by rwml",
             "remove it and run the stage that writes it again",
         ) from None
-    decode, rows = _decoder(typing.cast(Any, cls)), table.to_pylist()
-    metadata = table.schema.metadata or {}
-    upgrade = _upgrade(metadata, cls)
-    if upgrade is None:
-        _check_schema(path, metadata, cls)
-        return [decode(row) for row in rows]
-    return [decode(upgrade.row(row, cls)) for row in rows]
 
 
 def _upgrade(metadata: Mapping[bytes, bytes], cls: type) -> Upgrade | None:
@@ -151,22 +186,20 @@ def _check_schema(path: Path, metadata: Mapping[bytes, bytes], cls: type) -> Non
         )
 
 
-@cache
-def _fields(cls: type) -> tuple[tuple[str, Any], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple((field.name, hints[field.name]) for field in dataclasses.fields(cls))
+def schema(cls: type, metadata: dict[bytes, bytes] | None = None) -> Any:
+    """The pyarrow schema of files that hold `cls`."""
+    import pyarrow
 
-
-def _optional(hint: Any) -> tuple[Any, bool]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
-        assert len(inner) == 1, f"records hold X or X | None, not {hint}"
-        return inner[0], True
-    return hint, False
+    fields = []
+    for name, kind, nullable in _columns(cls):
+        placed = zip(places.COLUMNS, (kind, pyarrow.int64(), pyarrow.int64()), strict=True)
+        columns = placed if name == PLACED and is_placed(cls) else [(name, kind)]
+        fields += [pyarrow.field(column, its, nullable=nullable) for column, its in columns]
+    return pyarrow.schema(fields, metadata=metadata)
 
 
 def _columns(cls: type) -> list[tuple[str, Any, bool]]:
-    return [(name, _arrow_type(_optional(hint)[0]), _optional(hint)[1]) for name, hint in _fields(cls)]
+    return [(name, _arrow_type(optional(hint)[0]), optional(hint)[1]) for name, hint in fields_of(cls)]
 
 
 def _arrow_type(hint: Any) -> Any:
@@ -183,38 +216,6 @@ def _arrow_type(hint: Any) -> Any:
     return plain[hint]
 
 
-@cache
-def _encoder(hint: Any) -> Callable[[Any], Any]:
-    hint, _ = _optional(hint)
-    if typing.get_origin(hint) is tuple:
-        encode = _encoder(typing.get_args(hint)[0])
-        return lambda values: [encode(value) for value in values]
-    if dataclasses.is_dataclass(hint):
-        fields = [(name, _encoder(inner)) for name, inner in _fields(typing.cast(type, hint))]
-        return lambda record: {name: encode(getattr(record, name)) for name, encode in fields}
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return str
-    return lambda value: value
-
-
-@cache
-def _decoder(hint: Any) -> Callable[[Any], Any]:
-    hint, optional = _optional(hint)
-    if optional:
-        decode = _decoder(hint)
-        return lambda value: None if value is None else decode(value)
-    if typing.get_origin(hint) is tuple:
-        decode = _decoder(typing.get_args(hint)[0])
-        return lambda values: tuple(decode(value) for value in values)
-    if dataclasses.is_dataclass(hint):
-        made: Any = hint
-        fields = [(name, _decoder(inner)) for name, inner in _fields(made)]
-        return lambda row: made(**{name: decode(row[name]) for name, decode in fields})
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return hint
-    return lambda value: value
-
-
 class Parts:
     """Numbered parquet parts of one folder. A killed stage repeats only its last, unfinished part."""
 
@@ -229,7 +230,7 @@ class Parts:
         """Whether part `i` exists; it is then whole."""
         return self.path(i).is_file()
 
-    def write(self, i: int, records: Sequence[T], cls: type[T]) -> None:
+    def write(self, i: int, records: Iterable[T], cls: type[T]) -> None:
         """Write part `i`."""
         write_records(self.path(i), records, cls)
 

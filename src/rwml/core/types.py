@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
+from typing import overload
 
 
 class StopReason(StrEnum):
@@ -65,14 +67,67 @@ class Episode:
     error: str = ""
 
 
+class History(Sequence[str]):
+    """A stretch of an episode's texts that holds its place and not the texts; it equals the tuple of them.
+
+    texts: action, observation, action, ... of the episode. Others hold them too: they may only grow, at their end.
+    """
+
+    __slots__ = ("start", "stop", "texts")
+
+    def __init__(self, texts: Sequence[str], start: int, stop: int) -> None:
+        assert 0 <= start <= stop <= len(texts), f"no stretch {start}:{stop} of {len(texts)} texts"
+        self.texts, self.start, self.stop = texts, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, key: int | slice) -> str | tuple[str, ...]:
+        places = range(self.start, self.stop)[key]
+        if isinstance(places, int):
+            return self.texts[places]
+        if places.step > 0:
+            return tuple(self.texts[places.start : places.stop : places.step])
+        return tuple(map(self.texts.__getitem__, places))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts[self.start : self.stop])
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, History):
+            same = self.texts is other.texts and self.start == other.start and self.stop == other.stop
+            return same or (len(self) == len(other) and tuple(self) == tuple(other))
+        return tuple(self) == other if isinstance(other, tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __add__(self, other: tuple[str, ...] | History) -> tuple[str, ...]:
+        return (*self, *other)
+
+    def __radd__(self, other: tuple[str, ...]) -> tuple[str, ...]:
+        return (*other, *self)
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[type[tuple[str, ...]], tuple[tuple[str, ...]]]:
+        # A copy in another process, or by `copy.deepcopy`, does not take the rest of the episode along.
+        return tuple, (tuple(self),)
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
     """`(s_<=t, a_t, s_{t+1})` (RWML, step 2).
 
     history: alternating action, observation, ... of the steps before `step`, oldest first (even length), cut to the
-    last H steps by the recipe; `opening` always stands before it. knowable: the next state follows from the history, by
-    the world's own judgement. verb: the action's head word, for tables. kept, reason: written by the filter; a dropped
-    row stays in the file with its reason.
+    last H steps by the recipe; `opening` always stands before it. The rows of an episode share its texts, in memory and
+    in files. knowable: the next state follows from the history, by the world's own judgement. verb: the action's head
+    word, for tables. kept, reason: written by the filter; a dropped row stays in the file with its reason.
     """
 
     id: str
@@ -81,7 +136,7 @@ class Transition:
     split: str
     step: int
     opening: str
-    history: tuple[str, ...]
+    history: tuple[str, ...] | History
     action: str
     next_state: str
     kind: str
@@ -119,7 +174,7 @@ class Query:
 
     id: str
     opening: str
-    history: tuple[str, ...]
+    history: tuple[str, ...] | History
     action: str
     kind: str = "text"
     verb: str = ""

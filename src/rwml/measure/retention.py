@@ -23,7 +23,7 @@ from rwml.models.chat import ChatFormat
 from rwml.models.language_model import LanguageModel
 from rwml.trees.forward import tree_logprobs
 from rwml.trees.tree import TreeBuilder
-from rwml.world_models.language import LanguageWorldModel, label_ids, question_ids
+from rwml.world_models.language import LanguageWorldModel, label_ids, question_ids, too_long
 from rwml.world_models.world_model import first_of_each
 
 CORPUS = "retention_corpus.txt"
@@ -101,9 +101,10 @@ def measure_transitions(
     """
     chat, prompts = model.lm.chat, model.prompts
     fitting = []
+    long = too_long(chat, prompts, transitions, model.params.max_new_tokens, model.max_context)
     for row in transitions:
-        question, label = question_ids(chat, prompts, row), label_ids(chat, row)
-        if len(question) + max(len(label), model.params.max_new_tokens) <= model.max_context:
+        if row.id not in long:
+            question, label = question_ids(chat, prompts, row), label_ids(chat, row)
             start, stop = _state_span(chat, label)
             fitting.append((row, (question + label, len(question) + start, len(question) + stop)))
     kept = [row for row, _ in fitting]

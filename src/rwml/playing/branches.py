@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from rwml.core.errors import RwmlError
 from rwml.core.seeds import random_for, seed_of
-from rwml.core.types import Episode, Step, Task, Transition
+from rwml.core.types import Episode, History, Step, Task, Transition
 from rwml.playing.rollout import acted, play_built_in, seats_for
 from rwml.worlds.answers import SoundEnv, WorldFailed
 from rwml.worlds.base import BuiltInPolicy, World
@@ -83,13 +83,16 @@ def _walk(world: World, episode: Episode, count: int, seed: int, tried: list[lis
 
 def _of_episode(world: World, episode: Episode, count: int, seed: int, history_steps: int | None) -> list[Transition]:
     expert = {row.step: row for row in transitions_of(episode, world, "train", history_steps)}
+    seen = [text for step in episode.steps for text in (step.action, step.observation)]
     rows: list[Transition] = []
     for number, branches in enumerate(other_steps(world, episode, count, seed)):
         rows += [expert[number]] if number in expert else []
         for place, branch in enumerate(branches):
             twin = replace(episode, steps=(*episode.steps[:number], branch))
             for row in transitions_of(twin, world, "train", history_steps, first=number):
-                rows.append(replace(row, id=f"{row.id}{_MARK}{place}"))
+                # The branches of an episode share its texts, as its own rows do.
+                history = History(seen, 2 * number - len(row.history), 2 * number)
+                rows.append(replace(row, id=f"{row.id}{_MARK}{place}", history=history))
     return rows
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rwml.core.errors import RwmlError
 from rwml.core.files import write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.reward_names import asks_judge
@@ -66,6 +67,14 @@ def _split_long(stage: Stage, rows: Sequence[Transition]) -> tuple[list[Transiti
     answer = max(stage.recipe.filter.max_new_tokens, stage.recipe.train_wm.max_new_tokens)
     long = too_long(chat, prompts, rows, answer, model.max_context_tokens)
     dropped = [replace(row, kept=False, reason=TOO_LONG) for row in rows if row.id in long]
+    if dropped and len(dropped) == len(rows):
+        raise RwmlError(
+            f"all {len(rows):,} transitions are longer than model.max_context_tokens = {model.max_context_tokens}, "
+            f"with their next state or an answer of {answer} tokens",
+            "the model cannot be asked about any of them, so there is nothing to learn from",
+            "set transitions.history_steps to show fewer past exchanges, or raise model.max_context_tokens as far as "
+            "the model reads; where one next state alone is longer, shorten the responses in the logs",
+        )
     return [row for row in rows if row.id not in long], dropped
 
 

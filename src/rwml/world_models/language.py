@@ -47,19 +47,20 @@ class LanguageWorldModel:
         self, queries: Sequence[Query], num_samples: int, generator: torch.Generator
     ) -> list[list[PredictedState]]:
         """See `WorldModel.predict`."""
-        questions = [question_ids(self.lm.chat, self.prompts, query) for query in queries]
-        fits = [len(question) + self.params.max_new_tokens <= self.max_context for question in questions]
-        asked = [question for question, fit in zip(questions, fits, strict=True) if fit]
+        # A question that is too long is counted and not written out: it may be a hundred times as long as the context.
+        lengths = list(map(QuestionLengths(self.lm.chat, self.prompts).of, queries))
+        fits = [length + self.params.max_new_tokens <= self.max_context for length in lengths]
+        asked = [query for query, fit in zip(queries, fits, strict=True) if fit]
         groups: list[list[Completion]] = []
         for start in range(0, len(asked), self.in_flight):
-            part = asked[start : start + self.in_flight]
+            part = [question_ids(self.lm.chat, self.prompts, query) for query in asked[start : start + self.in_flight]]
             groups += self.sampler.sample(part, num_samples, self.params, generator)
         group_of = iter(groups)
         return [
-            [self._read(query, len(question), completion) for completion in next(group_of)]
+            [self._read(query, length, completion) for completion in next(group_of)]
             if fit
-            else [PredictedState(query.id, "", None, reason=CONTEXT, prompt_tokens=len(question))] * num_samples
-            for query, question, fit in zip(queries, questions, fits, strict=True)
+            else [PredictedState(query.id, "", None, reason=CONTEXT, prompt_tokens=length)] * num_samples
+            for query, length, fit in zip(queries, lengths, fits, strict=True)
         ]
 
     def _read(self, query: Query, prompt_tokens: int, completion: Completion) -> PredictedState:
@@ -83,17 +84,51 @@ def question_ids(chat: ChatFormat, prompts: Prompts, query: Query | Transition) 
     The trunk of step t is an exact token prefix of the trunk of step t+1 of the same episode (unless a history window
     cuts it), so that trees share it. The observation after tool calls is written as their response.
     """
-    ids = chat.opening(prompts.world_model, query.opening)
-    history, after_tool = query.history, False
-    for action, observation in zip(history[::2], history[1::2], strict=True):
-        calls = calls_of(action) if prompts.actions == "calls" else ()
-        if calls:
-            ids += chat.past_calls(calls, observation, after_tool=after_tool)
-        else:
-            message = action if prompts.actions == "calls" else action_text(action)
-            ids += chat.past_turn(message, observation, after_tool=after_tool)
-        after_tool = bool(calls)
-    return ids + chat.ask(prompts.question.format(action=query.action), after_tool=after_tool)
+    ids, after_tool = chat.opening(prompts.world_model, query.opening), False
+    for action, observation in zip(query.history[::2], query.history[1::2], strict=True):
+        turn, after_tool = _turn(chat, prompts, action, observation, after_tool=after_tool)
+        ids += turn
+    return ids + _asked(chat, prompts, query.action, after_tool=after_tool)
+
+
+def _turn(
+    chat: ChatFormat, prompts: Prompts, action: str, observation: str, *, after_tool: bool
+) -> tuple[list[int], bool]:
+    """Ids of one exchange of the history, and whether it was of tool calls."""
+    calls = calls_of(action) if prompts.actions == "calls" else ()
+    if calls:
+        return chat.past_calls(calls, observation, after_tool=after_tool), True
+    message = action if prompts.actions == "calls" else action_text(action)
+    return chat.past_turn(message, observation, after_tool=after_tool), False
+
+
+def _asked(chat: ChatFormat, prompts: Prompts, action: str, *, after_tool: bool) -> list[int]:
+    return chat.ask(prompts.question.format(action=action), after_tool=after_tool)
+
+
+class QuestionLengths:
+    """Lengths of questions, for which each exchange of an episode is tokenised once, and not once a question."""
+
+    def __init__(self, chat: ChatFormat, prompts: Prompts) -> None:
+        self._chat, self._prompts = chat, prompts
+        self._turns: dict[tuple[str, str, bool], tuple[int, bool]] = {}
+
+    def of(self, query: Query | Transition, limit: int | None = None) -> int:
+        """How many ids `question_ids` gives; what follows once the count has passed `limit` is not counted."""
+        length, after_tool = len(self._chat.opening(self._prompts.world_model, query.opening)), False
+        for action, observation in zip(query.history[::2], query.history[1::2], strict=True):
+            if limit is not None and length > limit:
+                return length
+            turn, after_tool = self._turn(action, observation, after_tool=after_tool)
+            length += turn
+        return length + len(_asked(self._chat, self._prompts, query.action, after_tool=after_tool))
+
+    def _turn(self, action: str, observation: str, *, after_tool: bool) -> tuple[int, bool]:
+        key = (action, observation, after_tool)
+        if key not in self._turns:
+            ids, calls = _turn(self._chat, self._prompts, action, observation, after_tool=after_tool)
+            self._turns[key] = len(ids), calls
+        return self._turns[key]
 
 
 def label_ids(chat: ChatFormat, transition: Transition) -> list[int]:
@@ -104,9 +139,13 @@ def label_ids(chat: ChatFormat, transition: Transition) -> list[int]:
 def too_long(
     chat: ChatFormat, prompts: Prompts, transitions: Iterable[Transition], max_new_tokens: int, max_context: int
 ) -> frozenset[str]:
-    """Ids of the transitions that do not fit in `max_context` tokens, with their label or the longest answer."""
-    return frozenset(
-        row.id
-        for row in transitions
-        if len(question_ids(chat, prompts, row)) + max(max_new_tokens, len(label_ids(chat, row))) > max_context
-    )
+    """Ids of the transitions that do not fit in `max_context` tokens, with their label or the longest answer.
+
+    No text is tokenised after a question has passed the limit: what an episode of any length costs is linear.
+    """
+    lengths, long = QuestionLengths(chat, prompts), set()
+    for row in transitions:
+        room = max_context - lengths.of(row, max_context - max_new_tokens)
+        if room < max_new_tokens or room < len(label_ids(chat, row)):
+            long.add(row.id)
+    return frozenset(long)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rwml.core.types import Episode, Step, Transition
+from rwml.core.types import Episode, History, Step, Transition
 from rwml.worlds.answers import WorldFailed, a_flag, a_text, answered
 from rwml.worlds.base import World
 
@@ -23,7 +23,7 @@ def transitions_of(
     failed: list[str] | None = None,
 ) -> Iterator[Transition]:
     """Rows of one episode from step `first` to its end, with the given `split`, each with the last `history_steps`
-    exchanges (None = all).
+    exchanges (None = all). The rows share the episode's texts.
 
     The next state is what the world asks for (`World.target`); the history shows what was really observed. A step
     without a parsed action gives no row but stays in the history. A last step without an observation gives no row
@@ -43,7 +43,7 @@ def transitions_of(
                     split=split,
                     step=number,
                     opening=opening,
-                    history=newest(past, history_steps),
+                    history=History(past, max(0, len(past) - 2 * history_steps) if history_steps else 0, len(past)),
                     action=step.action,
                     next_state=target,
                     kind=step.kind,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from rwml.core import records
@@ -106,6 +107,25 @@ def test_its_records_are_read(run_before_nouns: Path) -> None:
         "train_policy",
     }
     assert set(read_json(run_before_nouns / "eval.json")["summary"]) >= {"success", "world_model"}
+
+
+def test_whole_histories_of_schema_1_are_read_and_are_places_when_written_again(
+    run_before_nouns: Path, tmp_path: Path
+) -> None:
+    for path in (run_before_nouns / "transitions.parquet", *run_before_nouns.glob("evaluation/transitions-*.parquet")):
+        table = pyarrow.parquet.read_table(path)
+        assert table.schema.metadata[b"rwml.schema_version"] == b"1"
+        rows = read_records(path, Transition)
+        assert [list(row.history) for row in rows] == table["history"].to_pylist()
+        assert max(len(row.history) for row in rows) >= 4
+        records.write_records(tmp_path / "again.parquet", rows, Transition)
+        again = pyarrow.parquet.read_table(tmp_path / "again.parquet")
+        assert again.schema.metadata[b"rwml.schema_version"] == b"2"
+        assert "history" not in again.column_names
+        assert read_records(tmp_path / "again.parquet", Transition) == rows
+        texts = sum(map(len, again["history_new"].to_pylist()))
+        last = {row.episode: len(row.history) for row in rows}
+        assert texts == sum(last.values()) <= sum(map(len, table["history"].to_pylist()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,23 @@ def test_tokens_are_those_that_a_plain_forward_pass_gives(kind: str, temperature
     assert len(lengths) > 4, "rows must end at different steps, or leaving the batch is not tried"
 
 
+def test_smaller_batches_of_whole_prompts_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts, params = make_model("qwen3"), episode_prompts(), SamplingParams(20)
+    sampler = LocalSampler(model, [STOP])
+    once = sampler.sample(prompts, 3, params, torch.Generator().manual_seed(0))
+    sizes, prefilled = [], LocalSampler.prefilled
+
+    def counted(self: LocalSampler, batch: Any) -> Any:
+        sizes.append(len(batch))
+        return prefilled(self, batch)
+
+    monkeypatch.setattr(LocalSampler, "prefilled", counted)
+    monkeypatch.setattr("rwml.models.sampling.local.rows_at_a_time", lambda model, columns, most: 8)
+    assert sampler.sample(prompts, 3, params, torch.Generator().manual_seed(0)) == once
+    assert sum(sizes) == 3 * len(prompts)
+    assert set(sizes[:-1]) == {6}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_turns_with_kept_caches_equal_whole_contexts(kind: str) -> None:
     model = make_model(kind)

@@ -9,7 +9,7 @@ and `valid` says which columns a row has really written. A forward pass is packe
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,13 @@ from rwml.models.sampling.prefix_attention import (
 )
 
 TRUNK_MIN_ROWS = 4
+# Longer prompts are trunks for any number of rows: as own columns of one row they would be columns of all.
+LONG_PROMPT = 1024
 # Tokens behind a shared prefix that are copied to every row of the prompt rather than made a trunk of their own.
 SHORT_TAIL = 64
 FORWARD_TOKENS = 8192
+# What the own columns of the rows that are written together may take up in main memory, as far as so many rows do.
+OWN_BYTES, ALWAYS_ROWS = 2**28, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,8 @@ def plan_trunks(
     known: list[tuple[tuple[int, ...], int]] = []
     for head, family in families.items():
         ids = prompts[head][:-1]
-        if sum(rows_per_prompt[i] for i in family) < TRUNK_MIN_ROWS or not ids:
+        few = sum(rows_per_prompt[i] for i in family) < TRUNK_MIN_ROWS and len(ids) <= LONG_PROMPT
+        if few or not ids:
             continue
         for i in family:
             shared = min(common_prefix(ids, prompts[i]), len(prompts[i]) - 1)
@@ -90,6 +95,19 @@ def plan_trunks(
         insort(known, (ids, len(trunks)))
         trunks.append(Trunk(parent if shared else -1, shared, ids))
     return trunks, place
+
+
+def rows_at_a_time(model: Any, columns: int, most: int) -> int:
+    """How many rows of so many own columns to write together, `most` at most; fewer on a CPU, which shares its memory
+    with all else and gains little from more rows."""
+    config = model.config.get_text_config()
+    sizes = ("num_hidden_layers", "num_attention_heads", "hidden_size")
+    layers, heads, width = (getattr(config, name, 0) or 0 for name in sizes)
+    head = getattr(config, "head_dim", 0) or width // max(1, heads)
+    column = 2 * 4 * layers * head * (getattr(config, "num_key_value_heads", 0) or heads)
+    if next(model.parameters()).device.type != "cpu" or not column:
+        return most
+    return min(most, max(ALWAYS_ROWS, OWN_BYTES // (column * max(1, columns))))
 
 
 class SharedPrefixCache:
@@ -231,11 +249,16 @@ class SharedPrefixCache:
 
     def select(self, rows: Tensor) -> None:
         """Replace the rows by the given ones (repeats make copies): all live, numbered again in `row_ids`."""
-        self.own_kv = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.own_kv]
+        self._replace_own(lambda held: held.index_select(0, rows))
         self.row_trunk, self.row_shared = self.row_trunk[rows], self.row_shared[rows]
         self.row_length, self.valid, self.positions = self.row_length[rows], self.valid[rows], self.positions[rows]
         self.num_live, self.row_ids = len(rows), torch.arange(len(rows), device=self.device)
         self.layout_changed()
+
+    def _replace_own(self, change: Callable[[Tensor], Tensor]) -> None:
+        # Layer by layer, so that old and new are not both held as a whole.
+        for layer, (keys, values) in enumerate(self.own_kv):
+            self.own_kv[layer] = (change(keys), change(values))
 
     def swap(self, a: Tensor, b: Tensor) -> None:
         """Exchange rows a[i] and b[i] (all distinct)."""
@@ -272,7 +295,7 @@ class SharedPrefixCache:
         if self.column + columns <= self.capacity:
             return
         self.capacity = max(self.column + columns, self.capacity + self.capacity // 2, 64)
-        self.own_kv = [(self._grown(k, 2), self._grown(v, 2)) for k, v in self.own_kv]
+        self._replace_own(lambda held: self._grown(held, 2))
         self.valid, self.positions = self._grown(self.valid, 1), self._grown(self.positions, 1)
 
     def _grown(self, held: Tensor, dim: int) -> Tensor:

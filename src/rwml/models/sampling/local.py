@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rwml.core.errors import RwmlError
 from rwml.models.language_model import LanguageModel
-from rwml.models.sampling.kv import SharedPrefixCache, Trunk, plan_trunks
+from rwml.models.sampling.kv import SharedPrefixCache, Trunk, plan_trunks, rows_at_a_time
 from rwml.models.sampling.prefix_attention import ATTENTION_NAME
 from rwml.models.sampling.reread import RereadCache
 from rwml.models.sampling.sampler import SAMPLERS, Completion, SamplingParams
@@ -92,11 +92,14 @@ class LocalSampler:
         generator: torch.Generator,
         max_rows: int = 512,
     ) -> list[list[Completion]]:
-        """num_samples completions of each prompt: [prompts][num_samples]; at most max_rows are written at a time."""
+        """num_samples completions of each prompt: [prompts][num_samples]; at most max_rows are written at a time, fewer
+        where they would take up much of a CPU's memory."""
         results: list[list[Completion]] = [[] for _ in prompts]
         jobs = [(tuple(prompt), i) for i, prompt in enumerate(prompts) for _ in range(num_samples)]
         # Prompts that share a prefix come to lie in the same batch.
         jobs.sort(key=lambda job: job[0])
+        max_rows = rows_at_a_time(self.model, params.max_new_tokens, max_rows)
+        max_rows -= max_rows % max(1, min(num_samples, max_rows))  # whole prompts: few rows of one share no trunk
         for start in range(0, len(jobs), max_rows):
             batch = jobs[start : start + max_rows]
             with self.ready():
