@@ -28,6 +28,7 @@ TESTED_IN = {
     "loading.py": "stages/test_pipeline.py: all that it builds is at work there",
     "measure/compare/arm_examiner.py": _COMPARISON,
     "measure/compare/open_arms.py": _COMPARISON,
+    "models/server_reply.py": "models/test_server.py: every sort of answer comes from a socket",
     "measure/figures/arm_rows.py": "measure/figures/test_contrasts.py: its rows are what is compared",
     "models/embedding/minilm.py": "models/embedding/test_embedder.py: the vectors are those of the peer",
     "reports/compare_tables.py": "stages/test_compare.py: the tables of a whole comparison",

@@ -5,13 +5,15 @@ What `import rwml` offers is defined here or named in `rwml/__init__.py`; docs/r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import Json
+from rwml.core.guard.trust import allow, is_code
 from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.words_needed import check_words
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, PredictedState, Query, Task, Transition
@@ -38,11 +40,13 @@ Model = LanguageModel | ApiModel
 
 
 def make(name: str, split: str = "", **options: Any) -> World:
-    """A world: "alfworld", "tau2", a name of an installed package's entry point, or `module:Class` of your own.
+    """A world: "alfworld", "tau2", a name of an installed package's entry point, or `module:Class` of your own, which
+    your naming it here allows to run.
 
     split: checked to exist, for a world that is wanted for it; "" checks nothing. options: the world's own
     (docs/reference/worlds.md). RwmlError names the nearest world, option or split.
     """
+    allow_named(name)
     world = get_world(name, **options)
     if split and split not in world.splits():
         raise RwmlError(
@@ -100,6 +104,7 @@ class WorldModel:
         self.model = model if isinstance(model, LanguageModel | ApiModel) else None
         self.predictor: world_models.WorldModel
         if isinstance(model, str):
+            allow_named(model)
             self.predictor = world_models.make_world_model(model, world_models.Materials(world))
         elif isinstance(model, LanguageModel):
             self.predictor = LanguageWorldModel(model, local_sampler(model, None), words, params, MAX_CONTEXT_TOKENS)
@@ -223,6 +228,7 @@ def evaluate(
     """
     world, model, tau_d = world_model.world, world_model.model, getattr(reward, "tau_d", TAU_D)
     at_least("the number of tasks", len(tasks), 1)
+    allow_named(reward)
     plays = isinstance(model, LanguageModel)
     policy: str | Policy
     if isinstance(model, LanguageModel):
@@ -271,6 +277,12 @@ def plan(
     return best_of(episodes)
 
 
+def allow_named(named: object) -> None:
+    """A caller who writes `module:Name`, alone or in a table, allows it to run: a name in a call is no stranger's."""
+    names = named.values() if isinstance(named, Mapping) else [named]
+    allow(code=[name for name in names if isinstance(name, str) and is_code(name)])
+
+
 def at_least(name: str, value: float, least: int) -> None:
     """RwmlError for a smaller value."""
     if value < least:
@@ -287,6 +299,7 @@ def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_step
     if isinstance(policy, LanguageModel):
         return language_policy(world, policy, max_steps=max_steps)
     if isinstance(policy, str):
+        allow_named(policy)
         materials = PolicyMaterials(world, max_steps, _no_language_model)
         return make_policy(policy, materials)
     if isinstance(policy, Policy) and not isinstance(policy, type):
@@ -329,22 +342,43 @@ def _first_policy(world: World) -> str:
     return names[0]
 
 
-def load_recipe(recipe: str | Path, *overrides: str) -> Recipe:
-    """A recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value"."""
+def load_recipe(
+    recipe: str | Path,
+    *overrides: str,
+    allow_code: Sequence[str] = (),
+    allow_keys: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
+) -> Recipe:
+    """A recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value".
+
+    allow_code, allow_keys, allow_hosts: what it may run and whom it may ask (docs/reference/trust.md). RwmlError for
+    what it names beyond that.
+    """
     from rwml.stages.pipeline import recipe_named
 
-    return recipe_named(str(recipe), overrides)
+    allow(allow_code, allow_keys, allow_hosts)
+    read = recipe_named(str(recipe), overrides)
+    check_words(read)
+    return read
 
 
-def run(recipe: str | Path, *overrides: str, until: str | None = None) -> Run:
+def run(
+    recipe: str | Path,
+    *overrides: str,
+    until: str | None = None,
+    allow_code: Sequence[str] = (),
+    allow_keys: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
+) -> Run:
     """Run the stages of a recipe that are not done yet, as `rwml run` does; returns the run.
 
     recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value".
-    until: the last stage.
+    until: the last stage. allow_code, allow_keys, allow_hosts: as for `load_recipe`.
     """
     from rwml.stages.pipeline import run_all, stage_named
 
     last = stage_named(until) if until else None
-    opened = Run.open(load_recipe(recipe, *overrides))
+    chosen = load_recipe(recipe, *overrides, allow_code=allow_code, allow_keys=allow_keys, allow_hosts=allow_hosts)
+    opened = Run.open(chosen)
     run_all(opened, last)
     return opened

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Transition
 from rwml.models import server as api
@@ -188,6 +189,7 @@ def test_a_judge_that_never_answers_stops_the_run(chat_server, config: JudgeConf
 
 def test_the_judge_is_made_when_a_transition_needs_it(rows: list[Transition]) -> None:
     missing = JudgeConfig(base_url="http://127.0.0.1:1/v1", model="m", api_key_env="RWML_NO_SUCH_KEY")
+    allow(keys=["RWML_NO_SUCH_KEY@127.0.0.1"])
     reward = KindReward({"tool": "judge", "text": "exact"}, no_embedder, 0.2, lambda: Judge(missing))
     assert reward.score([rows[0].next_state], rows[:1])[1].tolist() == [1]
     with pytest.raises(RwmlError, match="'RWML_NO_SUCH_KEY' is not set"):

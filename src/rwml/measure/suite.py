@@ -30,7 +30,7 @@ from rwml.rewards.rewards import KindReward
 from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel
 from rwml.worlds.base import World
-from rwml.worlds.by_name import get_world
+from rwml.worlds.by_name import world_of
 from rwml.worlds.transitions import transitions_of
 
 # The settings in [measure] that each measure depends on.
@@ -218,7 +218,7 @@ class MeasureContext:
         return tuple(HeldOutWorld(options={"size": size, **few}) for size in _OTHER_SIZES if size != own)
 
     def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
-        world, history, seed = get_world(one.name, **one.options), self.setup.history_steps, self.setup.seed
+        world, history, seed = world_of(one.name, one.options), self.setup.history_steps, self.setup.seed
         seats = seats_for(world.tasks(one.split)[: one.num_episodes], 1, seed_of(seed, "measure", "held out"))
         generator = generator_for(seed, "measure", "held out", one.policy)
         rows = [
