@@ -256,8 +256,11 @@ class RawServer:
 
 
 @contextlib.contextmanager
-def raw_server(extra: dict[str, Mode] | None = None) -> Iterator[RawServer]:
-    """A server on loopback that answers as the last message of a request says. extra: modes besides `MODES`."""
+def raw_server(extra: dict[str, Mode] | None = None, otherwise: Mode | None = None) -> Iterator[RawServer]:
+    """A server on loopback that answers as the last message of a request says.
+
+    extra: modes besides `MODES`. otherwise: for a message that names no mode.
+    """
     modes = MODES | (extra or {})
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         server = RawServer(f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
@@ -268,8 +271,10 @@ def raw_server(extra: dict[str, Mode] | None = None) -> Iterator[RawServer]:
                 name = json.loads(body)["messages"][-1]["content"]
                 server.asked.append(name)
                 server.heads.append(head)
-                modes[name].react(connection)
-                if modes[name].react is not reset:
+                mode = modes.get(name, otherwise)
+                assert mode is not None, name
+                mode.react(connection)
+                if mode.react is not reset:
                     connection.shutdown(socket.SHUT_WR)
 
         def accept() -> None:

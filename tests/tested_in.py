@@ -5,6 +5,7 @@ from __future__ import annotations
 TESTS_OF_MORE = {
     "test_docs": "README.md and docs/",
     "test_own_world": "examples/own_world.py",
+    "test_strangers": "every verb, on a recipe and a run folder of a stranger",
     "test_rwml_one_file": "examples/rwml_one_file.py",
     "test_house_rules": "the repository",
     "test_reading_budget": "one step of world-model training",
