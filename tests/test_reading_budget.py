@@ -47,7 +47,6 @@ BLACK_BOXES = {
 }
 PLUMBING = {
     "core/files.py": "a checkpoint is written whole or not at all",
-    "core/guard/trust.py": "whether a reward's name is a path into a module",
     "core/progress.py": "the line that shows how far the stage is",
     "core/recipe/declared.py": "a stage reads only the sections that it declared",
     "core/recipe/sections.py": "settings by their names, and the learning rate of a step",

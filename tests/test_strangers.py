@@ -149,6 +149,27 @@ def test_the_users_word_lets_it_run(here: Path) -> None:
     assert (here / "it_ran").exists(), "named on the command line"
 
 
+def test_words_in_python_are_arguments(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    _, theirs = written(here, {"world": {"name": "strange:World"}, "train_wm": {"reward": "strange:Reward"}})
+    with pytest.raises(RwmlError, match=r"allowed: train_wm\.reward = 'strange:Reward'\n") as error:
+        rwml.load_recipe(theirs, allow_code=["strange:World"])
+    assert "allow_code=" in error.value.fix
+    assert not (here / "it_ran").exists()
+    assert rwml.load_recipe(theirs, allow_code=["strange:Reward"]).world.name == "strange:World"
+    assert not (here / "it_ran").exists(), "it is only read"
+    with pytest.raises(RwmlError, match="there is no stage 'nowhere'"):
+        rwml.run(theirs, until="nowhere")
+    assert rwml.make("strange:World").name == "world"
+
+
+@pytest.mark.parametrize("address", ["http://me:hushhush@127.0.0.1/v1", "http://h/v1?api_key=hushhush#m"])
+def test_a_key_in_the_address_of_a_model_is_not_shown(address: str) -> None:
+    with pytest.raises(RwmlError, match="holds more than a server's address") as error:
+        rwml.load_model(address)
+    assert "hushhush" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["os:system", "subprocess:Popen"])
 def test_no_word_makes_a_world_of_something_else(here: Path, name: str) -> None:
     recipe, _ = written(here, {"world": {"name": name, "options": {"args": ["touch", "it_ran"]}}})

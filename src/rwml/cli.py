@@ -91,7 +91,7 @@ def _with_debug(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(*arguments: Any, debug: bool = False, **options: Any) -> None:
         with _errors(debug=debug):
-            _allow(*(options.pop(name) or () for name in words))
+            _allow(*(options.pop(name, None) or () for name in words))
             function(*arguments, **options)
 
     parameters = [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values()]

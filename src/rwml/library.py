@@ -11,9 +11,10 @@ from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import Json
-from rwml.core.guard.trust import allow, is_code
+from rwml.core.guard.trust import Server, allow
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.words_needed import check_words
+from rwml.core.registry import is_code
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, PredictedState, Query, Task, Transition
@@ -64,9 +65,10 @@ def load_model(path: str | Path, device: str = "auto", *, api_key_env: str = "")
     url, mark, name = str(path).partition("#")
     if not url.startswith(("http://", "https://")):
         return load_language_model(path, device)
+    server = Server.of("the model's address", url, api_key_env)
     if not (mark and name):
         raise RwmlError(
-            f"'{path}' names a server and no model",
+            f"'{server.scheme}://{server.address}' names a server and no model",
             "a server may serve several models",
             'write the model\'s name after a #: "http://localhost:8000/v1#name"',
         )

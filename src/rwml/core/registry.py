@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.guard.shown import shown
-from rwml.core.guard.trust import check_code, is_code
+from rwml.core.guard.trust import check_code
 
 T = TypeVar("T")
 _DECORATED = re.compile(r'^@register\("(\w+)"\)$', re.MULTILINE)
@@ -118,6 +118,11 @@ class Registry(Generic[T]):
             "it is not called: what it would do with a recipe's settings is unknown",
             f"name a class with the methods {', '.join(self.methods)}" if self.methods else "name a class",
         )
+
+
+def is_code(name: str) -> bool:
+    """Whether a name of an extension point is a path into a module."""
+    return ":" in name
 
 
 def entries_in(package: str) -> dict[str, str]:

@@ -72,11 +72,6 @@ def config_path() -> Path:
     return Path(base).expanduser() / "rwml" / "config.toml"
 
 
-def is_code(name: str) -> bool:
-    """Whether a name of an extension point is a path into a module."""
-    return ":" in name
-
-
 def check_code(named: Iterable[tuple[str, str]]) -> None:
     """RwmlError for code that the user has not allowed. named: where, and what: `module:Name` or a model's path."""
     wanted = [(place, name) for place, name in named if not _is_allowed("allow_code", [name])]

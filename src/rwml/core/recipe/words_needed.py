@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rwml.core.guard.trust import Server, check_code, check_server, is_code
+from rwml.core.guard.trust import Server, check_code, check_server
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import may_ask_judge
+from rwml.core.registry import is_code
 
 
 def check_words(recipe: Recipe) -> None:
