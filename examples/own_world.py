@@ -3,6 +3,7 @@
 import sys
 from importlib import import_module
 
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.run import Run
 from rwml.core.types import Task
@@ -82,6 +83,7 @@ RECIPE = {
 
 def main(out: str = "runs/{name}", recipe: dict = RECIPE) -> str:
     """Check the world, train a world model of it in a run folder, and return the outcome in one line."""
+    allow(code=["own_world:Ladder"])  # a recipe that names code runs none of it before you say so
     violations = check_world(Ladder())
     assert not violations, violations
     run = Run.open(parse_recipe(recipe | {"out": out}))

@@ -28,6 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# What the person who runs the tests allows recipes is no part of them.
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"
 
 
 # Data that are too large for the repository lie in a folder beside it, or where a variable says.
@@ -136,6 +138,14 @@ def registered_for_one_test() -> Iterator[None]:
         registry = getattr(sys.modules[module], name)
         for entry in set(registry._entries) - before.get(module, set()) - set(registry._modules):
             del registry._entries[entry]
+
+
+@pytest.fixture(autouse=True)
+def words_for_one_test() -> Iterator[None]:
+    """What a test allows recipes is forgotten after it."""
+    yield
+    if "rwml.core.guard.trust" in sys.modules:
+        sys.modules["rwml.core.guard.trust"].forget_words()
 
 
 def _registries() -> list[tuple[str, str]]:

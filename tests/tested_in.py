@@ -5,6 +5,7 @@ from __future__ import annotations
 TESTS_OF_MORE = {
     "test_docs": "README.md and docs/",
     "test_own_world": "examples/own_world.py",
+    "test_strangers": "every verb, on a recipe and a run folder of a stranger",
     "test_rwml_one_file": "examples/rwml_one_file.py",
     "test_house_rules": "the repository",
     "test_reading_budget": "one step of world-model training",
@@ -27,6 +28,7 @@ TESTED_IN = {
     "loading.py": "stages/test_pipeline.py: all that it builds is at work there",
     "measure/compare/arm_examiner.py": _COMPARISON,
     "measure/compare/open_arms.py": _COMPARISON,
+    "models/server_reply.py": "models/test_server.py: every sort of answer comes from a socket",
     "measure/figures/arm_rows.py": "measure/figures/test_contrasts.py: its rows are what is compared",
     "models/embedding/minilm.py": "models/embedding/test_embedder.py: the vectors are those of the peer",
     "reports/compare_tables.py": "stages/test_compare.py: the tables of a whole comparison",

@@ -1,6 +1,7 @@
 """The command line. A stage is imported when it is asked for, so that `rwml --help` stays quick and without torch.
 
 Every verb that works on a run takes RECIPE: a TOML file, the name of a recipe that ships with rwml, or a run folder.
+What a recipe may run and whom it may ask beyond rwml itself is said by --allow-code, --allow-key and --allow-host.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -47,6 +48,19 @@ RecipeName = Annotated[
 Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: key.sub=value ...")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Force = Annotated[bool, typer.Option("--force", help="Run it again even if it is done (later stages too).")]
+Words = list[str] | None
+WORDS = {
+    "allow_code": Annotated[
+        Words, typer.Option("--allow-code", help="Code that the recipe may run: module:Name, or the path of a model.")
+    ],
+    "allow_key": Annotated[
+        Words, typer.Option("--allow-key", help="A key and the server that it may be sent to: NAME@HOST.")
+    ],
+    "allow_host": Annotated[
+        Words, typer.Option("--allow-host", help="A server that the recipe may ask without a key: HOST.")
+    ],
+}
+"""Options of every verb that works on a recipe: the user's words (docs/reference/trust.md)."""
 Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="An option of the world: key=value.")]
 
 
@@ -89,33 +103,59 @@ def _errors(*, debug: bool) -> Iterator[None]:
 
 
 def _with_debug(function: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option `--debug`, and with errors shown as messages without it."""
+    """The command with an option `--debug`, and with errors shown as messages without it. One that takes a recipe and
+    changes to it also takes the user's `WORDS`."""
+    hints = get_type_hints(function, include_extras=True)
+    words = WORDS if {"recipe", "overrides"} <= hints.keys() else {}
 
     @functools.wraps(function)
     def command(*arguments: Any, debug: bool = False, **options: Any) -> None:
         with _errors(debug=debug):
+            _allow(*(options.pop(name, None) or () for name in words))
             function(*arguments, **options)
 
-    hints = get_type_hints(function, include_extras=True)
     parameters = [p.replace(annotation=hints[p.name]) for p in inspect.signature(function).parameters.values()]
-    option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
-    command.__signature__ = inspect.Signature([*parameters, option])  # type: ignore[attr-defined]
-    command.__annotations__ = hints | {"debug": Debug}
+    added = {**words, "debug": Debug}
+    for name, hint in added.items():
+        default = False if name == "debug" else None
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = hints | added
     return command
 
 
-def _open(recipe: str, overrides: list[str] | None) -> Run:
+def _allow(code: Sequence[str] = (), keys: Sequence[str] = (), hosts: Sequence[str] = ()) -> None:
+    """Take the user's words. Code of their own often lies in the current folder, which is searched for it alone: else a
+    stranger's folder, once it is entered, could bring modules and entry points along."""
+    from rwml.core.guard.trust import allow
+
+    allow(code, keys, hosts)
+    if code and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
+def _named_by_hand(name: str | None) -> None:
+    """A `module:Class` on the command line is the user's word for it."""
+    _allow([name] if name and ":" in name else ())
+
+
+def _open(recipe: str, overrides: list[str] | None, *, works: bool = True) -> Run:
+    """works: with the recipe's world and models; a report only reads what lies there."""
+    from rwml.core.recipe.words_needed import check_words
     from rwml.core.run import Run
     from rwml.stages.pipeline import recipe_named
 
-    return Run.open(recipe_named(recipe, tuple(overrides or ())))
+    chosen = recipe_named(recipe, tuple(overrides or ()))
+    if works:
+        check_words(chosen)
+    return Run.open(chosen)
 
 
 def _stage_command(verb: Verb) -> Callable[..., None]:
     def command(recipe: RecipeName, overrides: Overrides = None, *, force: Force = False) -> None:
         from rwml.stages.pipeline import run_stage
 
-        run = _open(recipe, overrides)
+        run = _open(recipe, overrides, works=verb.stage != "report")
         if force:
             run.invalidate(verb.stage)
         run_stage(run, verb)
@@ -255,6 +295,7 @@ def list_worlds(
         return
     from rwml.stages.worlds import parse_options, world_rows
 
+    _named_by_hand(only)
     for world, split, count, kinds in world_rows(only, parse_options(option or [])):
         _say(f"{world:10} {split:14} {count:>6,} tasks   {kinds}")
 
@@ -274,6 +315,7 @@ def play_world(
     from rwml.stages.worlds import find_task, parse_options, play
     from rwml.worlds.by_name import get_world
 
+    _named_by_hand(world)
     made = get_world(world, **parse_options(option or []))
     play(made, find_task(made, split, task), input, _say)
 
@@ -290,13 +332,13 @@ def check_command(
     """Check a world against the contract of worlds, and print its violations (exit code 1)."""
     from rwml.stages.worlds import check, parse_options
 
+    _named_by_hand(world)
     if not check(world, parse_options(option or []), split or [], policy, tasks, _say):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Entry point of the `rwml` command."""
-    sys.path.append(str(Path.cwd()))  # module:Class names a user's own code, which often lies in the current folder
     app()
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import Json
+from rwml.core.guard.trust import Server, allow
 from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.words_needed import check_words
+from rwml.core.registry import is_code
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, seed_of
 from rwml.core.types import Episode, PredictedState, Query, Task, Transition
@@ -42,11 +45,13 @@ Model = LanguageModel | ApiModel
 
 
 def make(name: str, split: str = "", **options: Any) -> World:
-    """A world: "alfworld", "tau2", a name of an installed package's entry point, or `module:Class` of your own.
+    """A world: "alfworld", "tau2", a name of an installed package's entry point, or `module:Class` of your own, which
+    your naming it here allows to run.
 
     split: checked to exist, for a world that is wanted for it; "" checks nothing. options: the world's own
     (docs/reference/worlds.md). RwmlError names the nearest world, option or split.
     """
+    allow_named(name)
     world = get_world(name, **options)
     if split and split not in splits_of(world):
         raise RwmlError(
@@ -64,9 +69,10 @@ def load_model(path: str | Path, device: str = "auto", *, api_key_env: str = "")
     url, mark, name = str(path).partition("#")
     if not url.startswith(("http://", "https://")):
         return load_language_model(path, device)
+    server = Server.of("the model's address", url, api_key_env)
     if not (mark and name):
         raise RwmlError(
-            f"'{path}' names a server and no model",
+            f"'{server.scheme}://{server.address}' names a server and no model",
             "a server may serve several models",
             'write the model\'s name after a #: "http://localhost:8000/v1#name"',
         )
@@ -106,6 +112,7 @@ class WorldModel:
         self.model = model if isinstance(model, LanguageModel | ApiModel) else None
         self.predictor: world_models.WorldModel
         if isinstance(model, str):
+            allow_named(model)
             self.predictor = world_models.make_world_model(model, world_models.Materials(world))
         elif isinstance(model, LanguageModel):
             self.predictor = LanguageWorldModel(model, local_sampler(model, None), words, params, MAX_CONTEXT_TOKENS)
@@ -241,6 +248,7 @@ def evaluate(
     """
     world, model, tau_d = world_model.world, world_model.model, getattr(reward, "tau_d", TAU_D)
     at_least("the number of tasks", len(tasks), 1)
+    allow_named(reward)
     plays = isinstance(model, LanguageModel)
     policy: str | Policy
     if isinstance(model, LanguageModel):
@@ -291,6 +299,12 @@ def plan(
     return best_of(episodes)
 
 
+def allow_named(named: object) -> None:
+    """A caller who writes `module:Name`, alone or in a table, allows it to run: a name in a call is no stranger's."""
+    names = named.values() if isinstance(named, Mapping) else [named]
+    allow(code=[name for name in names if isinstance(name, str) and is_code(name)])
+
+
 def at_least(name: str, value: float, least: int) -> None:
     """RwmlError for a smaller value, and for NaN and infinity."""
     if not (math.isfinite(value) and value >= least):
@@ -312,6 +326,7 @@ def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_step
     if isinstance(policy, LanguageModel):
         return language_policy(world, policy, max_steps=max_steps)
     if isinstance(policy, str):
+        allow_named(policy)
         materials = PolicyMaterials(world, max_steps, _no_language_model)
         return make_policy(policy, materials)
     if isinstance(policy, Policy) and not isinstance(policy, type):
@@ -354,22 +369,43 @@ def _first_policy(world: World) -> str:
     return names[0]
 
 
-def load_recipe(recipe: str | Path, *overrides: str) -> Recipe:
-    """A recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value"."""
+def load_recipe(
+    recipe: str | Path,
+    *overrides: str,
+    allow_code: Sequence[str] = (),
+    allow_keys: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
+) -> Recipe:
+    """A recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value".
+
+    allow_code, allow_keys, allow_hosts: what it may run and whom it may ask (docs/reference/trust.md). RwmlError for
+    what it names beyond that.
+    """
     from rwml.stages.pipeline import recipe_named
 
-    return recipe_named(str(recipe), overrides)
+    allow(allow_code, allow_keys, allow_hosts)
+    read = recipe_named(str(recipe), overrides)
+    check_words(read)
+    return read
 
 
-def run(recipe: str | Path, *overrides: str, until: str | None = None) -> Run:
+def run(
+    recipe: str | Path,
+    *overrides: str,
+    until: str | None = None,
+    allow_code: Sequence[str] = (),
+    allow_keys: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
+) -> Run:
     """Run the stages of a recipe that are not done yet, as `rwml run` does; returns the run.
 
     recipe: a TOML file, the name of one that ships with rwml, or a run folder. overrides: "section.key=value".
-    until: the last stage.
+    until: the last stage. allow_code, allow_keys, allow_hosts: as for `load_recipe`.
     """
     from rwml.stages.pipeline import run_all, stage_named
 
     last = stage_named(until) if until else None
-    opened = Run.open(load_recipe(recipe, *overrides))
+    chosen = load_recipe(recipe, *overrides, allow_code=allow_code, allow_keys=allow_keys, allow_hosts=allow_hosts)
+    opened = Run.open(chosen)
     run_all(opened, last)
     return opened

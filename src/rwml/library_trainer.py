@@ -17,7 +17,7 @@ from rwml.core.recipe.sections import TrainWmConfig
 from rwml.core.records import MetricsLog
 from rwml.core.seeds import seed_of
 from rwml.core.types import Transition
-from rwml.library import WorldModel, at_least
+from rwml.library import WorldModel, allow_named, at_least
 from rwml.models.language_model import TINY, sampled_weights
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.rewards.rewards import TAU_D, KindReward, Reward
@@ -66,6 +66,7 @@ class Trainer:
         self._temporary = tempfile.TemporaryDirectory(prefix="rwml-")
         self.folder = Path(self._temporary.name if folder is None else folder)
         tau_d = self.config.tau_d if self.config.tau_d is not None else getattr(reward, "tau_d", TAU_D)
+        allow_named(reward)
         self.reward = KindReward(reward, tau_d=tau_d)
         params = SamplingParams(self.config.max_new_tokens, self.config.temperature)
         self._model = replace(predictor, params=params)

@@ -10,6 +10,7 @@ import torch
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
+from rwml.core.guard.trust import check_code
 from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import (
@@ -22,6 +23,7 @@ from rwml.core.recipe.reward_names import (
     unset_judge_keys,
 )
 from rwml.core.recipe.sections import EmbeddingConfig, JudgeConfig, ModelConfig
+from rwml.core.recipe.words_needed import check_words
 from rwml.core.run import Run, Stage
 from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder
@@ -34,19 +36,20 @@ from rwml.rewards.rewards import KindReward
 from rwml.world_models.language import LanguageWorldModel
 from rwml.world_models.world_model import WORLD_MODELS, Materials, WorldModel, make_world_model
 from rwml.worlds.base import World
-from rwml.worlds.by_name import get_world
+from rwml.worlds.by_name import world_of
 
 RewardChoice = str | dict[str, str]
 
 
 def load_world(recipe: Recipe) -> World:
     """The recipe's world."""
-    return get_world(recipe.world.name, **recipe.world.options)
+    return world_of(recipe.world.name, recipe.world.options)
 
 
 def check_names(recipe: Recipe) -> None:
-    """RwmlError for a world, an option of it, a policy, reward, sampler, baseline or device that is not there: a stage
-    has cleared nothing by then."""
+    """RwmlError for what the user has not allowed, and for a world, an option of it, a policy, reward, sampler, baseline or
+    device that is not there: a stage has cleared nothing by then."""
+    check_words(recipe)
     world = load_world(recipe)
     SAMPLERS.get(recipe.model.sampler)
     for kind in STATE_KINDS:
@@ -62,6 +65,8 @@ def check_names(recipe: Recipe) -> None:
 
 def load_model(config: ModelConfig, path: str | Path | None = None, *, trainable: bool = False) -> LanguageModel:
     """The recipe's model, or a checkpoint of it at `path`; with `trainable`, a LoRA adapter is put on if asked for."""
+    if config.trust_remote_code:
+        check_code([("model.path", config.path)])
     lm = load_language_model(
         path or config.path, config.device, config.dtype, trust_remote_code=config.trust_remote_code
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.registry import Registry, entries_in
 
 
@@ -18,7 +19,8 @@ def make() -> Registry[type]:
 
 @pytest.fixture
 def package(install: Callable[..., None]) -> None:
-    """An installed package with two classes, one of which an entry point names."""
+    """An installed package with two classes, one of which an entry point names; paths into it are allowed."""
+    allow(code=["mini_rewards:Mini", "mini_rewards:Nothing", "more_rewards:Another", "nowhere:Mini", ":x"])
     source = "class Mini: ...\nclass Other: ...\n"
     install("mini_rewards", source, "[rwml.test_rewards]\nother = mini_rewards:Other\n")
 
@@ -63,6 +65,7 @@ def test_packages_that_share_a_name_are_refused(package: None, install: Callable
 
 def test_one_entry_may_be_named_in_two_ways(install: Callable[..., None]) -> None:
     registry = make()
+    allow(code=["again:Here"])
     install("again", "class Here: ...\n", "[rwml.test_rewards]\nhere = again:Here\n")
     here = registry.get("again:Here")
     registry.register("here")(here)
@@ -74,6 +77,54 @@ def test_what_cannot_be_found_is_said(package: None, name: str) -> None:
     with pytest.raises(RwmlError, match=name) as error:
         make().get(name)
     assert error.value.fix
+
+
+STRANGE = """
+import sys
+sys.modules["strange_ran"] = sys
+
+def act(): ...
+
+class Acts:
+    def act(self): ...
+
+class Idles: ...
+
+acting = Acts()
+"""
+
+
+def test_nothing_is_imported_without_the_users_word(install: Callable[..., None]) -> None:
+    install("strange", STRANGE)
+    for name in ("strange:Acts", "strange.sub:Acts", "strange:__class__.mro", "strange:", ":strange"):
+        with pytest.raises(RwmlError, match="code that you have not allowed") as error:
+            make().get(name)
+        assert f"reward = '{name}'" in error.value.what
+        assert f"--allow-code {name}" in error.value.fix
+    assert not {"strange", "strange_ran"} & set(sys.modules)
+
+
+def test_only_a_class_with_the_methods_is_returned(install: Callable[..., None]) -> None:
+    install("strange", STRANGE)
+    registry: Registry[type] = Registry("reward", "rwml.test_rewards", {}, ["act"])
+    allow(code=[f"strange:{name}" for name in ("Acts", "Idles", "act", "acting", "sys")])
+    assert registry.get("strange:Acts").__name__ == "Acts"
+    reasons = {"Idles": "the class has no act", "act": "it is no class", "acting": "it is no class", "sys": "no class"}
+    for name, why in reasons.items():
+        with pytest.raises(RwmlError, match=f"'strange:{name}' is no reward: .*{why}"):
+            registry.get(f"strange:{name}")
+    del sys.modules["strange_ran"]
+
+
+def test_whatever_an_import_raises_is_a_message(install: Callable[..., None]) -> None:
+    install("falls", "raise ZeroDivisionError('at \\x1b[31monce')")
+    allow(code=["falls:Over", ".falls:Over", "falls.:Over"])
+    with pytest.raises(RwmlError, match="cannot be imported: ZeroDivisionError: at") as error:
+        make().get("falls:Over")
+    assert "\x1b" not in str(error.value)
+    for name in (".falls:Over", "falls.:Over"):
+        with pytest.raises(RwmlError, match="cannot be imported"):
+            make().get(name)
 
 
 def test_entries_of_a_package_are_read_from_its_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import made
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.records import write_records
 from rwml.core.run import Run
@@ -87,19 +88,20 @@ def test_another_import_into_the_same_folder_is_measured_anew(logs: Path, tmp_pa
     assert {name for name, path in places().items() if path != before[name]} == {"rollouts", "plans"}
 
 
-PLAYER = '''
+PLAYER = """
 from rwml.playing.policies import ActionsPolicy
 
 class Looks(ActionsPolicy):
     def __init__(self, materials):
         super().__init__(("look", "inventory"), "looks")
-'''
+"""
 
 
 def test_a_policy_from_elsewhere_plays_and_a_misspelt_one_is_left_out(
     tmp_path: Path, install: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("suite_player", PLAYER)
+    allow(code=["suite_player:Looks"])
     options = {"source": "scenes", "num_train": 1, "num_valid_seen": 2, "num_valid_unseen": 1}
     names, held_out = ["suite_player:Looks", "exprt"], [{"options": options, "policy": "suite_player:Looks"}]
     measure = {"policies": names, "leave_one_out": False, "splits": ["valid_seen"], "held_out": held_out}

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from fuzz_servers import MODES, Mode, completion, raw_server, sent, violations
 from rwml.core.errors import RwmlError
 from rwml.models import server as api
-from rwml.models.server import ApiModel, ChatReply
+from rwml.models.server import ApiModel
+from rwml.models.server_reply import ChatReply
 
 
 class ChatHandler(BaseHTTPRequestHandler):
@@ -148,5 +152,80 @@ def test_a_server_that_cannot_be_reached_is_one_clear_error(monkeypatch: pytest.
         with pytest.raises(RwmlError, match="no connection to http://127") as caught:
             ask(ApiModel(url, "m", retries=1), *(f"{i}" for i in range(5)))
     assert "start the server" in caught.value.fix
-    with pytest.raises(RwmlError, match="UnsupportedProtocol"):
-        ask(ApiModel("127.0.0.1:1/v1", "m"), "x")
+    with pytest.raises(RwmlError, match="1:1/v1' is no URL"):
+        ApiModel("127.0.0.1:1/v1", "m")
+
+
+SOME = (
+    *("gzip in chunks of a byte", "utf-16", "control characters", "as long as it may be", "deep lists", "gzip bomb"),
+    *("content is list", "half of a surrogate pair", "count 1e400 of 5", "count 99999999999 of 400", "half of gzip"),
+    *("endless chunks, fast", "body, slowly", "headers, slowly", "103 without end", "reset", "400 that is no text"),
+)
+
+
+def test_an_answer_of_any_sort_is_right_or_an_error_and_loses_no_other() -> None:
+    assert violations([name for name in MODES if name in SOME]) == []
+
+
+@pytest.mark.slow
+def test_an_answer_of_every_sort() -> None:
+    assert len(MODES) >= 100
+    assert violations([name for name in MODES if name not in SOME]) == []
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with raw_server() as other:
+        there = {"away": Mode(sent(b"", f"Location: {other.url}/chat/completions", status="307 There"))}
+        with raw_server(there) as server:
+            [[answer]] = ask(ApiModel(server.url, "m", retries=0), "away")
+        assert (answer.error[:8], other.asked, server.asked) == ("HTTP 307", [], ["away"])
+
+
+ECHOED = "k3y-of/a+person=="
+
+
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mode]:
+    """Servers that repeat the key that they were sent: in an answer, and in errors of several forms."""
+    monkeypatch.setenv("RWML_TEST_KEY", ECHOED)
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in ECHOED)
+    return {
+        "in the answer": Mode(sent(completion(f"Bearer {ECHOED}, you said"))),
+        "in the reason": Mode(sent(completion(reason="x" * 90 + ECHOED))),
+        "in a 401": Mode(sent(f"no such key: {ECHOED}".encode(), status="401 No")),
+        "in a 401, cut": Mode(sent(b"x" * 290 + ECHOED.encode(), status="401 No")),
+        "in a 401, escaped": Mode(sent(f'{{"error": "{escaped}"}}'.encode(), status="401 No")),
+        "in a 401, in capitals": Mode(sent(ECHOED.upper().encode(), status="401 No")),
+        "in a 401, for a URL": Mode(sent(quote(ECHOED, safe="").encode(), status="401 No")),
+        "in no completion": Mode(sent(json.dumps({"key": ECHOED}).encode())),
+    }
+
+
+def test_a_key_that_a_server_repeats_is_in_no_answer(
+    echo: dict[str, Mode], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with raw_server(echo) as server:
+        model = ApiModel(server.url, "m", api_key_env="RWML_TEST_KEY", retries=0)
+        answers = dict(zip(echo, (str(group) for group in ask(model, *echo)), strict=True))
+        assert server.heads[0].lower().count(f"bearer {ECHOED}".encode()) == 1, "it was sent"
+    assert "text='Bearer [RWML_TEST_KEY], you said'" in answers["in the answer"]
+    for name, answer in answers.items():
+        assert not any(part in answer.lower() for part in ("k3y-of", "of%2fa", "person==", "\\u006b")), name
+    assert sum("[RWML_TEST_KEY]" in answer for answer in answers.values()) >= 6
+    host = server.url.removesuffix("/v1")
+    assert capsys.readouterr().err == f"m: requests go to {host}, with the key in RWML_TEST_KEY\n"
+
+
+@pytest.mark.parametrize("value", ["a\nb-secret", "sch\u00fcssel-secret", "a\x00b-secret", " \n"])
+def test_a_key_that_no_header_takes_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setattr(os, "environ", {"RWML_TEST_KEY": value})
+    with pytest.raises(RwmlError, match="'RWML_TEST_KEY'") as error:
+        ApiModel("http://127.0.0.1:1/v1", "m", api_key_env="RWML_TEST_KEY")
+    assert "secret" not in str(error.value)
+
+
+def test_a_question_that_is_no_unicode_loses_no_other() -> None:
+    with raw_server() as server:
+        first, second = ask(ApiModel(server.url, "m", retries=0), "a \ud83d half", "mate")
+    assert (first[0].text, second[0].text) == ("", "yes")
+    assert first[0].error.startswith("UnicodeEncodeError")

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.types import StopReason
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.local import local_sampler
@@ -18,6 +19,7 @@ from rwml.playing.policies import (
     Policy,
     PolicyMaterials,
     WorldPolicy,
+    check_policy,
     has_policy,
     make_policy,
     play_seats,
@@ -79,6 +81,7 @@ def test_the_language_model_is_loaded_when_it_first_plays(lm: LanguageModel, wor
 
 @pytest.mark.parametrize("name", ["test-first-action", f"{__name__}:FirstAction"])
 def test_a_policy_of_ones_own_is_a_class_with_a_name(world: World, name: str) -> None:
+    allow(code=[f"{__name__}:FirstAction"])
     seats = seats_for(world.tasks("train")[:2], 1, seed=1)
     episodes = play_seats(world, seats, make_policy(name, PolicyMaterials(world, 4, never)), generator())
     for seat, episode in zip(seats, episodes, strict=True):
@@ -95,6 +98,9 @@ def test_an_unknown_policy_is_refused_with_the_nearest(world: World) -> None:
     seats = seats_for(world.tasks("train")[:1], 1, seed=1)
     with pytest.raises(RwmlError, match="expert"):
         play_seats(world, seats, make_policy("expret", PolicyMaterials(world, 4, never)), generator())
+    with pytest.raises(RwmlError, match="that you have not allowed: policy = 'no_such_module:Policy'"):
+        check_policy("no_such_module:Policy", world)
+    allow(code=["no_such_module:Policy"])
     with pytest.raises(RwmlError, match="cannot be imported"):
         make_policy("no_such_module:Policy", PolicyMaterials(world, 4, never))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import socket
 from dataclasses import replace
 
 import pytest
 
+from fuzz_servers import MATE, MODES, Mode, raw_server
 from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Episode, Step
 from rwml.models.language_model import LanguageModel
@@ -115,3 +118,21 @@ def test_nothing_is_asked_about_nothing(lm: LanguageModel, world: World) -> None
     config = JudgeConfig(base_url="http://127.0.0.1:9/v1", model="w")
     assert reflect(world, lm.chat, [], config, 3, seed=0) == []
     assert Reflection("e", 0, "", "ReadTimeout: slow", 0, 0, 0).failure == "ReadTimeout"
+
+
+def test_broken_answers_cost_their_own_step_alone(lm: LanguageModel, world: World, expert: list[Episode]) -> None:
+    sorts = ["content is list", MATE, "half of a surrogate pair", "count 1e23 of 4", "deep lists", MATE]
+    order = itertools.cycle(sorts)
+
+    def in_turn(connection: socket.socket) -> None:
+        MODES[next(order)].react(connection)
+
+    with raw_server(otherwise=Mode(in_turn)) as server:
+        config = JudgeConfig(base_url=server.url, model="m", max_concurrency=1)
+        reflections = reflect(world, lm.chat, expert[:1], config, 0, seed=0)
+    assert len(reflections) == len(expert[0].steps) > 3
+    assert reflections[0].failure == "not a chat completion (content is no text)"
+    for number, reflection in enumerate(reflections):
+        is_sound = sorts[number % len(sorts)] == MATE
+        assert (reflection.thought, bool(reflection.error)) == (("yes", False) if is_sound else ("", True))
+        assert max(reflection.prompt_tokens, reflection.completion_tokens) == 0

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fuzz_servers import MODES, Mode, completion, raw_server, sent
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Transition
 from rwml.models import server as api
 from rwml.models.embedding.embedder import Embedder
-from rwml.rewards.judge import GradedJudgeReward, Judge, JudgeReward, judge_messages, read_score
+from rwml.rewards.judge import (
+    GradedJudgeReward,
+    Judge,
+    Judgement,
+    Judgements,
+    JudgeReward,
+    judge_messages,
+    read_score,
+)
 from rwml.rewards.rewards import KindReward
 
 # How the judge of these tests judges: by the prediction, which it finds in the question.
@@ -171,6 +183,59 @@ def test_scores_are_read_strictly(text: str, binary: float | None, graded: float
     assert (read_score(text, graded=False), read_score(text, graded=True)) == (binary, graded)
 
 
+@pytest.mark.parametrize("part", ['{"a":', '{"a":[', "{ ", '{"', '{"score": 1, "a":', '{"a":' + "1" * 4400])
+def test_a_text_without_end_has_no_score(part: str) -> None:
+    """Each of these takes the square of its length where every brace is read to its end: minutes for a megabyte."""
+    for times in (3, 1_000_000 // len(part)):
+        assert read_score(part * times, graded=True) is None
+    assert read_score(part * 100 + '{"score": 1}', graded=True) == 1.0
+
+
+def test_a_damaged_line_of_the_cache_is_no_judgement(tmp_path: Path) -> None:
+    path = tmp_path / "judgements.jsonl"
+    judgements = Judgements(path)
+    judgements.add({"whole": Judgement(0.5, "half right")})
+    values = ("NaN", "Infinity", "-0.1", "1.1", "1e400", "9" * 400, "9" * 5000, '"x"', "null", "[" * 100_000)
+    lines = [f'{{"key": "bad {n}", "score": {value}, "text": "t", "error": ""}}' for n, value in enumerate(values)]
+    with path.open("ab") as file:
+        file.write("\n".join([*lines, "[]", "3", "null", ""]).encode() + b"\xff\xfe\n")
+    again = Judgements(path)
+    assert len(again) == 1
+    assert again.get("whole") == Judgement(0.5, "half right")
+
+
+SORTS = ("content is list", "content is number", "half of a surrogate pair", "count 1e400 of 5", "deep objects")
+
+
+def test_a_judge_whose_other_answers_are_broken_gives_the_sound_ones(
+    rows: list[Transition], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every second answer is of a broken sort, and one holds the key: the others count, and no file has the key."""
+    monkeypatch.setenv("RWML_JUDGE_KEY", "judge-s3cret-key")
+    modes = [Mode(sent(completion('{"analysis": "it is judge-s3cret-key", "score": 1}')))]
+    modes += [mode for name in SORTS for mode in (MODES[name], modes[0])]
+    modes.append(Mode(sent(b"wrong key: judge-s3cret-key", status="401 No")))
+    waiting, order = threading.Lock(), iter(modes)
+
+    def in_turn(connection: socket.socket) -> None:
+        with waiting:
+            mode = next(order)
+        mode.react(connection)
+
+    with raw_server(otherwise=Mode(in_turn)) as server:
+        host = server.url.removeprefix("http://").removesuffix("/v1")
+        allow(keys=[f"RWML_JUDGE_KEY@{host}"])
+        config = JudgeConfig(base_url=server.url, model="m", api_key_env="RWML_JUDGE_KEY", max_concurrency=1)
+        reward = JudgeReward(Judge(config, tmp_path))
+        distances, scores = reward.score_rows([f"guess {n}" for n in range(len(modes))], rows[:1] * len(modes))
+    assert distances.tolist() == [0.0, *[2.0, 0.0] * len(SORTS), 2.0]
+    assert scores.tolist() == [1.0, *[0.0, 1.0] * len(SORTS), 0.0]
+    kept = (tmp_path / "judgements.jsonl").read_text()
+    assert kept.count('"score": 1.0') == len(SORTS) + 1
+    assert kept.count("[RWML_JUDGE_KEY]") == len(SORTS) + 2
+    assert "s3cret" not in kept
+
+
 def test_a_judge_that_never_answers_stops_the_run(chat_server, config: JudgeConfig, rows: list[Transition]) -> None:  # type: ignore[no-untyped-def]
     chat_server.answer = lambda messages: 404
     with pytest.raises(RwmlError, match="has answered none of the last 2 requests: HTTP 404") as caught:
@@ -188,6 +253,7 @@ def test_a_judge_that_never_answers_stops_the_run(chat_server, config: JudgeConf
 
 def test_the_judge_is_made_when_a_transition_needs_it(rows: list[Transition]) -> None:
     missing = JudgeConfig(base_url="http://127.0.0.1:1/v1", model="m", api_key_env="RWML_NO_SUCH_KEY")
+    allow(keys=["RWML_NO_SUCH_KEY@127.0.0.1"])
     reward = KindReward({"tool": "judge", "text": "exact"}, no_embedder, 0.2, lambda: Judge(missing))
     assert reward.score([rows[0].next_state], rows[:1])[1].tolist() == [1]
     with pytest.raises(RwmlError, match="'RWML_NO_SUCH_KEY' is not set"):

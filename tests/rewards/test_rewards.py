@@ -11,6 +11,7 @@ import pytest
 
 import rwml.rewards
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARDS, asks_judge
 from rwml.core.recipe.sections import JudgeConfig
@@ -133,7 +134,8 @@ class NeedsMore(SameLength):
 
 @pytest.fixture
 def fourth(install: Callable[..., None]) -> None:
-    """An installed package with `FOURTH` and an entry point for it."""
+    """An installed package with `FOURTH` and an entry point for it; both of its classes may be named by their paths."""
+    allow(code=["fourth_reward:SameLength", "fourth_reward:NeedsMore"])
     install("fourth_reward", FOURTH, "[rwml.rewards]\nlength = fourth_reward:SameLength\n")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import read_json
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts
 from rwml.core.run import Run
@@ -40,6 +41,7 @@ def test_any_world_model_is_examined_by_its_name(
     mini: Callable[..., Recipe], install: Callable[..., None], tmp_path: Path
 ) -> None:
     install("own_world_model", OWN)
+    allow(code=["own_world_model:NothingHappens"])
     names = ["copy_last", "engine", "beliefs", "language", "own_world_model:NothingHappens"]
     run = Run.open(mini(tmp_path / "run", evaluate={"baselines": names, "num_transitions": 12}), say=lambda text: None)
     run_all(run, until="transitions")
@@ -65,9 +67,16 @@ from rwml.models.sampling.local import local_sampler
 asked = []
 
 
-def counting(lm, autocast=None):
-    asked.append(lm.source)
-    return local_sampler(lm, autocast)
+class Counting:
+    def __init__(self, lm, autocast=None):
+        asked.append(lm.source)
+        self._local = local_sampler(lm, autocast)
+
+    def sample(self, *arguments):
+        return self._local.sample(*arguments)
+
+    def session(self, *arguments):
+        return self._local.session(*arguments)
 """
 
 
@@ -77,8 +86,9 @@ def test_any_sampler_samples_by_its_name(
     install("own_sampler", SAMPLER)
     runs = [
         Run.open(mini(tmp_path / name, model={"sampler": name}), say=lambda text: None)
-        for name in ("local", "own_sampler:counting")
+        for name in ("local", "own_sampler:Counting")
     ]
+    allow(code=["own_sampler:Counting"])
     for run in runs:
         run_all(run, until="collect")
     asked = importlib.import_module("own_sampler").asked

@@ -18,6 +18,7 @@ import torch
 
 from rwml import loading
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.run import CHAIN, OUTPUTS, Run
@@ -263,6 +264,7 @@ def test_nothing_held_out_is_refused(copied: Callable[..., Run], tmp_path: Path)
     [
         ({"collect": {"policy": "expret"}}, "expert"),
         ({"collect": {"policy": "no_such_module:Policy"}}, "PYTHONPATH"),
+        ({"collect": {"policy": "antigravity:Policy"}}, "--allow-code antigravity:Policy"),
         ({"evaluate": {"collect_policy": "nosy"}}, "noisy"),
         ({"world": {"options": {"sise": "tiny"}}}, "size"),
         ({"model": {"sampler": "loca"}}, "local"),
@@ -274,6 +276,7 @@ def test_nothing_held_out_is_refused(copied: Callable[..., Run], tmp_path: Path)
 def test_a_misspelt_name_is_refused_before_a_file_is_touched(
     copied: Callable[..., Run], changes: dict[str, Any], fix: str
 ) -> None:
+    allow(code=["no_such_module:Policy"])
     run = copied(**changes)
     before = files(run.folder)
     with pytest.raises(RwmlError) as error:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from rwml.cli import app
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS
 from rwml.core.records import read_records
@@ -77,8 +78,14 @@ def test_files_and_source(lab: tuple[Recipe, dict[str, Any]]) -> None:
 def test_the_transitions_come_from_the_policy_that_collects(
     mini: Callable[..., Recipe], tmp_path: Path, install: Callable[..., None]
 ) -> None:
-    lines = ("from rwml.playing.policies import ActionsPolicy", "def Looks(_): return ActionsPolicy(('look',))")
+    lines = (
+        "from rwml.playing.policies import ActionsPolicy",
+        "class Looks(ActionsPolicy):",
+        "    def __init__(self, materials):",
+        "        super().__init__(('look',))",
+    )
     install("lab_player", "\n".join(lines))
+    allow(code=["lab_player:Looks"])
     recipe = mini(tmp_path / "run", reward_lab=SMALL, collect={"policy": "lab_player:Looks"})
     rows, of = reward.lab_rows(recipe, load_world(recipe))
     assert (of, {row.action for row in rows}) == ("played by 'lab_player:Looks'", {"look"})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
@@ -143,6 +144,8 @@ def test_a_reward_from_elsewhere_trains(
         "        return gaps, np.maximum(0, 1 - gaps)\n"
     )
     install("fourth_reward", source, "[rwml.rewards]\nfirst_word = fourth_reward:SameFirstWord\n")
+    if ":" in name:
+        allow(code=[name])
     run = Run.open(mini(tmp_path / "run", train_wm={"reward": name, "max_steps": 2}))
     run_all(run, until="train_wm")
     lines = [line for line in run.metrics.read() if line["stage"] == "train_wm"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from fuzz_servers import MODES, raw_server
 from rwml.core.types import PredictedState, Query
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.server import ApiModel
@@ -70,3 +71,17 @@ def test_every_query_has_its_answers_or_a_reason(chat_server: Any) -> None:
     for asked in chat_server.asked:
         assert (asked["model"], asked["temperature"], asked["max_tokens"], asked["n"]) == ("m", 0.25, 6, 2)
     assert [asked["messages"] for asked in chat_server.asked] == [question_messages(PROMPTS, q) for q in queries]
+
+
+def test_broken_answers_are_predictions_without_a_next_state() -> None:
+    """A sound answer (which has no tags) between broken ones of several sorts: each has its own reason."""
+    names = ["content is list", "words of many scripts", "half of a surrogate pair", "count NaN of 3", "half of gzip"]
+    with raw_server() as server:
+        model = RemoteWorldModel(ApiModel(server.url, "m", retries=0), Prompts("", "", "{action}"), SamplingParams(6))
+        states = [group[0] for group in model.predict([Query(n, "", (), n) for n in names], 1, torch.Generator())]
+    assert [state.text for state in states] == ["", MODES["words of many scripts"].text, "", "", ""]
+    assert [state.next_state for state in states] == [None] * 5
+    assert states[1].reason == UNPARSED
+    for state in (states[0], *states[2:]):
+        assert state.reason.startswith(f"{FAILED}: ")
+        assert MODES[state.transition].error in state.reason

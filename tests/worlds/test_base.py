@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
+from rwml.core.guard.trust import allow
 from rwml.core.types import Task
 from rwml.worlds.base import BuiltInPolicy, Env, Prompts, World
 from rwml.worlds.by_name import WORLDS, get_world, register
@@ -63,6 +64,7 @@ class Odd(Coins):
 @pytest.fixture
 def coins(install: Callable[..., None]) -> World:
     install("coins", MODULE, "[rwml.worlds]\npennies = coins:Coins\n")
+    allow(code=["coins:Coins", "coins:Half", "coins:Cions", "coins:CoinsEnv", "os:system", "subprocess:Popen"])
     return get_world("coins:Coins", num_tasks=2)
 
 
@@ -94,6 +96,9 @@ def test_mistakes_with_a_world_of_ones_own_are_explained(coins: World) -> None:
         (lambda: get_world("coins:Coins", num_task=2), "did you mean 'num_tasks'"),
         (lambda: get_world("coins:Half"), "the world coins:Half has no tasks"),
         (lambda: get_world("coins:Cions"), "cannot be imported"),
+        (lambda: get_world("coins:CoinsEnv", task=1), "'coins:CoinsEnv' is no world: the class has no splits, tasks,"),
+        (lambda: get_world("os:system", command="exit 1"), "'os:system' is no world: it is no class"),
+        (lambda: get_world("subprocess:Popen", args=["false"]), "'subprocess:Popen' is no world: the class has no"),
         (lambda: get_world("pennys"), "did you mean 'pennies'"),
     ):
         with pytest.raises(RwmlError, match=words):

@@ -5,13 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from rwml.core.guard.shown import without_secrets
+
 
 class RwmlError(Exception):
-    """A mistake that a user can mend. what: the fault and the wrong value. why: its consequence. fix: the remedy."""
+    """A mistake that a user can mend. what: the fault and the wrong value. why: its consequence. fix: the remedy.
+
+    A key of this process is in none of them: messages are printed and written into files.
+    """
 
     def __init__(self, what: str, why: str, fix: str) -> None:
-        self.what, self.why, self.fix = what, why, fix
-        super().__init__(f"{what}\n  why it matters: {why}\n  what to do: {fix}")
+        self.what, self.why, self.fix = map(without_secrets, (what, why, fix))
+        super().__init__(f"{self.what}\n  why it matters: {self.why}\n  what to do: {self.fix}")
 
     def __reduce__(self) -> tuple[type[RwmlError], tuple[str, str, str]]:
         return type(self), (self.what, self.why, self.fix)

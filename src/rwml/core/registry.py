@@ -2,7 +2,7 @@
 
 A registry maps its own entries to the modules that define them. Naming an entry imports only its module. Entries of
 other packages come from entry points of the registry's group (`rwml.worlds`, `rwml.rewards`, ...), or from
-`module:Name`.
+`module:Name`, which needs the user's word (`core/guard/trust.py`): a recipe that names it may be a stranger's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.guard.shown import shown
+from rwml.core.guard.trust import check_code
 
 T = TypeVar("T")
 _DECORATED = re.compile(r'^@register\("(\w+)"\)$', re.MULTILINE)
@@ -24,11 +26,12 @@ _DECORATED = re.compile(r'^@register\("(\w+)"\)$', re.MULTILINE)
 class Registry(Generic[T]):
     """Names and their entries. kind: the noun in messages ("reward"); group: of the entry points.
 
-    built_in: {name: module} of entries that are registered when that module is imported.
+    built_in: {name: module} of entries that are registered when that module is imported. methods: what the class of a
+    `module:Name` has. Nothing but such a class is returned, so that nothing else is ever called.
     """
 
-    def __init__(self, kind: str, group: str, built_in: Mapping[str, str]) -> None:
-        self.kind, self.group = kind, group
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str], methods: Sequence[str] = ()) -> None:
+        self.kind, self.group, self.methods = kind, group, tuple(methods)
         self._modules = dict(built_in)
         self._entries: dict[str, T] = {}
 
@@ -54,12 +57,16 @@ class Registry(Generic[T]):
 
     def knows(self, name: str) -> bool:
         """Whether it is one of `names` or has the form `module:Name`; nothing is imported."""
-        return ":" in name or name in self._modules or name in self._entries or name in self.names()
+        return is_code(name) or name in self._modules or name in self._entries or name in self.names()
 
     def get(self, name: str) -> T:
-        """The entry of that name, or of `module:Name`; RwmlError names the nearest one, or all that share the name."""
-        if ":" in name and name not in self._entries:
-            return self._imported(name, name)
+        """The entry of that name, or of `module:Name`; RwmlError names the nearest one, or all that share the name.
+
+        RwmlError, before any import, for a `module:Name` that the user has not allowed.
+        """
+        if is_code(name) and name not in self._entries:
+            check_code([(self.kind, name)])
+            return self._fitting(name, self._imported(name, name))
         points = sorted({point.value for point in self._points() if point.name == name})
         if name not in self._entries and name in self._modules:
             import_module(self._modules[name])
@@ -93,13 +100,29 @@ class Registry(Generic[T]):
         module, _, attribute = path.partition(":")
         try:
             entry: T = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # whatever the code of a module raises
             raise RwmlError(
-                f"the {self.kind} '{name}' cannot be imported: {error}",
+                f"the {self.kind} '{shown(name)}' cannot be imported: {type(error).__name__}: {shown(str(error))}",
                 f"a {self.kind} of your own is a name in a module that Python finds",
                 "write module:Name, and put the module's folder on PYTHONPATH",
             ) from None
         return entry
+
+    def _fitting(self, name: str, entry: T) -> T:
+        lacks = [method for method in self.methods if not callable(getattr(entry, method, None))]
+        if isinstance(entry, type) and not lacks:
+            return entry
+        why = f"the class has no {', '.join(lacks)}" if isinstance(entry, type) else "it is no class"
+        raise RwmlError(
+            f"'{shown(name)}' is no {self.kind}: {why}",
+            "it is not called: what it would do with a recipe's settings is unknown",
+            f"name a class with the methods {', '.join(self.methods)}" if self.methods else "name a class",
+        )
+
+
+def is_code(name: str) -> bool:
+    """Whether a name of an extension point is a path into a module."""
+    return ":" in name
 
 
 def entries_in(package: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import IO, Any
 import rwml
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import file_hash, folder_hash, link, read_json, remove, sweep, write_guard, write_json
+from rwml.core.guard.shown import without_secrets
 from rwml.core.machine import peak_memory_mb, reset_peak_memory, versions
 from rwml.core.progress import on_advance
 from rwml.core.recipe.declared import declared, raw_settings_hash, settings_hash
@@ -173,7 +174,7 @@ class Run:
             record["outputs"] = self._hashes([o for o in OUTPUTS[name] if (self.folder / o).exists()])
         except BaseException as error:
             if isinstance(error, Exception):
-                record["state"], record["error"] = "failed", str(error) or type(error).__name__
+                record["state"], record["error"] = "failed", without_secrets(str(error)) or type(error).__name__
             with contextlib.suppress(RwmlError):  # a full disk: the error that brought us here says so
                 note()
             raise

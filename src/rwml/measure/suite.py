@@ -32,7 +32,7 @@ from rwml.world_models.imagination import Imagination
 from rwml.world_models.language import LanguageWorldModel
 from rwml.worlds.answers import tasks_of
 from rwml.worlds.base import World
-from rwml.worlds.by_name import get_world
+from rwml.worlds.by_name import world_of
 from rwml.worlds.transitions import transitions_of
 
 # The settings in [measure] that each measure depends on.
@@ -221,7 +221,7 @@ class MeasureContext:
         return tuple(HeldOutWorld(options={"size": size, **few}) for size in _OTHER_SIZES if size != own)
 
     def _rows(self, one: HeldOutWorld) -> tuple[World, list[Transition]]:
-        world, history, seed = get_world(one.name, **one.options), self.setup.history_steps, self.setup.seed
+        world, history, seed = world_of(one.name, one.options), self.setup.history_steps, self.setup.seed
         seats = seats_for(tasks_of(world, one.split)[: one.num_episodes], 1, seed_of(seed, "measure", "held out"))
         generator = generator_for(seed, "measure", "held out", one.policy)
         rows = [

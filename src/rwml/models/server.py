@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,31 +12,18 @@ from typing import Any
 import httpx
 
 from rwml.core.errors import RwmlError
+from rwml.core.guard.shown import shown
+from rwml.core.guard.trust import Server, check_server
+from rwml.core.progress import note
 from rwml.core.recipe.sections import JudgeConfig
+from rwml.models.server_reply import ENCODINGS, BodyError, ChatReply, body_shown, read_answers, read_body
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
-BODY_SHOWN = 300
-
-
-@dataclass(frozen=True, slots=True)
-class ChatReply:
-    """One reply, or the reason why it is missing. finish_reason: the server's own word ("stop", "length", ...), empty
-    on error. error: empty if the request succeeded. attempts: requests made for it. Tokens are the server's counts for
-    the whole request (0 if the server gives no counts).
-    """
-
-    text: str
-    finish_reason: str
-    error: str
-    attempts: int
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the answer was cut at max_tokens."""
-        return self.finish_reason == "length"
+CONNECT_SHARE = 0.9
+"""Of an attempt's time, for the connection: a server that cannot be reached then differs from one that is slow."""
+LONGEST_ERROR = 300
+_ANNOUNCED: set[Server] = set()
 
 
 class _UnreachableError(Exception):
@@ -47,10 +34,11 @@ class ApiModel:
     """A chat model at base_url (up to and including "/v1").
 
     api_key_env: name of the environment variable that holds the key, or None for a server without keys;
-    max_concurrency: requests in flight; timeout_s: for one attempt; retries: further attempts after 429, 5xx, a timeout
-    or a broken connection, each after twice the wait of the one before (or what Retry-After says).
+    max_concurrency: requests in flight; timeout_s: for one attempt, from the connection to the last byte; retries:
+    further attempts after 429, 5xx, a timeout or a broken connection, each after twice the wait of the one before (or
+    what Retry-After says). Whoever makes it by hand has chosen the server and the key; `of` asks for the user's word.
 
-    Raises RwmlError where the variable is not set.
+    Raises RwmlError where the variable is not set, and for a base_url that is no URL or that holds a key.
     """
 
     def __init__(
@@ -62,23 +50,18 @@ class ApiModel:
         timeout_s: float = 120.0,
         retries: int = 5,
     ) -> None:
+        self.server = Server.of("base_url", base_url, api_key_env or "")
         self.url = base_url.rstrip("/") + "/chat/completions"
         self.base_url, self.model = base_url, model
         self.max_concurrency, self.timeout_s, self.retries = max_concurrency, timeout_s, retries
-        self._headers: dict[str, str] = {}
+        self._headers = {"Accept-Encoding": ENCODINGS}
         if api_key_env:
-            key = os.environ.get(api_key_env)
-            if not key:
-                raise RwmlError(
-                    f"the environment variable '{api_key_env}' is not set",
-                    f"requests to {base_url} are signed with the key that it holds",
-                    f"export {api_key_env}=..., or set api_key_env to nothing for a server without keys",
-                )
-            self._headers["Authorization"] = f"Bearer {key}"
+            self._headers["Authorization"] = f"Bearer {self.server.key()}"
 
     @classmethod
     def of(cls, config: JudgeConfig) -> ApiModel:
-        """The model of the section [judge]."""
+        """The model of the section [judge]; RwmlError where a request would go to a server that nobody allowed."""
+        check_server("judge.base_url", Server.of("judge.base_url", config.base_url, config.api_key_env))
         return cls(config.base_url, config.model, config.api_key_env or None, config.max_concurrency, config.timeout_s)
 
     def chat(
@@ -98,6 +81,9 @@ class ApiModel:
             }
             for messages in messages_batch
         ]
+        if self.server not in _ANNOUNCED and not self.server.harmless:
+            _ANNOUNCED.add(self.server)
+            note(f"{self.model}: {self.server.sentence}")
         # A notebook already runs an event loop in this thread.
         with ThreadPoolExecutor(max_workers=1) as thread:
             return thread.submit(lambda: asyncio.run(self._all(bodies, n))).result()
@@ -105,7 +91,7 @@ class ApiModel:
     async def _all(self, bodies: Sequence[dict[str, Any]], n: int) -> list[list[ChatReply]]:
         limits = httpx.Limits(max_connections=self.max_concurrency)
         # Waiting for a free connection is not the server's fault, and has no time limit.
-        timeout = httpx.Timeout(self.timeout_s, pool=None)
+        timeout = httpx.Timeout(self.timeout_s, connect=CONNECT_SHARE * self.timeout_s, pool=None)
         batch = _Batch()
         gate = asyncio.Semaphore(self.max_concurrency)
         async with httpx.AsyncClient(headers=self._headers, limits=limits, timeout=timeout) as client:
@@ -125,31 +111,47 @@ class ApiModel:
     async def _one(
         self, client: httpx.AsyncClient, gate: asyncio.Semaphore, batch: _Batch, body: dict[str, Any], n: int
     ) -> list[ChatReply]:
-        error, attempts = "", 0
+        failure, attempts = _Failure(""), 0
         for attempts in range(1, self.retries + 2):
-            wait_s = min(FIRST_WAIT_S * 2 ** (attempts - 1), LONGEST_WAIT_S)
             async with gate:
-                try:
-                    response = await client.post(self.url, json=body)
-                except (httpx.UnsupportedProtocol, httpx.InvalidURL) as problem:
-                    raise _UnreachableError(f"{type(problem).__name__}: {problem}") from None
-                except (httpx.ConnectError, httpx.ConnectTimeout) as problem:
-                    error = f"{type(problem).__name__}: {problem}"
-                    if attempts > self.retries and not batch.reached:
-                        raise _UnreachableError(error) from None
-                except httpx.TransportError as problem:
-                    error, batch.reached = f"{type(problem).__name__}: {problem}", True
-                else:
-                    batch.reached = True
-                    if response.is_success:
-                        return _answers(response, n, attempts)
-                    error = f"HTTP {response.status_code}: {response.text[:BODY_SHOWN]}"
-                    if response.status_code != 429 and response.status_code < 500:
-                        break
-                    wait_s = _asked_wait_s(response, wait_s)
-            if attempts <= self.retries:
-                await asyncio.sleep(wait_s)
-        return [ChatReply("", "", error, attempts)] * n
+                outcome = await self._attempt(client, batch, body, n, attempts)
+            if not isinstance(outcome, _Failure):
+                return outcome
+            failure = outcome
+            if failure.unreached and attempts > self.retries and not batch.reached:
+                raise _UnreachableError(failure.error)
+            if not failure.again or attempts > self.retries:
+                break
+            await asyncio.sleep(failure.wait_s or min(FIRST_WAIT_S * 2 ** (attempts - 1), LONGEST_WAIT_S))
+        return [ChatReply("", "", failure.error, attempts)] * n
+
+    async def _attempt(
+        self, client: httpx.AsyncClient, batch: _Batch, body: dict[str, Any], n: int, attempts: int
+    ) -> list[ChatReply] | _Failure:
+        try:
+            # httpx's times are between two bytes: a server that sends one now and then would keep us for ever.
+            async with asyncio.timeout(self.timeout_s), client.stream("POST", self.url, json=body) as response:
+                batch.reached = True
+                data = await read_body(response)
+            if response.is_success:
+                return read_answers(data, n, attempts)
+            again = response.status_code == 429 or response.status_code >= 500
+            error = f"HTTP {response.status_code}: {body_shown(data)}"
+            return _Failure(error, again=again, wait_s=_asked_wait_s(response))
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as problem:
+            raise _UnreachableError(_words(problem)) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as problem:
+            return _Failure(_words(problem), unreached=True)
+        except (TimeoutError, httpx.TimeoutException):
+            batch.reached = True
+            return _Failure(f"no whole answer within {self.timeout_s:g} s")
+        except httpx.TransportError as problem:
+            batch.reached = True
+            return _Failure(_words(problem))
+        except BodyError as problem:
+            return _Failure(shown(str(problem)), again=False)
+        except Exception as problem:  # whatever a strange answer provokes costs that answer, and no other of the batch
+            return _Failure(_words(problem), again=False)
 
 
 @dataclass(slots=True)
@@ -157,26 +159,23 @@ class _Batch:
     reached: bool = False
 
 
-def _asked_wait_s(response: httpx.Response, default_s: float) -> float:
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An attempt without answers. again: another one may help. wait_s: before it; None = the usual time."""
+
+    error: str
+    again: bool = True
+    wait_s: float | None = None
+    unreached: bool = False
+
+
+def _words(problem: Exception) -> str:
+    return shown(f"{type(problem).__name__}: {problem}", LONGEST_ERROR)
+
+
+def _asked_wait_s(response: httpx.Response) -> float | None:
     try:
-        return min(max(float(response.headers["retry-after"]), 0.0), LONGEST_WAIT_S)
+        seconds = float(response.headers["retry-after"])
     except (KeyError, ValueError):  # absent, or given as a date
-        return default_s
-
-
-def _answers(response: httpx.Response, n: int, attempts: int) -> list[ChatReply]:
-    """The n answers in a response; one that is missing or malformed is an answer with an error."""
-    try:
-        body = response.json()
-        choices = list(body["choices"])[:n]
-        usage = body.get("usage") or {}
-        counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-        answers = [
-            ChatReply(choice["message"]["content"] or "", choice.get("finish_reason") or "", "", attempts, *counts)
-            for choice in choices
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
-        shown = response.text[:BODY_SHOWN]
-        return [ChatReply("", "", f"not a chat completion ({type(problem).__name__}): {shown}", attempts)] * n
-    missing = ChatReply("", "", f"the server gave {len(answers)} of {n} answers", attempts)
-    return answers + [missing] * (n - len(answers))
+        return None
+    return None if math.isnan(seconds) else min(max(seconds, 0.001), LONGEST_WAIT_S)

@@ -2,7 +2,8 @@
 
 A policy of one's own is a class in one file: `@POLICIES.register("name")`, made from `PolicyMaterials`, with a `play`
 that moves `Game`s of `playing/rollout.py`. It is then a name that `collect.policy` takes; so is `module:Name`, without
-the decorator, and a name among the entry points `rwml.policies` of an installed package.
+the decorator but with the user's word (`core/guard/trust.py`), and a name among the entry points `rwml.policies` of an
+installed package.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class PolicyMaterials:
 
 
 MakePolicy = Callable[[PolicyMaterials], Policy]
-POLICIES: Registry[MakePolicy] = Registry("policy", "rwml.policies", {"model": __name__})
+POLICIES: Registry[MakePolicy] = Registry("policy", "rwml.policies", {"model": __name__}, ["play"])
 
 
 @POLICIES.register("model")

@@ -32,6 +32,8 @@ EXCHANGES_SHOWN = 4
 WAVES_BETWEEN_WRITES = 4
 # Requests that may fail in a row before the run stops: an outage, not a fault of single questions.
 LONGEST_SILENCE = 32
+LONGEST_READ = 100_000
+MOST_BROKEN = 500
 
 INSTRUCTION = """\
 You check the predictions of a world model. It was given what an agent has seen in an environment and which action \
@@ -95,16 +97,20 @@ def judge_messages(row: Transition, prediction: str, *, graded: bool) -> list[Me
 def read_score(text: str, *, graded: bool) -> float | None:
     """The score in the last JSON object that has a score, after any thinking; None for no score or one not allowed.
 
-    graded: any value from 0 to 1 is allowed, else 0 and 1 only.
+    graded: any value from 0 to 1 is allowed, else 0 and 1 only. Only the last `LONGEST_READ` characters are read, and
+    after `MOST_BROKEN` braces that begin no object there is no score: reading each to its end takes the square of the
+    length.
     """
-    text, decoder = THINK.sub("", text, count=1), json.JSONDecoder()
+    text, decoder = THINK.sub("", text, count=1)[-LONGEST_READ:], json.JSONDecoder()
     score: object = None
-    start = text.find("{")
+    start, broken = text.find("{"), 0
     while start >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
-            end = start + 1
+            end, broken = start + 1, broken + 1
+            if broken > MOST_BROKEN:
+                return None
         else:
             score = value.get("score", score)
         start = text.find("{", end)
@@ -126,9 +132,11 @@ class Judgements:
             try:
                 record = json.loads(line)
                 judgement = Judgement(float(record["score"]), str(record["text"]), str(record["error"]))
-                self._learn(str(record["key"]), judgement)
-            except (ValueError, KeyError, TypeError):  # a line that a kill cut off
+                key = str(record["key"])
+            except (ValueError, KeyError, TypeError, RecursionError, OverflowError):  # a line that a kill cut off
                 continue
+            if 0 <= judgement.score <= 1:
+                self._learn(key, judgement)
 
     def __len__(self) -> int:
         return len(self._known)

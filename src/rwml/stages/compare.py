@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.guard.trust import allow, given_words
 from rwml.core.progress import duration, note
 from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe, parse_recipe
+from rwml.core.recipe.words_needed import check_words
 from rwml.core.run import CHAIN, Run, adopt, lock
 from rwml.measure.compare.arm_examiner import ArmExaminer
 from rwml.measure.compare.open_arms import open_arm, paid_stages
@@ -47,6 +49,7 @@ def run(
     until: stop after this stage (the examination is `evaluate`). jobs: seeds that run at once, a process each. An arm
     that fails does not stop the others, nor the report; then the first failure is raised.
     """
+    check_words(recipe)
     _check(recipe, seeds)
     last = stage_named(until) if until else "report"
     chosen = [arm.name for arm in recipe.compare.chosen(arms)]
@@ -202,7 +205,7 @@ def _run_seeds(recipe: Recipe, seeds: Sequence[int], arms: Sequence[str], last: 
     threads = max(1, (os.cpu_count() or 1) // jobs)
     context = get_context("spawn")
     stop = context.Event()
-    with ProcessPoolExecutor(jobs, context, _start_worker, (os.getpid(), threads, stop)) as pool:
+    with ProcessPoolExecutor(jobs, context, _start_worker, (os.getpid(), threads, stop, given_words())) as pool:
         futures = {pool.submit(_work, dumped, seed, list(arms), last): seed for seed in seeds}
         for seed in seeds:
             note(f"seed {seed}: its progress is in {_log(recipe, seed)}")
@@ -229,9 +232,10 @@ def _log(recipe: Recipe, seed: int) -> Path:
     return recipe.folder / f"s{seed}" / "log.txt"
 
 
-def _start_worker(parent: int, threads: int, stop: Event) -> None:
+def _start_worker(parent: int, threads: int, stop: Event, words: dict[str, list[str]]) -> None:
     import torch
 
+    allow(**words)
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it too, and stops all
 

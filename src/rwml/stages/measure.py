@@ -10,6 +10,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import Json, sweep, write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.recipe import Recipe, recipe_of_run
+from rwml.core.recipe.words_needed import check_words
 from rwml.core.run import TRAINED, Run, lock
 from rwml.loading import load_measuring_reward, training_tau_d
 from rwml.measure.compare.setups import measure_setup
@@ -34,6 +35,7 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     holds no run, if another process works in it, and if an override names another section.
     """
     recipe = _recipe(Path(folder), overrides)
+    check_words(recipe)
     lock(recipe.folder)
     sweep(recipe.folder / "measures")
     opened = Run.peek(recipe)

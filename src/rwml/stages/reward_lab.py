@@ -17,6 +17,7 @@ from rwml.core.files import atomic_file, read_json, write_json
 from rwml.core.progress import note
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, asks_judge, unset_judge_keys
+from rwml.core.recipe.words_needed import check_words
 from rwml.core.records import read_records
 from rwml.core.run import Run
 from rwml.core.seeds import generator_for, random_for, seed_of
@@ -59,6 +60,7 @@ FALSE_POSITIVE_SHARES = (0.0, 0.01, 0.05, 0.1)
 
 def run(recipe: Recipe) -> dict[str, Any]:
     """Measure, write the three files, and return the figures (docs/reference/reward-lab.md defines them)."""
+    check_words(recipe)
     began, config = time.monotonic(), recipe.reward_lab
     world = load_world(recipe)
     rows, source = lab_rows(recipe, world)

@@ -60,7 +60,9 @@ class Makes(Protocol):
         """The world model; RwmlError where the materials lack something that it needs."""
 
 
-WORLD_MODELS: Registry[Makes] = Registry("world model", "rwml.world_models", entries_in("rwml.world_models"))
+WORLD_MODELS: Registry[Makes] = Registry(
+    "world model", "rwml.world_models", entries_in("rwml.world_models"), ["make", "predict"]
+)
 """World models by name. To add one: a class with `predict` and a classmethod `make`, under `register`."""
 
 register = WORLD_MODELS.register

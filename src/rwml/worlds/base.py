@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.guard.trust import Server
 from rwml.core.seeds import random_for
 from rwml.core.types import Task
 
@@ -128,6 +129,14 @@ class ReadsWins(Protocol):
 
     def granted(self, action: str) -> str:
         """The answer of a world that admits every action and shows nothing: the baseline of `reads_win`."""
+
+
+@runtime_checkable
+class AsksServers(Protocol):
+    """A world whose environments ask servers. A recipe's world may ask those alone that the user allowed."""
+
+    def servers(self) -> Sequence[Server]:
+        """Every server, with the environment variable whose value it is sent. Nothing is sent by asking this."""
 
 
 class RandomPolicy:

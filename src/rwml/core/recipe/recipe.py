@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import read_json
+from rwml.core.guard.trust import refuse_secrets
 from rwml.core.recipe.compare import ArmConfig, CompareConfig
 from rwml.core.recipe.older import MOVED, in_todays_words
 from rwml.core.recipe.reward_names import check_judge, may_ask_judge, unset_judge_keys
@@ -163,6 +164,7 @@ def read_values(model: type[M], values: dict[str, Any], source: str) -> M:
 
 def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
     data = in_todays_words(data) if model is Recipe else data
+    refuse_secrets(data, source)
     _refuse_unknown(data, model, source, "")
     try:
         return model.model_validate(data)

@@ -13,7 +13,9 @@ from rwml.core.errors import RwmlError, nearest
 from rwml.core.registry import Registry, entries_in
 
 STATE_KINDS = ("text", "tool", "user")
-REWARDS: Registry[Callable[..., Any]] = Registry("reward", "rwml.rewards", entries_in("rwml.rewards"))
+REWARDS: Registry[Callable[..., Any]] = Registry(
+    "reward", "rwml.rewards", entries_in("rwml.rewards"), ["prefetch", "score_rows"]
+)
 """Constructors of rewards by name. The classes of src/rwml/rewards enter it by their decorator."""
 
 register = REWARDS.register

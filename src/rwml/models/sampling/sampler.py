@@ -1,7 +1,7 @@
 """What turns prompts into completions: a protocol that this process, vLLM and a remote server can meet.
 
 A sampler of one's own is a function in one file, `@SAMPLERS.register("name")`, that takes a language model and the
-dtype of its matrix products (None: the model's own).
+dtype of its matrix products (None: the model's own). One that a recipe names as `module:Name` is a class.
 """
 
 from __future__ import annotations
@@ -67,4 +67,6 @@ class Sampler(Protocol):
 
 
 MakeSampler = Callable[[LanguageModel, torch.dtype | None], Sampler]
-SAMPLERS: Registry[MakeSampler] = Registry("sampler", "rwml.samplers", {"local": "rwml.models.sampling.local"})
+SAMPLERS: Registry[MakeSampler] = Registry(
+    "sampler", "rwml.samplers", {"local": "rwml.models.sampling.local"}, ["sample", "session"]
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.tool_calls import ToolCall
 from rwml.worlds.tau2.package import load
 from rwml.worlds.tau2.session import Session
+from rwml.worlds.tau2.user_server import TIMEOUT_S, request_arguments, said, within
 
 # How a user ends a dialogue: satisfied, handed over to a human, or asked beyond the scenario.
 STOP_WORDS = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")
@@ -33,7 +35,8 @@ class ModelUser:
     """The official user simulator: a model behind any server that litellm reaches, with the user's own tools.
 
     model: litellm's name, e.g. "openai/Qwen3-8B" for an OpenAI-compatible server at arguments["api_base"]. seed:
-    reaches the server with every request. The model's thinking is no part of what it says.
+    reaches the server with every request. The model's thinking is no part of what it says. arguments: those of
+    `user_server.ARGUMENTS`; `timeout` (600 s) is for a whole reply.
     """
 
     def __init__(self, session: Session, model: str, arguments: Mapping[str, Any], seed: int) -> None:
@@ -46,7 +49,9 @@ class ModelUser:
         if environment.user_tools:
             tools = environment.get_user_tools(include=None if only is None else list(only))
         simulator = load("user.user_simulator").UserSimulator
-        self._user = simulator(instructions=str(scenario), tools=tools, llm=model, llm_args=dict(arguments))
+        known = request_arguments(model, arguments)
+        self._timeout_s = float(known["timeout"] or TIMEOUT_S)
+        self._user = simulator(instructions=str(scenario), tools=tools, llm=model, llm_args=known)
         self._user.set_seed(seed)
         self._state = self._user.get_init_state()
 
@@ -54,9 +59,10 @@ class ModelUser:
         """See `User.reply`. The user's own tool calls are done first; the agent sees none of them."""
         heard: Any = self._messages.AssistantMessage(role="assistant", content=message)
         for _ in range(MOST_CALLS):
-            answer, self._state = self._user.generate_next_message(heard, self._state)
+            ask = partial(self._user.generate_next_message, heard, self._state)
+            answer, self._state = within(self._timeout_s, ask)
             if not answer.is_tool_call():
-                text = _THOUGHT.sub("", answer.content or "").strip()
+                text = _THOUGHT.sub("", said(answer.content)).strip()
                 if not text:
                     raise RuntimeError("the user model said nothing")
                 answer.content = text

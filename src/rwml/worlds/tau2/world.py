@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.guard.trust import Server
 from rwml.core.tool_calls import ToolCall, calls_of
 from rwml.core.types import Task
 from rwml.worlds.base import BuiltInPolicy, Prompts, StepResult
@@ -16,6 +17,7 @@ from rwml.worlds.tau2 import policies, tasks
 from rwml.worlds.tau2.domain import Domain, get_domain
 from rwml.worlds.tau2.scoring import Score, score
 from rwml.worlds.tau2.session import Session
+from rwml.worlds.tau2.user_server import models_of, server_of
 from rwml.worlds.tau2.users import REPLAY, STOP_WORDS, ModelUser, ReplayUser, User, recorded_users
 from rwml.worlds.tau2.wording import domain_name, identity, task_name, with_identity
 from rwml.worlds.tool_world import ToolWorld, opening
@@ -173,8 +175,14 @@ class Tau2World(ToolWorld):
         """The user of an episode; which of several is by the seed."""
         if self.user == REPLAY:
             return ReplayUser(session, self._recorded[session.task.id])
-        names = [self.user] if isinstance(self.user, str) else list(self.user)
+        names = models_of(self.user)
         return ModelUser(session, names[seed % len(names)], self.user_args, seed)
+
+    def servers(self) -> list[Server]:
+        """Those that the user models are asked at; see `worlds.base.AsksServers`."""
+        if not self.play or self.solo or self.user == REPLAY:
+            return []
+        return [server_of(model, self.user_args) for model in models_of(self.user)]
 
     def policies(self) -> tuple[str, ...]:
         """Names of the built-in policies; they play solo mode."""
