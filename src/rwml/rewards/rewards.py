@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rwml.core.errors import RwmlError
+from rwml.core.errors import NotFiniteError, RwmlError
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, check_reward, register, takes_judge
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
@@ -163,13 +163,17 @@ class KindReward:
             reward.prefetch([rows[number].next_state for number in numbers])
 
     def score(self, predicted: Sequence[str | None], rows: Sequence[Transition]) -> tuple[Floats, Floats]:
-        """Distances [N] and rewards [N] of one prediction for each of N transitions; see `Reward.score_rows`."""
+        """Distances [N] and rewards [N] of one prediction for each of N transitions; see `Reward.score_rows`.
+
+        NotFiniteError where a reward gives NaN or infinity.
+        """
         assert len(predicted) == len(rows), "one prediction for each transition"
         distances_N, rewards_N = np.empty((2, len(rows)), dtype=np.float32)
         for reward, numbers in self._shares(rows):
             distances_N[numbers], rewards_N[numbers] = reward.score_rows(
                 [predicted[number] for number in numbers], [rows[number] for number in numbers]
             )
+            _require_finite(reward, [rows[number] for number in numbers], distances_N[numbers], rewards_N[numbers])
         return distances_N, rewards_N
 
     def failed_judgements(
@@ -188,6 +192,18 @@ class KindReward:
             reward = self.of(row.kind)
             shares.setdefault(id(reward), (reward, []))[1].append(number)
         return list(shares.values())
+
+
+def _require_finite(reward: Reward, rows: Sequence[Transition], distances_N: Floats, rewards_N: Floats) -> None:
+    wrong = np.flatnonzero(~(np.isfinite(distances_N) & np.isfinite(rewards_N)))
+    if len(wrong):
+        first = int(wrong[0])
+        raise NotFiniteError(
+            f"the reward {type(reward).__name__} gives distance {distances_N[first]:g} and reward {rewards_N[first]:g} "
+            f"to an answer to '{rows[first].id}' ({len(wrong)} of {len(rows)} answers have NaN or infinity)",
+            "one such number makes every mean of them NaN, and training by it ruins the model",
+            "mend the reward, or the embedding model that it measures with; a failed score is distance 2.0, reward 0",
+        )
 
 
 def _parameters(constructor: Callable[..., Any]) -> dict[str, Parameter]:
