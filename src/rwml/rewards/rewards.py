@@ -36,6 +36,9 @@ Floats = NDArray[np.float32]
 TAU_D = 0.2
 """The paper's training threshold on ALFWorld, if none is given."""
 
+LONG = "next states longer than the embedding model reads"
+"""The count of `KindReward.num_long` in a manifest."""
+
 
 class Reward(Protocol):
     """How well predictions match what really came. `TextReward` is a base class for rewards of two texts."""
@@ -73,7 +76,8 @@ class TextReward:
 class EmbeddingReward(TextReward):
     """1 if d < tau_d else 0, with d = 1 - cos(E(predicted), E(real)) (RWML, step 4).
 
-    Exact predictions (up to white space) have distance 0.0 and are not embedded.
+    Exact predictions (up to white space) have distance 0.0 and are not embedded. Longer texts than the embedding model
+    reads are compared part by part, and the part that is farthest off decides (`Embedder.distances`).
     """
 
     def __init__(self, embedder: Embedder | None = None, tau_d: float = 0.2) -> None:
@@ -84,7 +88,11 @@ class EmbeddingReward(TextReward):
 
     def prefetch(self, real: Sequence[str]) -> None:
         """Embeds the real next states in the background, during the sampling; each text once per data set."""
-        self.embedder.embed_async(real)
+        self.embedder.embed_async([part for text in real for part in self.embedder.parts(text)])
+
+    def num_long(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the embedding model reads: they are compared part by part."""
+        return sum(len(self.embedder.parts(text)) > 1 for text in texts)
 
     def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
         """See `TextReward.score`."""
@@ -183,6 +191,14 @@ class KindReward:
         return sum(
             answer is not None and distance == UNPARSED_DISTANCE and takes_judge(type(self.of(row.kind)))
             for answer, row, distance in zip(predicted, rows, distances_N, strict=True)
+        )
+
+    def num_long(self, rows: Sequence[Transition]) -> int:
+        """How many next states are longer than the embedding model of their reward reads; 0 of rewards without one."""
+        return sum(
+            reward.num_long([rows[number].next_state for number in numbers])
+            for reward, numbers in self._shares(rows)
+            if isinstance(reward, EmbeddingReward)
         )
 
     def _shares(self, rows: Sequence[Transition]) -> list[tuple[Reward, list[int]]]:
