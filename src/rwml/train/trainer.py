@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,12 @@ from torch import Tensor
 
 from rwml.core.errors import NotFiniteError
 from rwml.core.files import atomic_folder, read_json, remove, write_json
-from rwml.core.progress import note, progress
+from rwml.core.progress import progress
 from rwml.core.recipe.sections import GrpoConfig, OptimizerConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
 from rwml.core.seeds import generator_for
 from rwml.models.language_model import LanguageModel
+from rwml.trees.finite import overflows, require_answers, require_finite, require_sound, stopped, warn_of_rate
 from rwml.trees.forward import LossFn, PassOptions, tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.trees.tree import Tree, pack
@@ -45,12 +44,6 @@ MakeBatch = Callable[[int, torch.Generator], Batch]
 
 SCORES = ("reward", "mean_distance", "preference_loss", "margin")
 """Figures of a batch that its losses come from. Others may be NaN: a share of the actions of a batch without any."""
-
-LARGEST_WEIGHT = 1.8e19
-"""The square of more than that overflows float32, and the norms of a model take squares."""
-
-HIGH_RATE = 0.1
-"""A learning rate above it is warned of."""
 
 RATE_KEYS = {"filter": "filter.predictor_learning_rate"}
 """{stage: key of its learning rate} where that is not `STAGE.learning_rate`."""
@@ -87,32 +80,6 @@ class TrainingLog:
     seed: int
 
 
-def _not_finite(what: str) -> NotFiniteError:
-    return NotFiniteError(
-        what,
-        "an update by such a number makes a model that answers nothing",
-        "look at loss, grad_norm and reward of the steps before in metrics.jsonl, and at a reward of your own",
-    )
-
-
-def _require_finite(figures: Mapping[str, float]) -> None:
-    """NotFiniteError if one of the figures is NaN or infinite; it names all of them."""
-    wrong = [f"{name} = {value:g}" for name, value in figures.items() if not math.isfinite(value)]
-    if wrong:
-        raise _not_finite(", ".join(wrong))
-
-
-@contextmanager
-def _overflows() -> Iterator[None]:
-    """Turns the error of torch for a setting that its 32-bit numbers cannot hold into a NotFiniteError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "without overflow" not in str(error):
-            raise
-        raise _not_finite("a setting, as it enters the computation, is larger than a 32-bit number can be") from None
-
-
 class Trainer:
     """Trains a model on batches of trees; a killed run continues exactly from its last checkpoint.
 
@@ -141,12 +108,13 @@ class Trainer:
         """Run the steps that are not done yet; `make_batch(step, generator)` samples, scores and builds trees."""
         log, first = self.log, self._resume()
         log.metrics.rewind(log.stage, first)
-        self._warn_of_rate(first, total_steps)
+        highest = max(map(self.config.rate_at, range(first, total_steps)), default=0.0)
+        warn_of_rate(highest, log.stage, self._rate_key)
         with progress(description, total=total_steps, unit="step", done=first) as bar:
             for step in range(first, total_steps):
                 saves = (step + 1) % self.config.checkpoint_every == 0 or step + 1 == total_steps
                 try:
-                    with _overflows():
+                    with overflows():
                         figures = self._step(make_batch, step, saves=saves)
                 except NotFiniteError as error:
                     raise self._stopped(error, step, total_steps) from None
@@ -160,14 +128,15 @@ class Trainer:
         started = time.perf_counter()
         batch = make_batch(step, generator_for(self.log.seed, self.log.stage, step))
         sampled = time.perf_counter()
-        _require_finite({key: batch.metrics[key] for key in SCORES if key in batch.metrics})
+        require_finite({key: batch.metrics[key] for key in SCORES if key in batch.metrics})
         times = self.config.updates_per_batch
         figures = batch.metrics | self._update(batch.trees, step, times, batch.temperature)
         for name, more in batch.more.items():
             of_more = more.metrics | self._update(more.trees, step, 1, more.temperature)
             figures |= {f"{name}_{key}": value for key, value in of_more.items()}
         if saves:
-            self._require_sound([*batch.trees, *(tree for more in batch.more.values() for tree in more.trees)])
+            require_sound(self._trained(), self._optimizer_tensors())
+            require_answers(self.lm.model, batch.trees, self._how(1.0))
         return figures | {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
 
     def _update(self, trees: list[Tree], step: int, times: int = 1, temperature: float = 1.0) -> dict[str, float]:
@@ -195,7 +164,7 @@ class Trainer:
         self.lm.model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), config.max_grad_norm)
         figures = finish_metrics(sums) | {"grad_norm": float(norm), "learning_rate": config.rate_at(step)}
-        _require_finite(figures)
+        require_finite(figures)
         for group in self.optimizer.param_groups:
             group["lr"] = figures["learning_rate"]
         self.optimizer.step()
@@ -275,46 +244,16 @@ class Trainer:
                 }
         return int(read_json(folder / "state.json")["step"])
 
-    def _require_sound(self, trees: Sequence[Tree]) -> None:
-        """NotFiniteError if weights, the optimiser's state or an answer are NaN or infinite, or weights too large.
-
-        An answer: the log-probabilities of the shortest of the trees.
-        """
-        for bound, tensors in ((LARGEST_WEIGHT, self._trained()), (math.inf, self._optimizer_tensors())):
-            for name, tensor in tensors.items():
-                low, high = torch.aminmax(tensor.detach())
-                if not (low > -bound and high < bound):
-                    raise _not_finite(f"the updated tensor {name} has values from {low:g} to {high:g}")
-        if trees:
-            shortest = min(trees, key=lambda tree: tree.num_tokens)
-            if not torch.isfinite(tree_logprobs(self.lm.model, shortest, self._how(1.0))).all():
-                raise _not_finite("the updated model's log-probabilities are NaN or infinite")
-
-    def _warn_of_rate(self, first: int, total_steps: int) -> None:
-        highest = max(map(self.config.rate_at, range(first, total_steps)), default=0.0)
-        if highest > HIGH_RATE:
-            note(
-                f"warning: the learning rate of {self.log.stage} reaches {highest:g}\n"
-                "  why it matters: AdamW moves every weight by about this much in each step, and weights are mostly "
-                "below 1: little of the model is left\n"
-                f"  what to do: lower {self._rate_key}; 1e-6 is the paper's, 1e-4 suits the tiny model"
-            )
+    def _stopped(self, error: NotFiniteError, step: int, total_steps: int) -> NotFiniteError:
+        """The error of a training that cannot continue, with the step and the last good checkpoint."""
+        folder = latest_checkpoint(self.log.folder)
+        kept = f"the last good checkpoint '{folder}' is as it was" if folder else "no checkpoint was due before it"
+        rate = f"{self._rate_key} (now {self.config.learning_rate:g})"
+        return stopped(error, f"{self.log.stage}, step {step + 1} of {total_steps}", kept, rate)
 
     @property
     def _rate_key(self) -> str:
         return RATE_KEYS.get(self.log.stage, f"{self.log.stage}.learning_rate")
-
-    def _stopped(self, error: NotFiniteError, step: int, total_steps: int) -> NotFiniteError:
-        """The error of a training that cannot continue: the step, the last good checkpoint, and what to do."""
-        folder, stage = latest_checkpoint(self.log.folder), self.log.stage
-        kept = f"the last good checkpoint '{folder}' is as it was" if folder else "no checkpoint was due before it"
-        return NotFiniteError(
-            f"{stage}, step {step + 1} of {total_steps}: {error.what}",
-            f"{error.why}; nothing of this step is written, and {kept}",
-            f"lower {self._rate_key} (now {self.config.learning_rate:g}), or mend what the first line names, and give "
-            "the same command again: under other settings the stage begins again, under the same ones it comes to this "
-            f"step. Else: {error.fix}",
-        )
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.lm.model.named_parameters() if p.requires_grad}
