@@ -29,7 +29,8 @@ _HEAD = """# Recipe keys
 
 A run is one TOML file. It is read once, checked and frozen. A key that the file leaves out has its default. An unknown
 key is an error that names the nearest known one. `key.sub=value` on the command line changes single values. Values are
-read as TOML, and as text where they are not TOML.
+read as TOML, and as text where they are not TOML. Every number is finite and has at most 64 bits. Dates, NUL characters and
+more than 32 levels of tables are refused, in `world.options` too.
 
 ```bash
 rwml run quickstart name=longer train_wm.max_steps=80 world.options.size=small 'evaluate.seeds=[0, 1]'

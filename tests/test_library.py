@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -174,11 +175,17 @@ def test_training_continues_where_it_was_and_refuses_another(alfworld: Any, tmp_
         wm = rwml.WorldModel(fresh, alfworld)
         rwml.Trainer(wm, rwml.rewards.Embedding(tau_d=0.9), folder=folder, **settings).fit(rows, 1)
     wm = rwml.WorldModel(again, alfworld)
-    for wrong, message in (({"epochs": 2}, "was given epochs"), ({"grup_size": 2}, "unknown key 'grup_size'")):
+    for wrong, message in (
+        ({"epochs": 2}, "was given epochs"),
+        ({"grup_size": 2}, "unknown key 'grup_size'"),
+        ({"kl_weight": math.inf}, "kl_weight = inf is not a finite number"),
+    ):
         with pytest.raises(rwml.RwmlError, match=message):
             rwml.Trainer(wm, **wrong)
     with pytest.raises(rwml.RwmlError, match="steps = 0"):
         rwml.Trainer(wm).fit(rows, 0)
+    with pytest.raises(rwml.RwmlError, match=r"train_wm, step 1 of 2: .*weight has values from"):
+        rwml.Trainer(wm, "f1", checkpoint_every=1, **settings | {"learning_rate": 1e25}).fit(rows, 2)
 
 
 SMALLER = {

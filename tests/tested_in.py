@@ -7,10 +7,12 @@ TESTS_OF_MORE = {
     "test_own_world": "examples/own_world.py",
     "test_strangers": "every verb, on a recipe and a run folder of a stranger",
     "test_rwml_one_file": "examples/rwml_one_file.py",
+    "test_fuzz_answers": "everything that reads texts from outside",
     "test_house_rules": "the repository",
     "test_reading_budget": "one step of world-model training",
     "test_resume": "every stage, killed",
     "test_rewards_by_kind": "the filter, the training and the evaluation, under one reward",
+    "test_trainer_stops": "train/trainer.py, where it meets NaN and infinity",
     "test_temperature": "train_wm and train_policy, at a temperature",
 }
 """Test files that are of no single source file: what they are of."""

@@ -107,3 +107,14 @@ def test_edits_of_real_next_states_change_what_they_say(real: list[Transition]) 
 
 def _items(text: str) -> list[str]:
     return [part for part in text.replace(".", " ").replace(",", " ").split() if part in ("a", "an")]
+
+
+def test_numbers_of_many_digits_and_deep_json_are_edited_or_left() -> None:
+    vocabulary = Vocabulary(("mug", "pen"), ("id", "name"))
+    assert WRONG["number"]("mug " + "9" * 5000, vocabulary) == "mug " + "9" * 4982 + "1" + "0" * 18
+    assert WRONG["number"]("room 007", vocabulary) == "room 8"
+    assert HARMLESS["list order"]('{"a": 1, "b": ' + "[" * 90 + "]" * 90 + "}", vocabulary) is not None
+    for depth in (101, 900, 5000):
+        text = '{"a": 1, "b": ' + "[" * depth + "]" * depth + "}"
+        assert HARMLESS["list order"](text, vocabulary) is None
+        assert WRONG["missing thing"](text, vocabulary) is None

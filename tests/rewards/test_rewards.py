@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from inspect import signature
 
+import numpy as np
 import pytest
 
 import rwml.rewards
-from rwml.core.errors import RwmlError
+from rwml.core.errors import NotFiniteError, RwmlError
 from rwml.core.guard.trust import allow
 from rwml.core.recipe.recipe import parse_recipe
 from rwml.core.recipe.reward_names import JUDGE_REWARDS, REWARDS, asks_judge
@@ -18,7 +20,7 @@ from rwml.core.recipe.sections import JudgeConfig
 from rwml.core.types import Transition
 from rwml.models.embedding.embedder import Embedder
 from rwml.rewards.judge import Judge
-from rwml.rewards.rewards import EmbeddingReward, KindReward, make_reward
+from rwml.rewards.rewards import EmbeddingReward, Floats, KindReward, TextReward, make_reward
 from rwml.rewards.text_rewards import ExactReward, RougeReward
 
 BUILT_IN = {"embedding", "continuous", "named", "exact", "rouge", "f1", "judge", "judge_graded"}
@@ -160,3 +162,25 @@ def test_a_constructor_that_asks_for_more_is_refused(fourth: None) -> None:
     with pytest.raises(RwmlError, match="no reward 'lenght'") as error:
         parse_recipe({"name": "x", "train_wm": {"reward": "lenght"}})
     assert "did you mean 'length'" in error.value.fix
+
+
+class Divides(TextReward):
+    """A reward of one's own that divides by the length of the answer."""
+
+    def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
+        lengths_N = np.array([len(answer or "") for answer in predicted], dtype=np.float32)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.zeros(len(real), dtype=np.float32), 0.0 * lengths_N / lengths_N
+
+
+def test_a_reward_that_gives_nan_is_named_with_the_transition() -> None:
+    rows = [transition("text", "a pen 1"), replace(transition("text", "a desk 2"), id="e7@3")]
+    reward = KindReward(Divides())
+    assert reward.score(["x", "yz"], rows)[1].tolist() == [0.0, 0.0]
+    with pytest.raises(NotFiniteError) as caught:
+        reward.score(["x", ""], rows)
+    assert caught.value.what == (
+        "the reward Divides gives distance 0 and reward nan to an answer to 'e7@3' "
+        "(1 of 2 answers have NaN or infinity)"
+    )
+    assert "mend the reward" in caught.value.fix

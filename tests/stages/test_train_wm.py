@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from rwml.core.errors import RwmlError
+from rwml.core.errors import NotFiniteError, RwmlError
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import Parts, read_records
 from rwml.core.run import Run
@@ -176,3 +176,20 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(RwmlError, match=message):
         mini(tmp_path, train_wm=settings)
+
+
+@pytest.mark.parametrize("method", ["sft", "spin", "rwml"])
+def test_a_rate_that_overflows_fails_the_stage_and_a_lower_one_is_done(copied: Callable[..., Run], method: str) -> None:
+    settings = {"method": method, "max_steps": 3, "kl_weight": 0.0, "tau_d": 0.6}
+    run = copied("run", **settings, learning_rate=1e30)
+    with pytest.raises(NotFiniteError, match=r"train_wm, step \d of 3: ") as caught:
+        train_wm.run(run)
+    assert "lower train_wm.learning_rate (now 1e+30)" in caught.value.fix
+    assert run.state("train_wm") == "failed"
+    assert not (run.folder / "world_model" / "final").exists()
+    again = Run.open(run.recipe.overridden(("train_wm.learning_rate=1e-4",)), say=lambda text: None)
+    train_wm.run(again)
+    assert again.is_done("train_wm")
+    weights = load_file(again.folder / "world_model" / "final" / "model.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    assert [line["step"] for line in lines(again)] == [1, 2, 3]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rwml.core.records import MetricsLog
 from rwml.core.text import same_text
 from rwml.core.types import PredictedState, Transition
 from rwml.loading import sampler_of
+from rwml.models.embedding.embedder import Embedder
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.rewards.rewards import KindReward
@@ -174,3 +175,20 @@ def test_figures_of_sampling_by_hand() -> None:
         "answer_tokens": 19 / 4,
         "sampled_tokens": 19.0,
     }
+
+
+def test_what_is_too_long_for_the_embedding_model_is_said_once_when_training_starts(
+    model: LanguageWorldModel, rows: list[Transition], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = replace(rows[1], id="long", next_state="You see " + ", ".join(f"a mug {n}" for n in range(200)))
+    steps = rwml_steps(model, WrittenDown(ONE_HIT), [rows[0], long], tmp_path)
+    steps.reward = KindReward("embedding", lambda: Embedder(device="cpu"), tau_d=0.3)
+    steps(0, generator())
+    assert capsys.readouterr().err == "", "the first step is SFT"
+    for step in (1, 2):
+        steps(step, generator())
+        said = capsys.readouterr().err
+        assert ("note: 1 of 2 next states are longer than the embedding model reads" in said) is (step == 1)
+        assert ('{ tool = "rouge" }' in said) is (step == 1)
+    assert steps.reward.num_long([long, rows[0], long]) == 2
+    assert KindReward("exact").num_long([long]) == 0

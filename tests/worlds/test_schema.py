@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,34 @@ def test_every_real_response(tau2_simulations: Path) -> None:
     assert words == {"address1", "address2", "account_number_last_4"}
     # Of 535 different texts, the JSON has 161 forms; more than half are orders, by the options of their items.
     assert (len(set(texts)), len({schema for _, schema in changed})) == (535, 161)
+
+
+LARGE = {
+    "100,000 numbered keys": (json.dumps({f"k{n:06d}": {"a": 1, "b": "x"} for n in range(100_000)}), 200),
+    "300 levels": ("[" * 300 + "1" + "]" * 300, 9000),
+    "300 levels of maps": ('{"111":' * 300 + "1" + "}" * 300, 15000),
+    "objects that all differ": (json.dumps([{"abcdefghij"[n % 10] * (n // 10 + 1): 1} for n in range(1500)]), 250_000),
+    "lines that begin like JSON": ("[INFO] started\n{\n" * 50_000, 10**6),
+    "strings that never end": ('{"a": "\n' * 50_000, 10**6),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_responses_are_masked_in_a_moment(name: str) -> None:
+    text, most = LARGE[name]
+    begun = time.process_time()
+    masked_text = mask_response(text)
+    assert time.process_time() - begun < 5
+    assert len(masked_text) <= most
+    assert (masked_text == text.strip() or masked_text == text) is name.endswith(("like JSON", "never end"))
+
+
+@pytest.mark.parametrize("size", [4070, *range(4080, 4112), 16_384, 70_000])
+@pytest.mark.parametrize("tail", ['"x"', "12345678901234567890", "-1.5e-10", "false", '"\\u00e4"', '{"b": null}'])
+def test_a_value_is_found_wherever_it_is_cut(size: int, tail: str) -> None:
+    """A value that ends before, at and after the ends of the parts that are read."""
+    text = '{"a": "' + "y" * size + '", "c": ' + tail + "}"
+    assert mask_response(f"first\n{text}\nlast").split("\n") == [
+        "first", json.dumps(obj(a=S, c=masked([json.loads(tail)])["items"])), "last",
+    ]  # fmt: skip
+    assert mask_response(text[:-1]) == text[:-1]

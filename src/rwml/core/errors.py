@@ -22,6 +22,10 @@ class RwmlError(Exception):
         return type(self), (self.what, self.why, self.fix)
 
 
+class NotFiniteError(RwmlError):
+    """NaN or infinity where a computation needs a number. A training that meets it stops, and says at which step."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean 'x'? " for the closest known name, else the list of known names."""
     options = sorted(known)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def lot(*parts: object) -> bytes:
     """A hash of the parts, 32 bytes: sorting by it gives an arbitrary order that never changes."""
-    return hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return hashlib.sha256("/".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
 
 
 def seed_of(*parts: object) -> int:

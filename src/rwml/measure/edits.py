@@ -22,6 +22,9 @@ _NUMBER = re.compile(r"\d+")
 _ARTICLE = re.compile(rf"\b(?:[Aa]n?|[Tt]he) (?={_THING}\b)")
 _STATE = re.compile(r"\b(is|turn|turned) (open|closed|on|off)\b")
 _OPPOSITE = {"open": "closed", "closed": "open", "on": "off", "off": "on"}
+MAX_DEPTH = 100
+"""Levels of JSON that an edit looks into."""
+
 _OTHER_TYPE = {"string": "integer", "integer": "string", "number": "string", "boolean": "string", "null": "string"}
 
 
@@ -76,8 +79,8 @@ def number(text: str, vocabulary: Vocabulary) -> str | None:
     if names:
         name = _pick(names, text)
         word, _, count = name.rpartition(" ")
-        return re.sub(rf"\b{name}\b", f"{word} {int(count) + 1}", text)
-    return _NUMBER.sub(lambda match: str(int(match[0]) + 1), text, count=1) if _NUMBER.search(text) else None
+        return re.sub(rf"\b{name}\b", f"{word} {_next(count)}", text)
+    return _NUMBER.sub(lambda match: _next(match[0]), text, count=1) if _NUMBER.search(text) else None
 
 
 def thing(text: str, vocabulary: Vocabulary) -> str | None:
@@ -140,6 +143,11 @@ WRONG: dict[str, Edit] = {
 }
 
 
+def _next(digits: str) -> str:
+    """The next number; of one with many digits, whose value Python may not read, the last ones alone change."""
+    return digits[:-18] + str(int(digits[-18:]) + 1)
+
+
 def _pick(choices: Sequence[Any], text: str) -> Any:
     return choices[seed_of("edit", text) % len(choices)]
 
@@ -153,13 +161,21 @@ def _listing(items: Sequence[str]) -> str:
 
 
 def _json(text: str) -> Any:
-    """The JSON object or array that the text is, else None."""
+    """The JSON object or array that the text is, else None; also None for one of more than `MAX_DEPTH` levels."""
     if not text.lstrip().startswith(("{", "[")):
         return None
     try:
-        return json.loads(text)
-    except ValueError:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
         return None
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        level = [inner for value in level if isinstance(value, (dict, list)) for inner in _values(value)]
+    return None if level else data
+
+
+def _values(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _records(data: Any) -> list[dict[str, Any]]:
@@ -223,9 +239,9 @@ def _add(record: dict[str, Any], text: str, vocabulary: Vocabulary) -> bool:
 
 
 def _retype(record: dict[str, Any], text: str, vocabulary: Vocabulary) -> bool:
-    plain = [value for value in record.values() if isinstance(value, dict) and value.get("type") in _OTHER_TYPE]
+    plain = [v for v in record.values() if isinstance(v, dict) and str(v.get("type")) in _OTHER_TYPE]
     if not plain:
         return False
     chosen = _pick(plain, text)
-    chosen["type"] = _OTHER_TYPE[chosen["type"]]
+    chosen["type"] = _OTHER_TYPE[str(chosen["type"])]
     return True

@@ -230,7 +230,7 @@ def read_tools(text: str) -> list[dict[str, Any]] | None:
     for line in text.split("\n"):
         try:
             tool = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if isinstance(tool, dict) and "function" not in tool:
             tool = {"type": "function", "function": tool}

@@ -10,7 +10,7 @@ from pathlib import Path
 from rwml.core.files import Json, atomic_file, write_json
 from rwml.core.recipe.recipe import recipe_toml
 from rwml.measure.compare.arm_measures import flat
-from rwml.reports import formats
+from rwml.reports import escapes, formats
 from rwml.reports.compare_tables import (
     ANSWERS,
     QUALITY,
@@ -75,11 +75,13 @@ def not_shown(comparison: Json) -> list[str]:
 
 def markdown(comparison: Json) -> str:
     """Tables and sentences in GitHub's Markdown."""
-    lines = [f"# {comparison['name']}", "", facts(comparison), ""]
+    lines = [f"# {escapes.markdown(comparison['name'])}", "", escapes.markdown(facts(comparison)), ""]
     for group, arms in groups_of(comparison).items():
-        lines += [f"## Success in percent: {group}", "", formats.markdown_table(*main_table(comparison, arms)), ""]
-    lines += [CAVEAT + f" Paper: {comparison['paper']['source']}.", "", "## What the data support", ""]
-    lines += [f"- {each['sentence']}" for each in comparison["contrasts"]]
+        table = formats.markdown_table(*main_table(comparison, arms))
+        lines += [f"## Success in percent: {escapes.markdown(group)}", "", table, ""]
+    source = escapes.markdown(comparison["paper"]["source"])
+    lines += [f"{CAVEAT} Paper: {source}.", "", "## What the data support", ""]
+    lines += [f"- {escapes.markdown(each['sentence'])}" for each in comparison["contrasts"]]
     everything = _examined(comparison)
     shown = everything | {name: {"title": name, **arm} for name, arm in comparison["baselines"].items()}
     tables = {
@@ -93,7 +95,7 @@ def markdown(comparison: Json) -> str:
         lines += ["", f"## {title}", "", formats.markdown_table(header, rows)] if rows else []
     lines += [""]
     if not_shown(comparison):
-        lines += ["## Not shown", "", *(f"- {line}" for line in not_shown(comparison)), ""]
+        lines += ["## Not shown", "", *(f"- {escapes.markdown(line)}" for line in not_shown(comparison)), ""]
     return "\n".join(lines)
 
 
@@ -126,27 +128,28 @@ def as_csv(comparison: Json) -> str:
                     paper = arm["paper"].get(split) if key == "success" else None
                     seeds = " ".join(f"{s}:{_plain(v)}" for s, v in m["by_seed"].items())
                     writer.writerow([
-                        name, arm["title"], arm["group"], part, split, key, *map(_plain, (m["mean"], m["sd"], m["low"],
-                        m["high"])), m["n"], m["clusters"], len(m["by_seed"]), seeds, _plain(paper),
+                        *map(escapes.csv_cell, (name, arm["title"], arm["group"], part, split, key)),
+                        *map(_plain, (m["mean"], m["sd"], m["low"], m["high"])), m["n"], m["clusters"],
+                        len(m["by_seed"]), seeds, _plain(paper),
                     ])  # fmt: skip
         for part, of_what, key, m in flat(arm.get("measures", {})):
             seeds = " ".join(f"{s}:{_plain(v)}" for s, v in m["by_seed"].items())
             writer.writerow([
-                name, arm["title"], arm["group"], part, of_what, key, _plain(m["mean"]), _plain(m["sd"]),
-                "", "", "", "", len(m["by_seed"]), seeds, "",
+                *map(escapes.csv_cell, (name, arm["title"], arm["group"], part, of_what, key)),
+                _plain(m["mean"]), _plain(m["sd"]), "", "", "", "", len(m["by_seed"]), seeds, "",
             ])  # fmt: skip
     return buffer.getvalue()
 
 
 def latex(comparison: Json) -> str:
     """The paper's table with booktabs, one tabular for each group of arms."""
-    parts = [f"% {facts(comparison)}", "% needs \\usepackage{booktabs}"]
+    parts = [f"% {escapes.latex(facts(comparison))}", "% needs \\usepackage{booktabs}"]
     for group, arms in groups_of(comparison).items():
         header, rows = main_table(comparison, arms)
         parts += [
-            f"% {_tex(group)}", f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", "\\toprule",
-            " & ".join(map(_tex, header)) + " \\\\", "\\midrule",
-            *(" & ".join(map(_tex, row)) + " \\\\" for row in rows), "\\bottomrule", "\\end{tabular}", "",
+            f"% {escapes.latex(group)}", f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", "\\toprule",
+            " & ".join(map(escapes.latex, header)) + " \\\\", "\\midrule",
+            *(" & ".join(map(escapes.latex, row)) + " \\\\" for row in rows), "\\bottomrule", "\\end{tabular}", "",
         ]  # fmt: skip
     return "\n".join(parts)
 
@@ -199,10 +202,3 @@ def _examined(comparison: Json) -> dict[str, Json]:
 
 def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
-
-
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-               "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "τ": r"$\tau$",
-               "–": "--", "−": "$-$", "²": "$^2$"}  # fmt: skip
-    return "".join(special.get(sign, sign) for sign in text).replace(r"$\tau$\_d", r"$\tau_d$")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from rwml.core.records import atomic_file
+from rwml.reports import escapes
+
+P, R = ParamSpec("P"), TypeVar("R")
 
 SMOOTHING = 9
 """Steps in the centred moving average that is drawn over the raw values."""
@@ -65,6 +69,19 @@ class BandPanel:
     share: bool = field(default=False, kw_only=True)
 
 
+def _as_plain_text(draw: Callable[P, R]) -> Callable[P, R]:
+    """The drawing with every text as it is: a dollar sign in a label begins no formula."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: P.args, **options: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}):
+            return draw(*arguments, **options)
+
+    return drawn
+
+
 def band_of(label: str, seeds: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Band:
     """Mean, lowest and highest smoothed value over seeds, given as (steps, values), at the steps that all have."""
     smooth = [dict(zip(steps, moving_average(values), strict=True)) for steps, values in seeds]
@@ -80,6 +97,7 @@ def moving_average(values: Sequence[float], window: int = SMOOTHING) -> list[flo
     return [sum(span) / len(span) for span in spans]
 
 
+@_as_plain_text
 def curve_svg(panel: Panel) -> str:
     """One panel as an `<svg>` element for the page."""
     figure = _figure(4.2, 2.3)
@@ -87,6 +105,7 @@ def curve_svg(panel: Panel) -> str:
     return _page_svg(figure, panel.title)
 
 
+@_as_plain_text
 def histogram_svg(counts: Mapping[str, int], marked: Collection[str], title: str, x_label: str) -> str:
     """Bars with their counts; the `marked` ones in the accent colour."""
     figure = _figure(5.2, 1.9)
@@ -95,7 +114,7 @@ def histogram_svg(counts: Mapping[str, int], marked: Collection[str], title: str
     bars = axes.bar(range(len(counts)), list(counts.values()), color=colours, width=0.84)
     labels = [f"{n:,}" if n else "" for n in counts.values()]
     axes.bar_label(bars, labels, color=_PLACEHOLDERS.ink, fontsize=8, padding=2)
-    axes.set_xticks(range(len(counts)), list(counts))
+    axes.set_xticks(range(len(counts)), [escapes.label(name) for name in counts])
     axes.set_xlabel(x_label, color=_PLACEHOLDERS.ink, fontsize=9)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -103,6 +122,7 @@ def histogram_svg(counts: Mapping[str, int], marked: Collection[str], title: str
     return _page_svg(figure, title)
 
 
+@_as_plain_text
 def bands_svg(panel: BandPanel) -> str:
     """One chart of bands as an `<svg>` element for the page; its legend is the page's."""
     figure = _figure(4.6, 2.6)
@@ -113,6 +133,7 @@ def bands_svg(panel: BandPanel) -> str:
     return svg
 
 
+@_as_plain_text
 def write_bands_png(path: Path, panels: Sequence[BandPanel]) -> None:
     """The charts in one picture on white, two to a row, each with its legend, for a README."""
     columns = min(2, len(panels))
@@ -122,7 +143,7 @@ def write_bands_png(path: Path, panels: Sequence[BandPanel]) -> None:
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(-(-len(panels) // columns), columns, number + 1)
         _draw_bands(axes, panel, _PAPER, SERIES)
-        axes.set_title(panel.title, loc="left", fontsize=10.5, color="#15181d", pad=8)
+        axes.set_title(escapes.label(panel.title), loc="left", fontsize=10.5, color="#15181d", pad=8)
         axes.legend(frameon=False, fontsize=8, labelcolor=_PAPER.ink)
     with atomic_file(path) as handle:
         figure.savefig(handle, format="png", dpi=160, metadata={"Software": None})
@@ -138,7 +159,8 @@ def _draw_bands(axes: Any, panel: BandPanel, colours: Palette, series: Sequence[
     for band, number in zip(panel.bands, panel.colours, strict=True):
         colour = series[number % len(series)]
         axes.fill_between(band.steps, band.low, band.high, color=colour, alpha=0.16, linewidth=0)
-        axes.plot(band.steps, band.middle, color=colour, linewidth=1.9, solid_capstyle="round", label=band.label)
+        label = escapes.label(band.label)
+        axes.plot(band.steps, band.middle, color=colour, linewidth=1.9, solid_capstyle="round", label=label)
     if panel.share:
         highest = max((value for band in panel.bands for value in band.high), default=0.0)
         axes.set_ylim(0.0, max(0.05, min(1.0, 1.15 * highest)))
@@ -148,6 +170,7 @@ def _draw_bands(axes: Any, panel: BandPanel, colours: Palette, series: Sequence[
     axes.margins(x=0.015)
 
 
+@_as_plain_text
 def write_png(path: Path, panels: Sequence[Panel]) -> None:
     """The panels in one picture on white, three to a row, for a README."""
     columns = min(3, len(panels))
@@ -158,7 +181,7 @@ def write_png(path: Path, panels: Sequence[Panel]) -> None:
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, number + 1)
         _draw_curve(axes, panel, _PAPER)
-        axes.set_title(panel.title, loc="left", fontsize=10.5, color="#15181d", pad=8)
+        axes.set_title(escapes.label(panel.title), loc="left", fontsize=10.5, color="#15181d", pad=8)
     with atomic_file(path) as handle:
         figure.savefig(handle, format="png", dpi=160, metadata={"Software": None})
 
@@ -233,6 +256,7 @@ def _page_svg(figure: Any, title: str) -> str:
     return f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">{body.strip()}'
 
 
+@_as_plain_text
 def write_reward_png(
     path: Path,
     distances: Mapping[str, Sequence[float]],
@@ -255,12 +279,12 @@ def write_reward_png(
         heights = [place + 0.6 * ((number * 0.618) % 1.0) - 0.3 for number in range(len(values))]
         left.scatter(values, heights, s=5, color=colour, alpha=0.45, linewidths=0)
     left.axvline(tau_d, color=_PAPER.ink, linewidth=0.9, linestyle=(0, (4, 3)))
-    left.set_yticks(range(len(distances)), list(distances))
+    left.set_yticks(range(len(distances)), [escapes.label(kind) for kind in distances])
     left.invert_yaxis()
     left.set_xlim(-0.02, 1.2)
     left.set_xlabel(f"distance (dashed: tau_d = {tau_d:g})", color=_PAPER.ink, fontsize=9)
     for number, (kind, (false, true)) in enumerate(curves.items()):
-        beside.plot(false, true, linewidth=1.6, color=f"C{number}", label=kind)
+        beside.plot(false, true, linewidth=1.6, color=f"C{number}", label=escapes.label(kind))
     beside.set_xlabel("wrong pairs that pass", color=_PAPER.ink, fontsize=9)
     beside.set_ylabel("harmless rewordings that pass", color=_PAPER.ink, fontsize=9)
     if curves:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from rwml.measure.reward_lab import PAID
+from rwml.reports.escapes import markdown, one_line
 from rwml.reports.formats import markdown_table
 
 Figures = Mapping[str, Any]
@@ -35,7 +36,7 @@ def page(figures: Figures) -> str:
     """The whole report as Markdown."""
     tau = f"{figures['tau_d']:g}"
     parts = [
-        f"# Reward lab: {figures['name']}",
+        f"# Reward lab: {markdown(figures['name'])}",
         *_headline(figures),
         "![Distances by kind of pair, and the ROC](reward_lab.png)",
         "## Distances of the embedding",
@@ -63,7 +64,7 @@ def page(figures: Figures) -> str:
         _cheat_table(figures),
         *_by_threshold(figures),
         "The answers:",
-        "\n".join(f"* {name}: `{_short(cheat['example'])}`" for name, cheat in figures["cheats"].items()),
+        "\n".join(f"* {markdown(name)}: `{_short(cheat['example'])}`" for name, cheat in figures["cheats"].items()),
         *_skipped(figures),
         f"Made in {figures['seconds']} s.",
     ]
@@ -72,8 +73,9 @@ def page(figures: Figures) -> str:
 
 def _headline(figures: Figures) -> list[str]:
     return [
-        f"World {figures['world']}, embedding {figures['embedding']}: {figures['transitions']:,} transitions "
-        f"{figures['source']}, {figures['next_states']:,} different next states (the most frequent one: "
+        f"World {markdown(figures['world'])}, embedding {markdown(figures['embedding'])}: "
+        f"{figures['transitions']:,} transitions {figures['source']}, {figures['next_states']:,} different next "
+        f"states (the most frequent one: "
         f"{figures['most_frequent']:.0%}). tau_d in force: {figures['tau_d']:g} ({figures['tau_source']}).",
         *_verdicts(figures),
     ]
@@ -208,5 +210,4 @@ def _share(value: float | None) -> str:
 
 
 def _short(text: str, most: int = 120) -> str:
-    line = " ".join(text.split()).replace("`", "'")
-    return line if len(line) <= most else line[: most - 3] + "..."
+    return one_line(text, most).replace("`", "'")

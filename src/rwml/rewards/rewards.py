@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rwml.core.errors import RwmlError
+from rwml.core.errors import NotFiniteError, RwmlError
 from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, check_reward, register, takes_judge
 from rwml.core.text import UNPARSED_DISTANCE, same_text
 from rwml.core.types import Transition
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 TAU_D = 0.2
 """The paper's training threshold on ALFWorld, if none is given."""
+
+LONG = "next states longer than the embedding model reads"
+"""The count of `KindReward.num_long` in a manifest."""
 
 
 class Reward(Protocol):
@@ -73,7 +76,8 @@ class TextReward:
 class EmbeddingReward(TextReward):
     """1 if d < tau_d else 0, with d = 1 - cos(E(predicted), E(real)) (RWML, step 4).
 
-    Exact predictions (up to white space) have distance 0.0 and are not embedded.
+    Exact predictions (up to white space) have distance 0.0 and are not embedded. Longer texts than the embedding model
+    reads are compared part by part, and the part that is farthest off decides (`Embedder.distances`).
     """
 
     def __init__(self, embedder: Embedder | None = None, tau_d: float = 0.2) -> None:
@@ -84,7 +88,11 @@ class EmbeddingReward(TextReward):
 
     def prefetch(self, real: Sequence[str]) -> None:
         """Embeds the real next states in the background, during the sampling; each text once per data set."""
-        self.embedder.embed_async(real)
+        self.embedder.embed_async([part for text in real for part in self.embedder.parts(text)])
+
+    def num_long(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the embedding model reads: they are compared part by part."""
+        return sum(len(self.embedder.parts(text)) > 1 for text in texts)
 
     def score(self, predicted: Sequence[str | None], real: Sequence[str]) -> tuple[Floats, Floats]:
         """See `TextReward.score`."""
@@ -163,13 +171,17 @@ class KindReward:
             reward.prefetch([rows[number].next_state for number in numbers])
 
     def score(self, predicted: Sequence[str | None], rows: Sequence[Transition]) -> tuple[Floats, Floats]:
-        """Distances [N] and rewards [N] of one prediction for each of N transitions; see `Reward.score_rows`."""
+        """Distances [N] and rewards [N] of one prediction for each of N transitions; see `Reward.score_rows`.
+
+        NotFiniteError where a reward gives NaN or infinity.
+        """
         assert len(predicted) == len(rows), "one prediction for each transition"
         distances_N, rewards_N = np.empty((2, len(rows)), dtype=np.float32)
         for reward, numbers in self._shares(rows):
             distances_N[numbers], rewards_N[numbers] = reward.score_rows(
                 [predicted[number] for number in numbers], [rows[number] for number in numbers]
             )
+            _require_finite(reward, [rows[number] for number in numbers], distances_N[numbers], rewards_N[numbers])
         return distances_N, rewards_N
 
     def failed_judgements(
@@ -181,6 +193,14 @@ class KindReward:
             for answer, row, distance in zip(predicted, rows, distances_N, strict=True)
         )
 
+    def num_long(self, rows: Sequence[Transition]) -> int:
+        """How many next states are longer than the embedding model of their reward reads; 0 of rewards without one."""
+        return sum(
+            reward.num_long([rows[number].next_state for number in numbers])
+            for reward, numbers in self._shares(rows)
+            if isinstance(reward, EmbeddingReward)
+        )
+
     def _shares(self, rows: Sequence[Transition]) -> list[tuple[Reward, list[int]]]:
         """The rewards at work, each with the numbers of its rows."""
         shares: dict[int, tuple[Reward, list[int]]] = {}
@@ -188,6 +208,18 @@ class KindReward:
             reward = self.of(row.kind)
             shares.setdefault(id(reward), (reward, []))[1].append(number)
         return list(shares.values())
+
+
+def _require_finite(reward: Reward, rows: Sequence[Transition], distances_N: Floats, rewards_N: Floats) -> None:
+    wrong = np.flatnonzero(~(np.isfinite(distances_N) & np.isfinite(rewards_N)))
+    if len(wrong):
+        first = int(wrong[0])
+        raise NotFiniteError(
+            f"the reward {type(reward).__name__} gives distance {distances_N[first]:g} and reward {rewards_N[first]:g} "
+            f"to an answer to '{rows[first].id}' ({len(wrong)} of {len(rows)} answers have NaN or infinity)",
+            "one such number makes every mean of them NaN, and training by it ruins the model",
+            "mend the reward, or the embedding model that it measures with; a failed score is distance 2.0, reward 0",
+        )
 
 
 def _parameters(constructor: Callable[..., Any]) -> dict[str, Parameter]:

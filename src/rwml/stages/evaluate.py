@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rwml.core.files import write_json
@@ -16,6 +17,7 @@ from rwml.measure.examiner import Examiner, baseline_predictions, held_out
 from rwml.measure.figures.arm_rows import SeedEpisodes, SeedPredictions
 from rwml.measure.figures.evaluation import EvaluationPlan, evaluate_arms
 from rwml.playing.failures import count_failures, failures, say_failures
+from rwml.rewards.rewards import LONG
 from rwml.worlds.answers import inefficient_of
 
 
@@ -59,6 +61,7 @@ def run(run: Run) -> None:
         write_json(run.folder / "eval.json", figures)
         stage.counts |= {"transitions asked": asked, "episodes played": played}
         stage.counts["too long to ask"] = items.long
+        stage.counts[LONG] = reward.num_long(items.rows)
         stage.counts["unparsed answers"] = sum(p.next_state is None for a in answers for p in a.predictions)
         if asks_judge(recipe.train_wm.reward):
             row_of, given = {row.id: row for row in items.rows}, [p for a in answers for p in a.predictions]
@@ -69,3 +72,6 @@ def run(run: Run) -> None:
         stage.counts["failed episodes"] = reasons.total()
         count_failures(stage.counts, reasons)
         say_failures("evaluate", reasons, sum(len(play.episodes) for play in plays))
+        without = [e for p in plays for e in p.episodes if not math.isfinite(sum(step.reward for step in e.steps))]
+        if without:
+            stage.counts["episodes whose return is NaN or infinite"] = len(without)

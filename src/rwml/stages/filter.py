@@ -20,6 +20,7 @@ from rwml.core.types import PredictedState, Transition
 from rwml.loading import autocast_of, load_model, load_reward, load_world, world_model_of
 from rwml.models.language_model import LanguageModel, load_chat, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
+from rwml.rewards.rewards import LONG
 from rwml.rewards.thresholds import calibrate, paper_tau_d
 from rwml.train.batches import epochs_of
 from rwml.train.steps import sft_steps
@@ -116,6 +117,7 @@ def _distances(stage: Stage, lm: LanguageModel, rows: Sequence[Transition]) -> t
     model = world_model_of(recipe, lm, SamplingParams(config.max_new_tokens, config.temperature))
     # Easy means easy under the reward that trains. The threshold is chosen afterwards: only distances are used here.
     reward = load_reward(stage, 1.0)
+    stage.counts[LONG] = reward.num_long(rows)
     parts = Parts(stage.folder / "predictor" / "predictions")
     chunks = [rows[i : i + QUESTIONS_IN_FLIGHT] for i in range(0, len(rows), QUESTIONS_IN_FLIGHT)]
     with progress("filter: predictions", total=len(rows), unit="transition") as bar:

@@ -15,6 +15,7 @@ from rwml.loading import autocast_of, load_model, load_reward, load_world, train
 from rwml.models.language_model import LanguageModel, load_chat, save_language_model
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.playing.branches import branched_transitions, is_branch
+from rwml.rewards.rewards import LONG
 from rwml.train.batches import epochs_of
 from rwml.train.drift import DriftWatch
 from rwml.train.preferences import Opponent, forget_opponents, pair_counts
@@ -43,10 +44,13 @@ def run(run: Run) -> None:
         log = TrainingLog(stage.folder / "world_model", stage.metrics, "train_wm", recipe.seed)
         policy_loss = PolicyLoss.of(config) if config.method == "rwml" else NO_SAMPLES
         trainer = Trainer(lm, config, log, policy_loss, autocast_of(recipe.model))
-        trainer.fit(_steps(stage, lm, batches), len(batches), f"train-wm ({config.method})")
+        steps = _steps(stage, lm, batches)
+        trainer.fit(steps, len(batches), f"train-wm ({config.method})")
         save_language_model(lm, run.folder / "world_model" / "final")
         forget_opponents(run.folder / "world_model")
         stage.counts |= {"transitions": len(rows), "steps": len(batches)}
+        if isinstance(steps, RwmlSteps):
+            stage.counts[LONG] = steps.reward.num_long(rows)
         stage.counts |= pair_counts(line for line in run.metrics.read() if line["stage"] == "train_wm")
 
 

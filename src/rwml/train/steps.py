@@ -44,12 +44,14 @@ class RwmlSteps:
     config: TrainWmConfig
     drift: DriftWatch
     _signal_shares: list[float] = field(default_factory=list)
+    _has_begun: bool = False
 
     def __call__(self, step: int, generator: torch.Generator) -> Batch:
         """The batch of one step."""
         rows, config, lm, prompts = self.batches[step], self.config, self.model.lm, self.model.prompts
         if step < config.sft_steps:
             return Batch(label_trees(lm, prompts, rows))
+        self._say_what_is_long()
         self.reward.prefetch(rows)
         groups = self.model.predict([row.query for row in rows], config.group_size, generator)
         states = [state for group in groups for state in group]
@@ -71,6 +73,21 @@ class RwmlSteps:
             failed = self.reward.failed_judgements(next_states, asked, distances)
             figures["judge_failed_share"] = failed / len(states)
         return Batch(learnt.trees, figures, config.temperature)
+
+    def _say_what_is_long(self) -> None:
+        """At the first step of this process: how many next states the embedding model reads only in parts."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        rows = list({row.id: row for batch in self.batches for row in batch}.values())
+        long = self.reward.num_long(rows)
+        if long:
+            note(
+                f"note: {long:,} of {len(rows):,} next states are longer than the embedding model reads\n"
+                "  why it matters: they are compared part by part, and the part that is farthest off decides the "
+                "reward; a small difference within a part hardly counts\n"
+                '  what to do: a reward of words reads them whole, e.g. train_wm.reward = { tool = "rouge" }'
+            )
 
     def _warn_of_low_signal(self, signal_share: float) -> None:
         shares, steps = self._signal_shares, self.config.low_signal_steps

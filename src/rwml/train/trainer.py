@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rwml.core.errors import NotFiniteError
 from rwml.core.files import atomic_folder, read_json, remove, write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.sections import GrpoConfig, OptimizerConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
 from rwml.core.seeds import generator_for
 from rwml.models.language_model import LanguageModel
+from rwml.trees.finite import overflows, require_answers, require_finite, require_sound, stopped, warn_of_rate
 from rwml.trees.forward import LossFn, PassOptions, tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
 from rwml.trees.tree import Tree, pack
@@ -39,6 +41,12 @@ class Batch:
 
 
 MakeBatch = Callable[[int, torch.Generator], Batch]
+
+SCORES = ("reward", "mean_distance", "preference_loss", "margin")
+"""Figures of a batch that its losses come from. Others may be NaN: a share of the actions of a batch without any."""
+
+RATE_KEYS = {"filter": "filter.predictor_learning_rate"}
+"""{stage: key of its learning rate} where that is not `STAGE.learning_rate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class TrainingLog:
 class Trainer:
     """Trains a model on batches of trees; a killed run continues exactly from its last checkpoint.
 
+    NaN and infinity end a training with a NotFiniteError; they are never written over a checkpoint.
+
     policy_loss: of the sampled tokens. Its KL term holds the model to the weights that training begins with (with
     LoRA: to the model without its adapter). autocast: dtype of the matrix products, None for the weights' own.
     """
@@ -98,21 +108,36 @@ class Trainer:
         """Run the steps that are not done yet; `make_batch(step, generator)` samples, scores and builds trees."""
         log, first = self.log, self._resume()
         log.metrics.rewind(log.stage, first)
+        highest = max(map(self.config.rate_at, range(first, total_steps)), default=0.0)
+        warn_of_rate(highest, log.stage, self._rate_key)
         with progress(description, total=total_steps, unit="step", done=first) as bar:
             for step in range(first, total_steps):
-                started = time.perf_counter()
-                batch = make_batch(step, generator_for(log.seed, log.stage, step))
-                sampled = time.perf_counter()
-                times = self.config.updates_per_batch
-                figures = batch.metrics | self._update(batch.trees, step, times, batch.temperature)
-                for name, more in batch.more.items():
-                    of_more = more.metrics | self._update(more.trees, step, 1, more.temperature)
-                    figures |= {f"{name}_{key}": value for key, value in of_more.items()}
-                figures |= {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
+                saves = (step + 1) % self.config.checkpoint_every == 0 or step + 1 == total_steps
+                try:
+                    with overflows():
+                        figures = self._step(make_batch, step, saves=saves)
+                except NotFiniteError as error:
+                    raise self._stopped(error, step, total_steps) from None
                 log.metrics.append({"stage": log.stage, "step": step + 1} | figures)
-                if (step + 1) % self.config.checkpoint_every == 0 or step + 1 == total_steps:
+                if saves:
                     self._checkpoint(step + 1)
                 bar.advance(1, **{k: figures[k] for k in ("reward", "success", "loss") if k in figures})
+
+    def _step(self, make_batch: MakeBatch, step: int, *, saves: bool) -> dict[str, float]:
+        """One batch and its updates; its figures. NotFiniteError for NaN or infinity in it, or in what it `saves`."""
+        started = time.perf_counter()
+        batch = make_batch(step, generator_for(self.log.seed, self.log.stage, step))
+        sampled = time.perf_counter()
+        require_finite({key: batch.metrics[key] for key in SCORES if key in batch.metrics})
+        times = self.config.updates_per_batch
+        figures = batch.metrics | self._update(batch.trees, step, times, batch.temperature)
+        for name, more in batch.more.items():
+            of_more = more.metrics | self._update(more.trees, step, 1, more.temperature)
+            figures |= {f"{name}_{key}": value for key, value in of_more.items()}
+        if saves:
+            require_sound(self._trained(), self._optimizer_tensors())
+            require_answers(self.lm.model, batch.trees, self._how(1.0))
+        return figures | {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
 
     def _update(self, trees: list[Tree], step: int, times: int = 1, temperature: float = 1.0) -> dict[str, float]:
         """One or several optimiser updates on the same trees."""
@@ -138,12 +163,13 @@ class Trainer:
             merge_metrics(sums, tree_backward(self.lm.model, row, loss, self._how(temperature)))
         self.lm.model.eval()
         norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), config.max_grad_norm)
-        rate = config.rate_at(step)
+        figures = finish_metrics(sums) | {"grad_norm": float(norm), "learning_rate": config.rate_at(step)}
+        require_finite(figures)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = figures["learning_rate"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return finish_metrics(sums) | {"grad_norm": float(norm), "learning_rate": rate}
+        return figures
 
     def _loss(self, row: Tree, ref_logp: Tensor | None) -> LossFn:
         terms, fields = self.policy_loss, LossFields.of(row, self.lm.device)
@@ -217,6 +243,17 @@ class Trainer:
                     for key in ("step", "exp_avg", "exp_avg_sq")
                 }
         return int(read_json(folder / "state.json")["step"])
+
+    def _stopped(self, error: NotFiniteError, step: int, total_steps: int) -> NotFiniteError:
+        """The error of a training that cannot continue, with the step and the last good checkpoint."""
+        folder = latest_checkpoint(self.log.folder)
+        kept = f"the last good checkpoint '{folder}' is as it was" if folder else "no checkpoint was due before it"
+        rate = f"{self._rate_key} (now {self.config.learning_rate:g})"
+        return stopped(error, f"{self.log.stage}, step {step + 1} of {total_steps}", kept, rate)
+
+    @property
+    def _rate_key(self) -> str:
+        return RATE_KEYS.get(self.log.stage, f"{self.log.stage}.learning_rate")
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.lm.model.named_parameters() if p.requires_grad}

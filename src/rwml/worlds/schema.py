@@ -17,6 +17,10 @@ _NAMING_FIELD = re.compile(r"(?:^|_)(?:id|key|name)$|[a-z]Id$")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 MANY_ENTRIES = 16
 
+# One object for each, so that equal schemas of scalars are seen to be one without a look inside.
+_SCALARS: dict[str, Schema] = {
+    name: {"type": name} for name in ("null", "boolean", "integer", "number", "string")
+}
 _DECODER = json.JSONDecoder()
 
 
@@ -56,7 +60,7 @@ def _schema_at(text: str, start: int, end_of_line: int) -> tuple[str, int]:
     if not line.startswith(("{", "[")):
         return "", 0
     try:
-        value, end = _DECODER.raw_decode(text, end_of_line - len(line))
+        value, end = _decoded(text, end_of_line - len(line))
         # A key may be written as the escape of half a character, which only an escape can keep.
         schema = as_unicode(json.dumps(_schema(value), ensure_ascii=False))
     except (ValueError, RecursionError):
@@ -64,6 +68,25 @@ def _schema_at(text: str, start: int, end_of_line: int) -> tuple[str, int]:
     line_end = text.find("\n", end)
     line_end = len(text) if line_end < 0 else line_end
     return ("", 0) if text[end:line_end].strip() else (schema, line_end)
+
+
+def _decoded(text: str, start: int) -> tuple[Any, int]:
+    """The JSON value at `start` and its end; ValueError without one.
+
+    It is read from a part of the text, of which more is taken as long as the value may only be cut off: an error of the
+    decoder counts the lines before it, which for each of many lines would be the square of the text.
+    """
+    size = 4096
+    while True:
+        try:
+            value, end = _DECODER.raw_decode(text[start : start + size])
+        except json.JSONDecodeError as error:
+            unfinished = error.pos > size - 16 or error.msg.startswith("Unterminated string")
+            if not unfinished or start + size >= len(text):
+                raise
+            size *= 4
+        else:
+            return value, start + end
 
 
 def _schema(value: Any) -> Schema:
@@ -74,7 +97,7 @@ def _schema(value: Any) -> Schema:
         return {"type": "object", "properties": dict(sorted(zip(value, forms, strict=True)))}
     if isinstance(value, list):
         return {"type": "array", "items": _merged(map(_schema, value))}
-    return {"type": _scalar(value)}
+    return _SCALARS[_scalar(value)]
 
 
 def _scalar(value: object) -> str:
@@ -102,9 +125,12 @@ def _names_itself(key: str, value: Any) -> bool:
 
 
 def _merged(schemas: Iterable[Schema]) -> Schema:
-    """One schema that fits all of them; `{}` for none."""
+    """One schema that fits all of them; `{}` for none. Each is merged within itself already."""
+    different = list({id(schema): schema for schema in schemas}.values())
+    if len(different) == 1:
+        return different[0]
     groups: dict[Any, list[Schema]] = {}
-    for schema in schemas:
+    for schema in different:
         for form in schema.get("anyOf", [schema]):
             if form:
                 groups.setdefault(_group(form), []).append(form)
@@ -112,9 +138,11 @@ def _merged(schemas: Iterable[Schema]) -> Schema:
         del groups["integer"]
     if "map" in groups:
         groups.pop((), None)  # an empty object is a map without entries
-    forms = {json.dumps(form): form for form in map(_merged_group, groups.values())}
-    alternatives = [forms[text] for text in sorted(forms)]
-    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else {}
+    alternatives = [_merged_group(forms) for forms in groups.values()]
+    if len(alternatives) > 1:
+        texts = {json.dumps(form): form for form in alternatives}
+        return {"anyOf": [texts[text] for text in sorted(texts)]}
+    return alternatives[0] if alternatives else {}
 
 
 def _group(form: Schema) -> Any:
@@ -126,6 +154,8 @@ def _group(form: Schema) -> Any:
 
 def _merged_group(forms: list[Schema]) -> Schema:
     first = forms[0]
+    if len(forms) == 1:
+        return first
     if "properties" in first:
         fields = {key: _merged(form["properties"][key] for form in forms) for key in first["properties"]}
         return {"type": "object", "properties": fields}

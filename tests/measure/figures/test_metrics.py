@@ -120,3 +120,17 @@ def test_where_nothing_is_called_no_share_of_calls_is_given() -> None:
         "overall"
     ]
     assert (overall["calls"], overall["invalid_calls"]["mean"], overall["invalid"]["mean"]) == (0, None, 1.0)
+
+
+def test_a_return_that_is_no_number_is_counted_and_left_out_of_the_mean() -> None:
+    """Of five episodes two have no return: NaN, and infinity by the sum of what is finite."""
+    won = [Step("a", "a", "x", reward=value) for value in (1.0, float("nan"), 1e308)]
+    episodes = [
+        episode("a", (won[0],), success=True), episode("b", (won[1], won[0]), success=False),
+        episode("c", (won[2], won[2]), success=False), episode("d", (won[0], won[0]), success=True),
+        episode("e", (), success=False),
+    ]  # fmt: skip
+    overall = success_summary(episodes, lambda action: False, num_samples=100)["overall"]
+    assert (overall["return"]["mean"], overall["return"]["n"]) == (1.0, 3)
+    assert (overall["returns_not_finite"], overall["n"], overall["success"]["mean"]) == (2, 5, 2 / 5)
+    assert success_summary(episodes[:1], lambda action: False, num_samples=100)["overall"]["returns_not_finite"] == 0

@@ -58,11 +58,12 @@ def test_equal_to_sentence_transformers(minilm: MiniLM) -> None:
     assert np.abs(vectors - theirs).max() < 2e-6
     assert truncated == 1  # the list of 200 mugs is longer than 256 tokens
 
-    pairs = [(a, b) for a in TEXTS for b in TEXTS]
+    read_whole = [text for text in TEXTS if len(text) < 1000]
+    pairs = [(a, b) for a in read_whole for b in read_whole]
     embedder = Embedder(device="cpu")
     cosines = np.array([theirs[TEXTS.index(a)] @ theirs[TEXTS.index(b)] for a, b in pairs])
     assert np.abs(embedder.distances(pairs) - (1 - cosines)).max() < 1e-5
-    assert embedder.stats.truncated == 1
+    assert (embedder.stats.truncated, embedder.stats.parted_pairs) == (0, 0)
 
     prefixed = Embedder(prefix="state: ", device="cpu").embed(TEXTS[:3]).numpy()
     assert np.abs(prefixed - peer.encode(TEXTS[:3], prompt="state: ", normalize_embeddings=True)).max() < 2e-6

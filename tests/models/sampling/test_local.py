@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from rwml.core.errors import RwmlError
+from rwml.core.errors import NotFiniteError, RwmlError
 from rwml.models.sampling.local import LocalSampler, pick
 from rwml.models.sampling.sampler import Completion, SamplingParams
 from sampled import misses, plain_logprobs, uniforms_of
@@ -198,3 +198,31 @@ def test_bfloat16_autocast_stays_close() -> None:
     for prompt, group, rows in zip(prompts, out, uniforms, strict=True):
         for completion, uniform in zip(group, rows, strict=True):
             assert misses(plain_logprobs(model, prompt, completion.ids), completion.ids, uniform) < 0.05
+
+
+@pytest.mark.parametrize("cuts", [{}, {"top_k": 2}, {"top_p": 0.5}, {"temperature": 0.0}, {"temperature": 0.5}])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_row_without_a_distribution_has_no_token(cuts: dict[str, Any], wrong: float) -> None:
+    """NaN and +infinity spoil their row alone; -infinity is a token that never comes."""
+    sure = [0.0, -float("inf"), 9e9, 0.0]
+    logits = torch.tensor([sure, [0.0, wrong, 1.0, 0.0], sure, [-float("inf")] * 4])
+    assert pick(logits, torch.full((4,), 0.4), SamplingParams(1, **cuts)).tolist() == [2, -1, 2, -1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 1e-300])
+def test_a_model_whose_logits_are_no_numbers_is_an_error_and_writes_no_token(temperature: float) -> None:
+    model, prompts = make_model("qwen3"), [numbers(8, 2), numbers(5, 3)]
+    params = SamplingParams(4, temperature)
+    sampler = LocalSampler(model, [STOP])
+    session = sampler.session(prompts)
+    if temperature in (0.0, 1.0):
+        with torch.no_grad():
+            model.lm_head.weight[3] = float("nan")
+    for sample in (
+        lambda: sampler.sample(prompts, 2, params, torch.Generator()),
+        lambda: session.sample([0, 1], params, torch.Generator()),
+    ):
+        with pytest.raises(NotFiniteError, match=r"NaN or infinite in \d of \d answers \(temperature ") as caught:
+            sample()
+        assert caught.value.why
+        assert "model.dtype = 'float32'" in caught.value.fix

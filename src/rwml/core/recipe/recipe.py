@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -32,6 +33,7 @@ from rwml.core.recipe.sections import (
     TransitionsConfig,
     WorldConfig,
 )
+from rwml.core.recipe.toml_values import MAX_DEPTH, check_values, read_toml, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -106,16 +108,25 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read a TOML recipe and apply `key.sub=value` overrides; RwmlError on any bad file, key or value."""
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text())
-    except (FileNotFoundError, IsADirectoryError):
+        text = path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         beside = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise RwmlError(
             f"no recipe at '{path}'", "a run is described by its recipe alone", nearest(path.name, beside)
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise RwmlError(
+            f"the recipe '{path}' cannot be read: {error}",
+            "a run is described by its recipe alone",
+            "give a text file in UTF-8 that you may read",
+        ) from None
+    try:
+        data = read_toml(text, f"'{path}'")
+    except tomllib.TOMLDecodeError as error:
         raise RwmlError(
             f"'{path}' is not TOML: {error}", "a recipe that is half read would train something else", "mend that line"
         ) from None
+    check_values(data, f"'{path}'")
     data = in_todays_words(data)
     _refuse_unknown(data, Recipe, str(path), "")
     for override in overrides:
@@ -127,6 +138,12 @@ def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 def parse_recipe(data: dict[str, Any], source: str = "recipe") -> Recipe:
     """Validate a recipe that was read elsewhere (a file, `recipe.json`), the arms of its comparison included."""
+    if not isinstance(data, dict):
+        raise RwmlError(
+            f"{source} holds {type(data).__name__}, not a table of settings",
+            "a recipe is a table with a name and sections",
+            "give a recipe, or the folder of a run",
+        )
     recipe = _validate(Recipe, data, source)
     check_arms(recipe, source)
     return recipe
@@ -163,6 +180,7 @@ def read_values(model: type[M], values: dict[str, Any], source: str) -> M:
 
 
 def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
+    check_values(data, source)
     data = in_todays_words(data) if model is Recipe else data
     refuse_secrets(data, source)
     _refuse_unknown(data, model, source, "")
@@ -172,33 +190,35 @@ def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise RwmlError(
-            f"{source}: {key} = {first.get('input')!r} is not valid: {first['msg']}",
+            f"{source}: {key} = {shown(first.get('input'))} is not valid: {first['msg']}",
             "a run with a wrong value is a wrong run",
             f"set {key} to an allowed value, in the file or with {key}=VALUE on the command line",
         ) from None
 
 
 def key_and_value(text: str, kind: str, example: str) -> tuple[str, Any]:
-    """`key=value` as a pair; the value is read as TOML if it is TOML, else as plain text.
+    """`key=value` as a pair; the value is read as TOML if it is one TOML value, else as plain text.
 
     kind, example: for the message of the RwmlError that any other text raises, such as "override" and "seed=1".
     """
     key, separator, written = text.partition("=")
     if not separator or not key.strip():
         raise RwmlError(f"{kind} '{text}' is not of the form key=value", "it would change nothing", f"write {example}")
-    try:
-        return key.strip(), tomllib.loads(f"x = {written}")["x"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), written
+    key, source, value = key.strip(), f"{kind} {shown(text)}", written
+    with suppress(tomllib.TOMLDecodeError):
+        read = read_toml(f"x = {written}", source)
+        value = read["x"] if read.keys() == {"x"} else written
+    check_values({key: value}, source)
+    return key, value
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, value = key_and_value(override, "override", "e.g. train_wm.epochs=1")
-    _set(data, key, value, f"override '{override}'")
+    _set(data, key, value, f"override {shown(override)}")
 
 
 def _set(data: dict[str, Any], key: str, value: Any, source: str) -> None:
-    *parents, last = MOVED.get(key, key).split(".")
+    *parents, last = MOVED.get(key, key).split(".", MAX_DEPTH)
     for part in parents:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
@@ -241,7 +261,7 @@ def _toml(value: Any) -> str:
         return "{" + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(inner) for inner in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML allows no plain DEL
 
 
 def check_arms(recipe: Recipe, source: str) -> None:

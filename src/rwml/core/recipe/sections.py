@@ -33,9 +33,12 @@ Count = Annotated[
 
 
 class Section(BaseModel):
-    """A frozen section. `without_effect`: keys that say how the work is done; no outcome depends on them."""
+    """A frozen section. `without_effect`: keys that say how the work is done; no outcome depends on them.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    No number of any section may be NaN or infinite.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     without_effect: ClassVar[tuple[str, ...]] = ()
 
 

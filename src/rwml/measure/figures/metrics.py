@@ -7,6 +7,7 @@ not independent, so every interval resamples tasks (`measure/figures/bootstrap.p
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
@@ -185,12 +186,14 @@ def success_group(
         return bootstrap_mean(values, groups, num_samples, seed).as_json()
 
     lengths = [len(e.steps) for e in episodes]
+    returns = [sum(step.reward for step in e.steps) for e in episodes]
+    sound = [math.isfinite(value) for value in returns]
     stops = Counter(e.stop.value for e in episodes)
     return {
         "n": len(episodes),
         "clusters": len(set(clusters)),
         "success": measure([float(e.success) for e in episodes], clusters),
-        "return": measure([sum(step.reward for step in e.steps) for e in episodes], clusters),
+        "return": measure(list(compress(returns, sound)), list(compress(clusters, sound))),
         "steps": measure(lengths, clusters),
         "steps_won": measure([lengths[i] for i in won], [clusters[i] for i in won]),
         "invalid": measure(invalid, of_action),
@@ -202,5 +205,6 @@ def success_group(
         "unparsed": sum(not step.parsed for step, _ in steps),
         "truncated": sum(step.truncated for step, _ in steps),
         "errors": sum(bool(e.error) for e in episodes),
+        "returns_not_finite": len(sound) - sum(sound),
         "stops": {reason.value: stops[reason.value] for reason in StopReason},
     }

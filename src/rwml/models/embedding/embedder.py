@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
 from rwml.models.embedding.minilm import MiniLM
+from rwml.models.embedding.parts import MAX_PARTS, part_distance, windows
 from rwml.models.embedding.vector_store import VectorStore, text_key
 from rwml.models.language_model import pick_device, sampled_weights
 
@@ -25,6 +26,8 @@ MINILM = "minilm"
 # Texts that are embedded, and written to the cache, at a time: a kill loses at most these, some seconds of work.
 TEXTS_AT_ONCE = 256
 PAIRS_AT_ONCE = 4096
+# A text of fewer bytes has fewer tokens than any model reads; its parts are not asked for.
+SHORT = 96
 
 Floats = NDArray[np.float32]
 
@@ -38,14 +41,18 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str]) -> tuple[Floats, int]:
         """Unit vectors [N, E] float32, and how many of the texts were longer than the model reads."""
 
+    def parts(self, text: str) -> list[str]:
+        """The text in parts that the model reads whole; one part where it cannot be cut."""
+
 
 @dataclass(slots=True)
 class EmbedStats:
     """What an embedder was asked and what it did, since it was made.
 
     texts: asked for; unique: distinct texts within each call; `cache_hits` of them were known and `embedded` were
-    computed. truncated: embedded texts longer than the model reads (their ends do not count in distances). pairs:
-    distances asked for; `equal_pairs` of them cost nothing. seconds: spent in the model, tokenizer included.
+    computed. truncated: texts whose ends did not count: embedded whole though longer than the model reads, or of more
+    than `MAX_PARTS` parts. pairs: distances asked for; `equal_pairs` of them cost nothing, `parted_pairs` were compared
+    part by part. seconds: spent in the model, tokenizer included.
     dropped_bytes: cut off the cache file, left half written by a killed process.
     """
 
@@ -56,6 +63,7 @@ class EmbedStats:
     truncated: int = 0
     pairs: int = 0
     equal_pairs: int = 0
+    parted_pairs: int = 0
     seconds: float = 0.0
     dropped_bytes: int = 0
 
@@ -88,6 +96,7 @@ class Embedder:
         file = None if cache is None else Path(cache) / f"embeddings-{self.fingerprint[:16]}.vec"
         self._store = VectorStore(file, self._encoder.width)
         self.stats = EmbedStats(dropped_bytes=self._store.dropped_bytes)
+        self._parts: dict[bytes, list[str]] = {}
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
 
@@ -113,20 +122,49 @@ class Embedder:
         return self._worker.submit(self.embed, list(texts))
 
     def distances(self, pairs: Sequence[tuple[str, str]]) -> Floats:
-        """1 - cosine of each pair, [N] float32 within [0, 2]; exactly 0.0 for equal texts, which are never embedded."""
+        """1 - cosine of each pair, [N] float32 within [0, 2]; exactly 0.0 for equal texts, which are never embedded.
+
+        Where a text is longer than the model reads, the distance is that of the part of either text which is farthest
+        from every part of the other (`parts`).
+        """
         out = np.zeros(len(pairs), dtype=np.float32)
         unequal = [row for row, (left, right) in enumerate(pairs) if left != right]
-        self._known([text for row in unequal for text in pairs[row]])
-        for start in range(0, len(unequal), PAIRS_AT_ONCE):
-            rows = unequal[start : start + PAIRS_AT_ONCE]
+        whole = [row for row in unequal if all(len(self.parts(text)) == 1 for text in pairs[row])]
+        self._known([part for row in unequal for text in pairs[row] for part in self.parts(text)])
+        for start in range(0, len(whole), PAIRS_AT_ONCE):
+            rows = whole[start : start + PAIRS_AT_ONCE]
             keys = [[text_key(pairs[row][side]) for row in rows] for side in (0, 1)]
             with self._lock:
                 left_NE, right_NE = (self._store.get(side) for side in keys)
             out[rows] = cosine_distances(left_NE, right_NE)
+        for row in set(unequal).difference(whole):
+            out[row] = self._part_distance(*map(self.parts, pairs[row]))
         with self._lock:
             self.stats.pairs += len(pairs)
             self.stats.equal_pairs += len(pairs) - len(unequal)
+            self.stats.parted_pairs += len(unequal) - len(whole)
         return out
+
+    def _part_distance(self, left: Sequence[str], right: Sequence[str]) -> float:
+        """Of two texts, by their parts. Parts that only one of them has decide it, so equal ones have distance 0."""
+        with self._lock:
+            left_LE, right_RE = (self._store.get([text_key(part) for part in side]) for side in (left, right))
+        each_LR = np.stack([cosine_distances(np.broadcast_to(one_E, right_RE.shape), right_RE) for one_E in left_LE])
+        for place, part in enumerate(left):
+            each_LR[place, [r for r, other in enumerate(right) if other == part]] = 0.0
+        return part_distance(each_LR)
+
+    def parts(self, text: str) -> list[str]:
+        """The text in parts that the model reads whole, at most `MAX_PARTS`; what lies behind them is not compared."""
+        if len(text.encode("utf-8", "replace")) < SHORT:
+            return [text]
+        key = text_key(text)
+        with self._lock:
+            if key not in self._parts:
+                found = self._encoder.parts(_readable(text))
+                self.stats.truncated += len(found) > MAX_PARTS
+                self._parts[key] = found[:MAX_PARTS] if len(found) > 1 else [text]
+            return self._parts[key]
 
     def close(self) -> None:
         """End the background thread and let go of the cache file."""
@@ -180,12 +218,15 @@ def _readable(text: str) -> str:
 class _Prefixed:
     """An encoder that sees a prefix before every text."""
 
-    def __init__(self, encoder: Encoder, prefix: str) -> None:
+    def __init__(self, encoder: MiniLM, prefix: str) -> None:
         self.width, self.fingerprint = encoder.width, encoder.fingerprint
         self._encoder, self._prefix = encoder, prefix
 
     def encode(self, texts: Sequence[str]) -> tuple[Floats, int]:
         return self._encoder.encode([self._prefix + text for text in texts])
+
+    def parts(self, text: str) -> list[str]:
+        return self._encoder.parts(text, self._encoder.num_tokens(self._prefix))
 
 
 class SentenceTransformerEncoder:
@@ -208,6 +249,17 @@ class SentenceTransformerEncoder:
             convert_to_tensor=True,
         )
         return F.normalize(vectors.float(), dim=1).cpu().numpy(), self._count_truncated(given)
+
+    def parts(self, text: str) -> list[str]:
+        """See `Encoder.parts`. A tokenizer that does not say where its tokens lie cuts nothing."""
+        limit, tokenizer = self._model.max_seq_length, self._model.tokenizer
+        if not limit or not getattr(tokenizer, "is_fast", False):
+            return [text]
+        read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        prompt = tokenizer(self._prompt or "", add_special_tokens=False)["input_ids"]
+        room = max(1, limit - tokenizer.num_special_tokens_to_add() - len(prompt))
+        spans = [tuple(span) for span in read["offset_mapping"]]
+        return [text[start:end] for start, end in windows(spans, room)] if len(spans) > room else [text]
 
     def _probe(self, path: str) -> int:
         try:

