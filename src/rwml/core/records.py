@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import (
+    appending,
     atomic_file,
     atomic_folder,
     file_hash,
@@ -22,7 +23,6 @@ from rwml.core.files import (
     plain,
     read_json,
     sweep,
-    write_guard,
     write_json,
 )
 from rwml.core.types import Episode
@@ -94,7 +94,7 @@ def write_records(path: str | Path, records: Sequence[T], cls: type[T]) -> None:
     rows = [encode(record) for record in records]
     table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(fields, metadata=metadata))
     with atomic_file(path) as handle:
-        pyarrow.parquet.write_table(table, handle, compression="zstd")
+        pyarrow.parquet.write_table(table, handle, compression="zstd", write_page_checksum=True)
 
 
 def read_records(path: str | Path, cls: type[T]) -> list[T]:
@@ -109,13 +109,17 @@ def read_records(path: str | Path, cls: type[T]) -> list[T]:
     if not path.is_file():
         raise missing_file(path)
     try:
-        table = pyarrow.parquet.read_table(path, partitioning=None)
-    except (pyarrow.ArrowException, OSError) as error:
+        table = pyarrow.parquet.read_table(path, partitioning=None, page_checksum_verification=True)
+        return _decoded(path, table, cls)
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RwmlError(
             f"'{path}' cannot be read as parquet: {error}",
-            "it is cut short or was not written by rwml",
+            "it is damaged, cut short or was not written by rwml",
             "remove it and run the stage that writes it again",
         ) from None
+
+
+def _decoded(path: Path, table: Any, cls: type[T]) -> list[T]:
     decode, rows = _decoder(typing.cast(Any, cls)), table.to_pylist()
     metadata = table.schema.metadata or {}
     upgrade = _upgrade(metadata, cls)
@@ -279,10 +283,8 @@ class MetricsLog:
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line. `stage` (str) and `step` (int) are the keys that `rewind` knows."""
         line = json.dumps(plain(row), sort_keys=True, ensure_ascii=False, allow_nan=False)
-        with write_guard(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as handle:
-                handle.write(line.encode() + b"\n")
+        with appending(self.path) as handle:
+            handle.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def rewind(self, stage: str, step: int) -> None:
         """Drop that stage's lines after `step`, and those without a step, as it resumes from there."""
@@ -298,14 +300,16 @@ class MetricsLog:
         if not self.path.is_file():
             return []
         rows = []
-        text = self.path.read_text(encoding="utf-8")  # not splitlines: it also cuts at U+2028, which JSON allows
-        for number, line in enumerate(text.split("\n")[:-1], start=1):
+        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get("step", 0), int):
+                    raise ValueError("it is not an object, or its step is not a number")
+            except (ValueError, RecursionError) as error:
                 raise RwmlError(
-                    f"'{self.path}', line {number} is not JSON: {error}",
+                    f"'{self.path}', line {number} is not JSON as it was written: {error}",
                     "the curves are drawn from it",
-                    "mend or remove it",
+                    "put back a copy of the file, or remove the line",
                 ) from None
+            rows.append(row)
         return rows

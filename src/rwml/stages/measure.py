@@ -10,7 +10,8 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import Json, sweep, write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.recipe import Recipe, recipe_of_run
-from rwml.core.run import TRAINED, Run, lock
+from rwml.core.run import TRAINED, Run
+from rwml.core.run_folder.claim import claim
 from rwml.loading import load_measuring_reward, training_tau_d
 from rwml.measure.compare.setups import measure_setup
 from rwml.measure.retention import retention_change
@@ -34,9 +35,10 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     holds no run, if another process works in it, and if an override names another section.
     """
     recipe = _recipe(Path(folder), overrides)
-    lock(recipe.folder)
+    claim(recipe.folder)
     sweep(recipe.folder / "measures")
     opened = Run.peek(recipe)
+    opened.check("filter.json", *(place for stage, place in TRAINED.values() if opened.is_done(stage)))
     tau_d = recipe.evaluate.tau_d or training_tau_d(opened)
     checkpoints: dict[str, Path | None] = {START: None}
     for arm, (stage, place) in TRAINED.items():

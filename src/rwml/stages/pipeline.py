@@ -11,6 +11,7 @@ from rwml.core.progress import duration, note
 from rwml.core.recipe.recipe import Recipe, load_recipe, recipe_of_run
 from rwml.core.records import read_json
 from rwml.core.run import CHAIN, Run, read_manifest
+from rwml.core.run_folder.recorded import Hashes, check_recorded
 from rwml.stages import VERBS, Verb
 
 
@@ -97,6 +98,8 @@ def summary_line(folder: Path, label: str, seconds: float | None = None) -> str:
 
     seconds: time of the whole run; None = the sum over its stages.
     """
+    stages = read_manifest(folder)["stages"]
+    check_recorded(folder, stages, [folder / "eval.json"], Hashes())
     figures = read_json(folder / "eval.json")["summary"]
     parts = []
     for key in ("world_model", "success"):
@@ -106,7 +109,7 @@ def summary_line(folder: Path, label: str, seconds: float | None = None) -> str:
         before, after, (low, high) = (figures[key][name] for name in ("before", "after", "interval"))
         parts.append(f"{key} {_share(before)} -> {_share(after)} [{_share(low)}, {_share(high)}]")
     if seconds is None:
-        seconds = sum(stage["seconds"] for stage in read_manifest(folder)["stages"].values())
+        seconds = sum(stage["seconds"] for stage in stages.values())
     return f"{label}: {'; '.join(parts)}; {seconds / 60:.1f} min; {folder / 'report.html'}"
 
 
