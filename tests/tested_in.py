@@ -6,6 +6,7 @@ TESTS_OF_MORE = {
     "test_docs": "README.md and docs/",
     "test_own_world": "examples/own_world.py",
     "test_rwml_one_file": "examples/rwml_one_file.py",
+    "test_damaged_run": "every verb that reads a run, on damaged files",
     "test_house_rules": "the repository",
     "test_reading_budget": "one step of world-model training",
     "test_resume": "every stage, killed",

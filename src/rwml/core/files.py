@@ -158,7 +158,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         make_parent(path)
         try:
             partial.unlink(missing_ok=True)
-            with partial.open("xb") as handle:  # x: a link of that name is not followed
+            with partial.open("x+b") as handle:  # x: a link of that name is not followed
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())

@@ -25,6 +25,7 @@ from rwml.core.files import (
     sweep,
     write_json,
 )
+from rwml.core.run_folder.sealed_parquet import OPEN_SEAL, SEAL_KEY, is_whole, seal
 from rwml.core.types import Episode
 
 __all__ = [
@@ -89,12 +90,14 @@ def write_records(path: str | Path, records: Sequence[T], cls: type[T]) -> None:
     metadata = {
         _RECORD_KEY: cls.__name__.encode(),
         _VERSION_KEY: str(SCHEMA_VERSIONS.get(cls.__name__, 1)).encode(),
+        SEAL_KEY: OPEN_SEAL,
     }
     encode = _encoder(typing.cast(Any, cls))
     rows = [encode(record) for record in records]
     table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(fields, metadata=metadata))
     with atomic_file(path) as handle:
         pyarrow.parquet.write_table(table, handle, compression="zstd", write_page_checksum=True)
+        seal(handle)
 
 
 def read_records(path: str | Path, cls: type[T]) -> list[T]:
@@ -109,6 +112,8 @@ def read_records(path: str | Path, cls: type[T]) -> list[T]:
     if not path.is_file():
         raise missing_file(path)
     try:
+        if not is_whole(path):
+            raise ValueError("its content does not fit its checksum")
         table = pyarrow.parquet.read_table(path, partitioning=None, page_checksum_verification=True)
         return _decoded(path, table, cls)
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -10,7 +10,7 @@ from typing import IO
 
 from rwml.core.errors import RwmlError
 from rwml.core.files import forget_gone, hold, make_parent, read_json, refuse_special, write_guard
-from rwml.core.run_folder.manifest import IMPORT, MANIFEST, RUN, new_manifest, read_manifest, write_manifest
+from rwml.core.run_folder.manifest import IMPORT, MANIFEST, MODEL, RUN, new_manifest, read_manifest, write_manifest
 
 # Kept open for the life of the process: closing any handle of a file gives up a POSIX lock on it.
 _LOCKS: dict[Path, IO[str]] = {}
@@ -18,12 +18,15 @@ _LOCKS: dict[Path, IO[str]] = {}
 # What a killed process leaves of a folder that it had just begun.
 _BEGUN = re.compile(r"\.lock|\.manifest\.json\.[0-9]+\.partial")
 
+_NOTES = {IMPORT: ("import.json", {"rwml", "episodes", "files"}), MODEL: ("tiny.json", {"config", "figures"})}
+"""{what a folder holds: a file of that in it, and keys of the file}."""
+
 
 def claim(folder: Path, holds: str = RUN) -> None:
     """Keep a folder for this process until it ends, and give it a manifest if it is new.
 
-    holds: what it is for, `RUN` or `IMPORT`. Raises RwmlError, and touches nothing, for a folder that holds files and
-    that rwml did not make for this; RwmlError as well if another process has it (`lock`).
+    holds: what it is for, `RUN`, `IMPORT` or `MODEL`. Raises RwmlError, and touches nothing, for a folder that holds
+    files and that rwml did not make for this; RwmlError as well if another process has it (`lock`).
     """
     forget_gone(folder)
     _refuse_foreign(folder, holds)
@@ -97,7 +100,7 @@ def _refuse_foreign(folder: Path, holds: str) -> None:
         raise RwmlError(
             f"'{folder}' was not made by rwml and is not empty: it holds {some}",
             "files in it would be replaced or removed",
-            f"give a folder that is empty or not there yet, {'with --out' if holds == IMPORT else 'as `out`'}",
+            f"give a folder that is empty or not there yet, {'as `out`' if holds == RUN else 'with --out'}",
         )
 
 
@@ -111,17 +114,23 @@ def _refuse_other(folder: Path, holds: str) -> None:
             "its episodes would be replaced, and the stages after them would still count as done",
             "import into another folder, and set collect.episodes to its episodes/",
         )
+    if holds == RUN and held == IMPORT:
+        raise RwmlError(
+            f"'{folder}' holds an import, not a run",
+            "a run would replace the imported episodes",
+            f"set `out` to another folder, and collect.episodes to '{folder / 'episodes'}'",
+        )
     raise RwmlError(
-        f"'{folder}' holds an import, not a run",
-        "a run would replace the imported episodes",
-        f"set `out` to another folder, and collect.episodes to '{folder / 'episodes'}'",
+        f"'{folder}' holds a {held}, not a {holds}",
+        "files in it would be replaced or removed",
+        "give another folder",
     )
 
 
 def _older(folder: Path, holds: str) -> bool:
-    """Whether an rwml made the folder that gave no manifest to imports and to the folder around a comparison."""
-    if holds == IMPORT:
-        path = folder / "import.json"
-        found = read_json(path) if path.is_file() else None
-        return isinstance(found, dict) and {"rwml", "episodes", "files"} <= found.keys()
+    """Whether rwml made the folder without a manifest: a model's has none, and older imports and comparisons."""
+    if holds in _NOTES:
+        name, keys = _NOTES[holds]
+        found = read_json(folder / name) if (folder / name).is_file() else None
+        return isinstance(found, dict) and keys <= found.keys()
     return any(read_manifest(path.parent)["stages"] for path in sorted(folder.glob("s[0-9]*/*/manifest.json"))[:1])

@@ -25,8 +25,8 @@ OUTPUTS = {
 CHAIN = tuple(OUTPUTS)
 FORMAT = 2
 MANIFEST = "manifest.json"
-RUN, IMPORT = "run", "import"
-"""What a folder can hold: a run or a comparison of runs, or imported episodes."""
+RUN, IMPORT, MODEL = "run", "import", "model"
+"""What a folder can hold: a run or a comparison of runs, imported episodes, or the tiny model."""
 
 _BESIDE = "cache measures measures.json metrics.jsonl recipe.json reward_lab.json reward_lab.md reward_lab.png"
 _COMPARED = "compare.json compare.md compare.csv compare.tex compare.html compare.png"
@@ -57,7 +57,7 @@ _LOST = (
 
 
 def new_manifest(holds: str = RUN) -> Json:
-    """The manifest of a folder in which nothing was done yet. holds: `RUN` or `IMPORT`."""
+    """The manifest of a folder in which nothing was done yet. holds: `RUN`, `IMPORT` or `MODEL`."""
     return {"format": FORMAT, "rwml": rwml.__version__, "holds": holds, "stages": {}}
 
 
