@@ -21,7 +21,7 @@ PAGE = DOCS / "reference" / "config.md"
 TOP_KEYS = {
     "name": "name of the run; it has no default",
     "seed": "every random number of the run follows from it ([seeds](../concepts/seeds.md))",
-    "out": "the run folder; `{name}` is filled in",
+    "out": "the run folder, which is empty, not there yet, or rwml's; `~` and `{name}` are filled in ([run](run.md))",
 }
 _HEAD = """# Recipe keys
 

@@ -15,7 +15,7 @@ from rwml.core.recipe.recipe import load_recipe
 from rwml.core.records import write_json
 from rwml.core.run import Run
 from rwml.stages import VERBS
-from rwml.stages.pipeline import folder_named, recipe_named, run_all
+from rwml.stages.pipeline import folder_named, recipe_named, run_all, summary_line
 from rwml.stages.worlds import find_task, parse_options, play
 from rwml.worlds.by_name import get_world
 
@@ -240,3 +240,16 @@ def test_escapes_from_data_do_not_reach_the_terminal(tmp_path: Path) -> None:
     assert named.returncode == 2
     assert "\\x1b[31mnowhere.toml" in named.stderr
     assert "\x1b" not in named.stderr
+
+
+@pytest.mark.parametrize("figures", [[], {}, {"summary": 3}, {"summary": {"world_model": {}}}, {"summary": None}])
+def test_a_summary_of_another_shape_is_named(tmp_path: Path, figures: object) -> None:
+    write_json(tmp_path / "run" / "eval.json", figures)
+    with pytest.raises(RwmlError, match=r"eval\.json' is damaged: it holds no summary of an evaluation"):
+        summary_line(tmp_path / "run", "x")
+
+
+def test_a_name_that_is_too_long_for_a_path_is_refused() -> None:
+    for find in (recipe_named, folder_named):
+        with pytest.raises(RwmlError, match="cannot be a path: File name too long"):
+            find("x" * 300)

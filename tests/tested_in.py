@@ -8,6 +8,7 @@ TESTS_OF_MORE = {
     "test_strangers": "every verb, on a recipe and a run folder of a stranger",
     "test_rwml_one_file": "examples/rwml_one_file.py",
     "test_fuzz_answers": "everything that reads texts from outside",
+    "test_damaged_run": "every verb that reads a run, on damaged files",
     "test_house_rules": "the repository",
     "test_reading_budget": "one step of world-model training",
     "test_resume": "every stage, killed",

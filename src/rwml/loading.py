@@ -47,8 +47,8 @@ def load_world(recipe: Recipe) -> World:
 
 
 def check_names(recipe: Recipe) -> None:
-    """RwmlError for what the user has not allowed, and for a world, an option of it, a policy, reward, sampler, baseline
-    or device that is not there: a stage has cleared nothing by then."""
+    """RwmlError for what the user has not allowed, and for a world, an option of it, a policy, reward, sampler,
+    baseline or device that is not there: a stage has cleared nothing by then."""
     check_words(recipe)
     world = load_world(recipe)
     SAMPLERS.get(recipe.model.sampler)

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from rwml.core.errors import RwmlError
-from rwml.core.files import atomic_file, atomic_folder, file_hash, folder_hash, link, read_json, sweep, write_json
+from rwml.core.files import (
+    atomic_file,
+    atomic_folder,
+    file_hash,
+    folder_hash,
+    link,
+    read_json,
+    read_sealed,
+    sweep,
+    write_json,
+    write_sealed,
+)
 from rwml.core.types import StopReason
 
 
@@ -156,3 +167,48 @@ def test_a_second_place_does_not_follow_what_is_written_to_the_first(tmp_path: P
     assert read_json(first) == 2
     assert read_json(second) == read_json(tmp_path / "three" / "file") == 1
     assert sorted(path.name for path in tmp_path.rglob(".*")) == []
+
+
+def test_a_sealed_object_is_read_as_it_was_written_or_refused(tmp_path: Path) -> None:
+    value = {"b": [1, 2.5, None, float("inf")], "a": {"ü": "half \ud83d"}}
+    write_sealed(tmp_path / "x.json", value)
+    assert read_sealed(tmp_path / "x.json") == {"b": [1, 2.5, None, None], "a": {"ü": "half \ud83d"}}
+    text = (tmp_path / "x.json").read_text()
+    (tmp_path / "x.json").write_text(text.replace("2.5", "3.5"))
+    with pytest.raises(RwmlError, match=r"x\.json' is damaged: its content does not fit its checksum") as caught:
+        read_sealed(tmp_path / "x.json", "do that")
+    assert caught.value.fix == "do that"
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(RwmlError, match="it is not a JSON object"):
+        read_sealed(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text('{"old": 1}')
+    assert read_sealed(tmp_path / "x.json") == {"old": 1}, "older files have no checksum"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b"{", b"", bytes(30)])
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(RwmlError, match=r"x\.json' is not JSON: ") as caught:
+        read_json(tmp_path / "x.json")
+    assert "run the stage that writes it again" in caught.value.fix
+
+
+def test_sweeping_looks_at_the_names_that_are_given(tmp_path: Path) -> None:
+    for name in (".a.json.3.partial", "a/.b.ready", ".c.partial", "c/.d.partial", "a/.e.7.partial"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    sweep(tmp_path, {"a", "a.json"})
+    left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert left == [".c.partial", "a/b", "c/.d.partial"]
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    sweep(tmp_path / "link")
+    assert (tmp_path / "c/.d.partial").exists(), "a link is not followed"
+
+
+def test_a_link_with_the_name_of_an_unfinished_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / f".x.json.{os.getpid()}.partial").symlink_to(tmp_path / "victim")
+    write_json(tmp_path / "x.json", 1)
+    assert (tmp_path / "victim").read_text() == "kept"
+    assert not (tmp_path / "x.json").is_symlink()
+    assert (tmp_path / "x.json").read_text() == "1\n"

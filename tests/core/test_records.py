@@ -193,3 +193,15 @@ def test_metrics_log_drops_a_torn_line_and_rewinds_one_stage(tmp_path: Path) -> 
     path.write_text("{broken\n")
     with pytest.raises(RwmlError, match="line 1 is not JSON"):
         MetricsLog(path).read()
+
+
+@pytest.mark.parametrize(
+    "line", [b"\xff", b"[1]", b"3", b"null", b'{"step": "2"}', b"[" * 100_000, b"1" * 5000, b"\0\0\0\0", b"{"]
+)
+def test_a_damaged_line_of_metrics_is_named(tmp_path: Path, line: bytes) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"stage": "a", "step": 1})
+    log.path.write_bytes(log.path.read_bytes() + line + b"\n")
+    with pytest.raises(RwmlError, match=r"metrics\.jsonl', line 2 is not JSON as it was written: ") as caught:
+        log.rewind("a", 1)
+    assert "put back a copy of the file, or remove the line" in caught.value.fix

@@ -260,3 +260,17 @@ def test_the_judge_is_made_when_a_transition_needs_it(rows: list[Transition]) ->
         reward.of("tool")
     with pytest.raises(RwmlError, match="the reward 'judge' needs judge, which"):
         KindReward("judge", no_embedder, 0.2).of("tool")
+
+
+def test_a_damaged_judgement_is_asked_again_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "judgements.jsonl"
+    Judgements(path).add({"a": Judgement(1.0, "right"), "b": Judgement(0.0, "wrong"), "c": Judgement(1.0, "so")})
+    whole = path.read_bytes()
+    assert Judgements(path).get("b") == Judgement(0.0, "wrong")
+    path.write_bytes(whole.replace(b'"score": 0.0', b'"score": 1.0') + b"[" * 100_000 + b"\n[3]\n")
+    known = Judgements(path)
+    assert (len(known), known.damaged, known.get("b")) == (2, 3, None)
+    assert known.get("a") == Judgement(1.0, "right")
+    assert "3 damaged lines are not read; their questions are asked again" in capsys.readouterr().err
+    path.write_text('{"key": "old", "score": 0.5, "text": "t", "error": ""}\n')
+    assert Judgements(path).get("old") == Judgement(0.5, "t"), "older lines have no checksum"

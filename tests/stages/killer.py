@@ -45,7 +45,7 @@ def watch(folder: Path, part: str, number: int) -> Counter[str]:
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         # Opened with no mode: a folder, to flush it.
-        if event not in WRITES and not (event == "open" and arguments[1] in ("w", "a", "x", "wb", "ab", None)):
+        if event not in WRITES and not (event == "open" and arguments[1] in ("w", "a", "x", "wb", "ab", "x+b", None)):
             return
         path = str(arguments[0])
         if path.startswith(root):

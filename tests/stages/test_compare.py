@@ -116,7 +116,8 @@ def test_a_second_run_changes_nothing_but_the_report(done: Recipe) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from rwml.core.run import lock
+from rwml.core.run_folder.claim import lock, own
+own(Path(sys.argv[1]).parent)
 lock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -56,7 +56,12 @@ def logs(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    """All but the manifest, which says that it is an import, and the lock."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name not in ("manifest.json", ".lock")
+    }
 
 
 def test_what_an_import_leaves(logs: Path, tmp_path: Path) -> None:
@@ -124,6 +129,27 @@ def test_the_same_import_again_leaves_the_same_bytes_and_replaces_an_older_one(l
     assert [e.task.id for e in imported_episodes(out)] == ["z"]
     import_.run([logs], out)
     assert contents(out) == before | {"mine.txt": b"kept"}
+
+
+def test_an_import_does_not_replace_a_run_nor_the_files_of_others(logs: Path, tmp_path: Path) -> None:
+    run = Run.open(parse_recipe({"name": "r", "out": str(tmp_path / "run")}))
+    with run.stage("collect"):
+        (run.folder / "episodes").mkdir()
+        (run.folder / "episodes" / "mine").write_text("played")
+    with pytest.raises(RwmlError, match="is a run folder") as caught:
+        import_.run([logs], run.folder)
+    assert "the stages after them would still count as done" in caught.value.why
+    assert (run.folder / "episodes" / "mine").read_text() == "played"
+    with pytest.raises(RwmlError, match=r"was not made by rwml and is not empty: it holds logs\.jsonl"):
+        import_.run([logs], logs.parent)
+
+
+def test_an_import_is_one_writer(logs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    import_.run([logs], out)
+    code = "import sys; from rwml.stages.import_logs import run; run([sys.argv[1]], sys.argv[2])"
+    other = subprocess.run([sys.executable, "-c", code, logs, out], capture_output=True, text=True, check=False)
+    assert f"is working in '{out}'" in other.stderr
 
 
 @pytest.mark.slow

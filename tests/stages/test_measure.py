@@ -110,7 +110,10 @@ def test_the_run_itself_is_left_as_it_is(folder: Path) -> None:
 def test_a_run_that_another_process_works_in_is_refused(folder: Path, tmp_path: Path) -> None:
     busy = tmp_path / "busy"
     shutil.copytree(folder, busy, ignore=shutil.ignore_patterns(".lock"))
-    holds = "import pathlib, sys; from rwml.core.run import lock; lock(pathlib.Path(sys.argv[1])); print(); input()"
+    holds = (
+        "import pathlib, sys; from rwml.core.run_folder.claim import lock; "
+        "lock(pathlib.Path(sys.argv[1])); print(); input()"
+    )
     command = [sys.executable, "-c", holds, str(busy)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

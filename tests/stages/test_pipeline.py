@@ -351,7 +351,10 @@ def test_a_low_signal_is_reported_early_with_what_to_do(
 def test_nothing_to_learn_from_is_refused(copied: Callable[..., Run]) -> None:
     run = copied()
     rows = [replace(row, kept=False, reason="too easy") for row in filtered(run)]
-    write_records(run.folder / "filtered.parquet", rows, Transition)
+    figures = read_json(run.folder / "filter.json")
+    with run.stage("filter"):
+        write_records(run.folder / "filtered.parquet", rows, Transition)
+        write_json(run.folder / "filter.json", figures)
     with pytest.raises(RwmlError) as caught:
         train_wm.run(run)
     assert caught.value.what == "filtered.parquet keeps no transition of split 'train'"

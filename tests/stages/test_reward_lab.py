@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,7 @@ def lab(mini: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory) -
 def test_files_and_source(lab: tuple[Recipe, dict[str, Any]]) -> None:
     recipe, figures = lab
     assert {path.name for path in recipe.folder.iterdir()} == {
-        "reward_lab.json", "reward_lab.md", "reward_lab.png", "cache",
+        "reward_lab.json", "reward_lab.md", "reward_lab.png", "cache", "manifest.json", ".lock",
     }  # fmt: skip
     assert json.loads((recipe.folder / "reward_lab.json").read_text()) == json.loads(json.dumps(figures))
     assert figures["source"] == "played by 'noisy'"
@@ -239,3 +241,26 @@ def test_the_command_shows_the_tables(tmp_path: Path) -> None:
     assert "| unrelated" in done.stdout
     assert "| echoed action" in done.stdout
     assert (tmp_path / "quickstart" / "reward_lab.md").is_file()
+
+
+def test_the_lab_is_one_writer_and_reads_what_was_recorded(filtered: Recipe, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(filtered.folder, copy, ignore=shutil.ignore_patterns(".lock"))
+    moved = filtered.model_copy(update={"out": str(copy)})
+    code = (
+        "import sys; from rwml.core.run_folder.claim import claim; from pathlib import Path; "
+        "claim(Path(sys.argv[1])); print(); input()"
+    )
+    holding = [sys.executable, "-c", code, str(copy)]
+    with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(RwmlError, match=f"another process .id {other.pid}. is working in"):
+            reward.run(moved)
+        other.communicate(b"\n")
+    data = bytearray((copy / "transitions.parquet").read_bytes())
+    data[40] ^= 4
+    (copy / "transitions.parquet").write_bytes(data)
+    with pytest.raises(RwmlError, match=r"transitions\.parquet' is damaged: it is not what the stage transitions"):
+        reward.run(moved)
+    assert not (copy / "reward_lab.json").exists()

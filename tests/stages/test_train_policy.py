@@ -63,6 +63,7 @@ def test_own_successes(mini: Mini, model_folder: Path, tmp_path: Path) -> None:
     )
     long = replace(solved[3], steps=solved[3].steps * 20)
     episodes = [*solved[:3], odd, *failed, long]
+    Run.open(recipe)
     Parts(recipe.folder / "episodes").write(0, episodes, Episode)
     run, counts, rows = trained(recipe)
     assert counts == {
@@ -134,6 +135,7 @@ def test_successes_in_logs_can_be_learnt(model_folder: Path, tmp_path: Path) -> 
     steps = (Step(call, call, '{"sky": "blue"}', "tool"), Step("Blue.", "Blue.", "Thanks.", "user"))
     task = Task("chat/a", "chat", "train", "chat")
     episode = Episode("a#0", task, "agent", 0, 0, "User: How is it?", steps, StopReason.SUCCESS, True)
+    Run.open(recipe)
     Parts(recipe.folder / "episodes").write(0, [episode], Episode)
     _, counts, rows = trained(recipe)
     assert (counts["demonstrations"], counts["messages"], counts["steps"]) == (1, 2, 2)

@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rwml.core.errors import RwmlError
+from rwml.core.files import write_json
 from rwml.core.recipe.sections import GrpoConfig, ModelConfig
 from rwml.core.records import MetricsLog
 from rwml.core.seeds import generator_for
@@ -369,3 +371,29 @@ def test_every_step_draws_from_a_generator_of_its_own(start: Path, tmp_path: Pat
     trainer_of(load(start), tmp_path).fit(make, 4, "fit")
     assert seeds == [generator_for(7, "train_wm", step).initial_seed() for step in range(4)]
     assert len(set(seeds)) == 4
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["flipped", "empty", "gone", "cut"])
+def test_a_damaged_checkpoint_is_named(start: Path, tmp_path: Path, name: str, damage: str) -> None:
+    trainer_of(load(start), tmp_path)._checkpoint(2)
+    path = tmp_path / "stage" / "checkpoint-000002" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes({"flipped": bytes(data), "empty": b"", "gone": b"", "cut": path.read_bytes()[:-9]}[damage])
+    if damage == "gone":
+        path.unlink()
+    lm = load(start)
+    before = weights(lm)
+    with pytest.raises(RwmlError) as caught:
+        trainer_of(lm, tmp_path).fit(fixed(lm), 3, "fit")
+    assert f"'{path}'" in caught.value.what
+    assert same(weights(lm), before), "nothing of it was loaded"
+    if name != "state.json" or damage == "flipped":
+        assert f"remove '{path.parent}' and give the same command again" in caught.value.fix
+
+
+def test_a_checkpoint_of_an_older_rwml_is_read(start: Path, tmp_path: Path) -> None:
+    trainer_of(load(start), tmp_path)._checkpoint(2)
+    write_json(tmp_path / "stage" / "checkpoint-000002" / "state.json", {"step": 2, "stage": "train_wm"})
+    assert trainer_of(load(start), tmp_path)._resume() == 2

@@ -2,6 +2,8 @@
 
 Every write goes to a hidden neighbour (`.NAME....partial`), is flushed to disk, and is renamed into place. A
 killed process leaves at most such a neighbour behind; `sweep` clears them when a run folder is opened.
+
+In a folder that this process holds (`hold`), no write follows a link, and none makes the folder a second time.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,11 +29,93 @@ Json = dict[str, Any]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO}
+_LEFT_OVER = re.compile(r"\.(?P<name>.+?)(\.[0-9]+)?\.(partial|ready)")
+
+# {folder, absolute: an open handle of it}. While the handle is open, no other folder gets the same inode.
+_HELD: dict[Path, int] = {}
+
+
+def hold(folder: Path) -> None:
+    """Note that this process writes in `folder`, which exists: see `make_parent`."""
+    path = folder.absolute()
+    if path not in _HELD:
+        _HELD[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def forget_gone(folder: Path) -> None:
+    """Hold a folder no longer if it is gone: whoever begins in it again may make it."""
+    path = folder.absolute()
+    if path in _HELD and not _is_there(path):
+        os.close(_HELD.pop(path))
+
+
+def refuse_gone(path: Path) -> None:
+    """RwmlError if `path` is, or lies in, a held folder that was removed, moved or replaced by another one."""
+    for folder in _HELD:
+        if path.absolute().is_relative_to(folder) and not _is_there(folder):
+            raise RwmlError(
+                f"the folder '{folder}' was removed or moved while this process worked in it",
+                "what was written before is not there any more, and the rest alone would be half a run",
+                "give the same command again, and leave the folder where it is until it ends",
+            )
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(_HELD[folder]), folder.stat())
+    except OSError:
+        return False
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder that `path` lies in.
+
+    RwmlError if that is in a held folder that is gone (`refuse_gone`), or is reached by a link inside a held folder.
+    """
+    refuse_gone(path)
+    above = [folder for folder in _HELD if path.absolute().parent.is_relative_to(folder)]
+    for folder in above:
+        place = folder
+        for part in path.absolute().parent.relative_to(folder).parts:
+            place = place / part
+            if place.is_symlink():
+                raise RwmlError(
+                    f"'{place}' is a link, to '{place.readlink()}'",
+                    f"'{path}' would be written outside of '{folder}'",
+                    f"remove the link, or put what it leads to into '{folder}'",
+                )
+            with suppress(FileExistsError):
+                place.mkdir()  # one by one, so that a folder that is removed just now is not made a second time
+    if not above:
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_special(path: Path) -> None:
+    """RwmlError for a link, a folder, a pipe or the like at a place where a file is to be written to."""
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise RwmlError(
+            f"'{path}' is {'a link' if path.is_symlink() else 'not a plain file'}",
+            "what is written to it would not be in this folder",
+            "remove it; the next command makes the file",
+        )
+
+
+@contextmanager
+def appending(path: Path) -> Iterator[BinaryIO]:
+    """Give a binary file to append to, which is made if it is missing; RwmlError for a link or a special file."""
+    with write_guard(path):
+        make_parent(path)
+        refuse_special(path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o666), "ab") as handle:
+            yield handle
 
 
 @contextmanager
 def write_guard(path: Path) -> Iterator[None]:
-    """Turn a full disk or a missing permission while writing `path` into an RwmlError; let the rest through.
+    """Turn a full disk, a missing permission, or a path that cannot be, while writing `path`, into an RwmlError; let
+    the rest through. RwmlError as well if the held folder around it is gone.
 
     Libraries that write on their own hide the errno in their text, so the text is read as well.
     """
@@ -38,6 +124,7 @@ def write_guard(path: Path) -> Iterator[None]:
     except RwmlError:
         raise
     except Exception as error:
+        refuse_gone(path)
         number = error.errno if isinstance(error, OSError) else None
         text = str(error)
         if number in _FULL or "No space left on device" in text or "File too large" in text:
@@ -52,6 +139,12 @@ def write_guard(path: Path) -> Iterator[None]:
                 "a run keeps all that it makes in its folder",
                 "set `out` to a folder that you may write to",
             ) from error
+        if number in _IN_THE_WAY:
+            raise RwmlError(
+                f"cannot write '{path}': {os.strerror(number or errno.EEXIST)}",
+                "the files of a run need folders and names of their own there",
+                "move away what is there, or set `out` to another, shorter path",
+            ) from error
         raise
 
 
@@ -62,9 +155,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     # The process id keeps two processes that fill the same cache file from writing into one another.
     partial = _neighbour(path, f"{os.getpid()}.partial")
     with write_guard(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         try:
-            with partial.open("wb") as handle:
+            partial.unlink(missing_ok=True)
+            with partial.open("x+b") as handle:  # x: a link of that name is not followed
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -85,7 +179,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     partial = _neighbour(path, "partial")
     with write_guard(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         _settle(path)
         partial.mkdir()
         try:
@@ -112,7 +206,7 @@ def link(source: Path, target: Path) -> None:
         return
     partial = _neighbour(target, f"{os.getpid()}.partial")
     with write_guard(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(target)
         remove(target)  # renaming one name of a file to another name of the same file does nothing
         _link_file(str(source), str(partial))
         partial.replace(target)
@@ -127,12 +221,23 @@ def _link_file(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def sweep(folder: str | Path) -> None:
-    """Clear what killed writers left under `folder`: finish committed folders, remove unfinished writes."""
-    for left in sorted(Path(folder).rglob(".*")):
+def sweep(folder: str | Path, names: Collection[str] | None = None) -> None:
+    """Clear what killed writers left under `folder`: finish committed folders, remove unfinished writes.
+
+    names: files and folders directly in `folder` that rwml writes; nothing else in it is touched. None: all in it is
+    rwml's. A link is not followed.
+    """
+    folder = Path(folder)
+    if folder.is_symlink():
+        return
+    for left in sorted(folder.rglob(".*")):
+        match = _LEFT_OVER.fullmatch(left.name)
+        first = left.relative_to(folder).parts[0]
+        if match is None or (names is not None and (match["name"] if first == left.name else first) not in names):
+            continue
         if left.suffix == ".ready":
             _settle(left.with_name(left.name[1:].removesuffix(".ready")))
-        elif left.suffix == ".partial":
+        else:
             remove(left)
 
 
@@ -172,24 +277,61 @@ def _sync_folder(path: Path) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write sorted, indented JSON atomically. Numbers that JSON lacks (nan, inf) become null."""
-    text = json.dumps(plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as handle:
-        handle.write(text.encode() + b"\n")
+        handle.write(json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """What `write_json` writes."""
+    text = json.dumps(plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"  # half a surrogate pair has no UTF-8
 
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; RwmlError when it is missing or broken."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise missing_file(path) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise RwmlError(
             f"'{path}' is not JSON: {error}",
             "a stage needs it whole",
             "remove it and run the stage that writes it again",
         ) from None
+
+
+def write_sealed(path: str | Path, value: Mapping[str, Any]) -> None:
+    """`write_json` of an object, with a checksum of its other keys in it; `read_sealed` reads it."""
+    write_json(path, {**value, _CHECKSUM: _checksum(value)})
+
+
+def read_sealed(path: str | Path, fix: str = "remove it and give the same command again") -> Json:
+    """The object that `write_sealed` wrote, or an older file without a checksum. RwmlError if a byte of it changed.
+
+    fix: what to do then.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise damaged(path, "it is not a JSON object", fix)
+    checksum = value.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(value):
+        raise damaged(path, "its content does not fit its checksum", fix)
+    return value
+
+
+def damaged(path: str | Path, fault: str, fix: str) -> RwmlError:
+    """The error for a file of ours that is not as it was written."""
+    return RwmlError(f"'{path}' is damaged: {fault}", "what is read from it would be wrong, and nothing shows it", fix)
+
+
+_CHECKSUM = "checksum"
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    text = json.dumps(plain(value), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def plain(value: Any) -> Any:
@@ -227,8 +369,15 @@ def file_hash(path: str | Path) -> str:
 def folder_hash(path: str | Path) -> str:
     """SHA-256 over names and contents of the files under a folder, hexadecimal; hidden ones do not count."""
     folder = Path(path)
-    digest = hashlib.sha256()
-    for inner in sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()):
-        if not any(part.startswith(".") for part in inner.split("/")):
-            digest.update(f"{inner}\0{file_hash(folder / inner)}\n".encode())
-    return digest.hexdigest()
+    return folder_hash_of({inner: file_hash(folder / inner) for inner in files_under(folder)})
+
+
+def files_under(folder: Path) -> list[str]:
+    """The files under a folder by their path in it, in order, without hidden ones and those in hidden folders."""
+    inner = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return [path for path in inner if not any(part.startswith(".") for part in path.split("/"))]
+
+
+def folder_hash_of(hashes: Mapping[str, str]) -> str:
+    """`folder_hash` of files whose hashes are known. hashes: {path in the folder: hash}, in order."""
+    return hashlib.sha256("".join(f"{inner}\0{own}\n" for inner, own in hashes.items()).encode()).hexdigest()

@@ -15,6 +15,7 @@ from rwml.core.columns import places
 from rwml.core.columns.codec import PLACED, fields_of, is_placed, optional, row_decoder, row_encoder
 from rwml.core.errors import RwmlError
 from rwml.core.files import (
+    appending,
     atomic_file,
     atomic_folder,
     file_hash,
@@ -23,9 +24,9 @@ from rwml.core.files import (
     plain,
     read_json,
     sweep,
-    write_guard,
     write_json,
 )
+from rwml.core.run_folder.sealed_parquet import OPEN_SEAL, SEAL_KEY, is_whole, seal
 from rwml.core.types import Episode
 
 __all__ = [
@@ -96,10 +97,12 @@ def write_records(path: str | Path, records: Iterable[T], cls: type[T]) -> None:
     import pyarrow.parquet
 
     version = str(SCHEMA_VERSIONS.get(cls.__name__, 1)).encode()
-    columns = schema(cls, {_RECORD_KEY: cls.__name__.encode(), _VERSION_KEY: version})
-    with atomic_file(path) as handle, pyarrow.parquet.ParquetWriter(handle, columns, compression="zstd") as writer:
-        for group in _row_groups(map(row_encoder(cls), records), columns):
-            writer.write_table(group)
+    columns = schema(cls, {_RECORD_KEY: cls.__name__.encode(), _VERSION_KEY: version, SEAL_KEY: OPEN_SEAL})
+    with atomic_file(path) as handle:
+        with pyarrow.parquet.ParquetWriter(handle, columns, compression="zstd", write_page_checksum=True) as writer:
+            for group in _row_groups(map(row_encoder(cls), records), columns):
+                writer.write_table(group)
+        seal(handle)
 
 
 def _row_groups(rows: Iterator[dict[str, Any]], columns: Any) -> Iterator[Any]:
@@ -141,7 +144,9 @@ def stream_records(path: str | Path, cls: type[T]) -> Iterator[T]:
     if not path.is_file():
         raise missing_file(path)
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        if not is_whole(path):
+            raise ValueError("its content does not fit its checksum")
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             upgrade = _upgrade(metadata, cls)
             if upgrade is None:
@@ -155,7 +160,7 @@ def stream_records(path: str | Path, cls: type[T]) -> Iterator[T]:
     except (pyarrow.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RwmlError(
             f"'{path}' cannot be read as parquet: {error}",
-            "it is cut short or was not written by rwml",
+            "it is damaged, cut short or was not written by rwml",
             "remove it and run the stage that writes it again",
         ) from None
 
@@ -280,10 +285,8 @@ class MetricsLog:
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one line. `stage` (str) and `step` (int) are the keys that `rewind` knows."""
         line = json.dumps(plain(row), sort_keys=True, ensure_ascii=False, allow_nan=False)
-        with write_guard(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as handle:
-                handle.write(line.encode() + b"\n")
+        with appending(self.path) as handle:
+            handle.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def rewind(self, stage: str, step: int) -> None:
         """Drop that stage's lines after `step`, and those without a step, as it resumes from there."""
@@ -299,16 +302,18 @@ class MetricsLog:
         if not self.path.is_file():
             return []
         rows = []
-        text = self.path.read_text(encoding="utf-8")  # not splitlines: it also cuts at U+2028, which JSON allows
-        for number, line in enumerate(text.split("\n")[:-1], start=1):
+        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get("step", 0), int):
+                    raise ValueError("it is not an object, or its step is not a number")
+            except (ValueError, RecursionError) as error:
                 raise RwmlError(
-                    f"'{self.path}', line {number} is not JSON: {error}",
+                    f"'{self.path}', line {number} is not JSON as it was written: {error}",
                     "the curves are drawn from it",
-                    "mend or remove it",
+                    "put back a copy of the file, or remove the line",
                 ) from None
+            rows.append(row)
         return rows
 
 

@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import hashlib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import rwml
 from rwml.core.errors import RwmlError, nearest
-from rwml.core.files import file_hash, folder_hash, link, read_json, remove, sweep, write_guard, write_json
+from rwml.core.files import json_bytes, link, refuse_gone, remove, sweep, write_json
 from rwml.core.guard.shown import without_secrets
 from rwml.core.machine import peak_memory_mb, reset_peak_memory, versions
 from rwml.core.progress import on_advance
-from rwml.core.recipe.declared import declared, raw_settings_hash, settings_hash
-from rwml.core.recipe.recipe import Recipe, parse_recipe
+from rwml.core.recipe.declared import declared, settings_hash
+from rwml.core.recipe.recipe import Recipe
 from rwml.core.records import MetricsLog
+from rwml.core.run_folder.claim import claim
+from rwml.core.run_folder.manifest import CHAIN, OUTPUTS, RUN, WRITTEN, read_manifest, write_manifest
+from rwml.core.run_folder.recorded import Hashes, check_recorded, recorded
 
-# The stages in order, and what each may leave in the run folder; it leaves those that it needed.
-OUTPUTS = {
-    "collect": ("episodes",),
-    "transitions": ("transitions.parquet",),
-    "filter": ("filtered.parquet", "filter.json", "predictor"),
-    "train_wm": ("world_model",),
-    "train_policy": ("policy",),
-    "evaluate": ("eval.json", "evaluation"),
-    "report": ("report.html", "report.png"),
-}
-CHAIN = tuple(OUTPUTS)
 TRAINED = {"world_model": ("train_wm", "world_model"), "policy": ("train_policy", "policy")}
 """arm: the stage that trains it, and the folder of the run that its checkpoint `final` lies in."""
-FORMAT = 2
 NOTE_EVERY_S = 5.0
-
-# Kept open for the life of the process: closing any handle of a file gives up a POSIX lock on it.
-_LOCKS: dict[Path, IO[str]] = {}
 
 
 @dataclass
@@ -78,14 +65,14 @@ class Run:
         """Create or reopen the recipe's folder, clear what a killed process left, and mark what is stale.
 
         A stage is stale when a section that it declared changed since it ran; it and all later ones run again. say:
-        receives a line about that (default: prints it on stderr). Raises RwmlError if a newer rwml wrote the folder, or
-        if another process works in it.
+        receives a line about that (default: prints it on stderr). Raises RwmlError if a newer rwml wrote the folder, if
+        rwml did not make it and it is not empty, or if another process works in it.
         """
         say = say or (lambda text: print(text, file=sys.stderr))
         folder = recipe.folder
-        lock(folder)
+        claim(folder)
         manifest = read_manifest(folder)
-        sweep(folder)
+        sweep(folder, WRITTEN[RUN])
         run = cls(recipe, folder, manifest)
         run.metrics.mend()
         changed, stale = run._mark_changed()
@@ -94,8 +81,7 @@ class Run:
                 f"{folder}: the recipe's settings for {', '.join(changed)} changed since the last run; "
                 f"these run again: {', '.join(stale)}"
             )
-        write_json(folder / "recipe.json", recipe.model_dump(mode="json"))
-        run._save()
+        run._keep_recipe()
         return run
 
     @classmethod
@@ -122,6 +108,11 @@ class Run:
         outputs = self._record(name).get("outputs", {})
         return self.state(name) == "done" and all((self.folder / output).exists() for output in outputs)
 
+    def check(self, *paths: str | Path) -> None:
+        """RwmlError if what a stage wrote is not what it was when the stage ended. paths: what is to be read, as in
+        `stage`; a part of what a stage wrote asks for all of that."""
+        self._check(paths, Hashes())
+
     def invalidate(self, name: str) -> list[str]:
         """Mark a stage and every later one as stale: they run again. Returns those that had run."""
         if name not in CHAIN:
@@ -143,7 +134,8 @@ class Run:
         block reads the recipe through `stage.recipe`, which has these alone. An attempt that was cut off is resumed
         if these, the inputs and the rwml version are the same; else the stage's `OUTPUTS` and its metrics are cleared
         first. Seconds are those of all attempts; they and the memory are noted while bars advance, so that a kill does
-        not lose them. Later stages are stale from then on. Raises RwmlError for an input that does not exist.
+        not lose them. Later stages are stale from then on. Raises RwmlError for an input that does not exist, for one
+        that is not as its stage wrote it (`check`), and if the folder is removed meanwhile.
         """
         assert name in CHAIN, name
         view = declared(self.recipe, name, sections)
@@ -169,10 +161,13 @@ class Run:
         try:
             with on_advance(note_now_and_then):
                 yield stage
+            refuse_gone(self.folder)
             artefact = self.folder / OUTPUTS[name][0]
             assert artefact.exists(), f"{name} did not write {artefact}"
-            record["outputs"] = self._hashes([o for o in OUTPUTS[name] if (self.folder / o).exists()])
+            record |= recorded(self.folder, [o for o in OUTPUTS[name] if (self.folder / o).exists()], name)
         except BaseException as error:
+            if isinstance(error, Exception):
+                refuse_gone(self.folder)
             if isinstance(error, Exception):
                 record["state"], record["error"] = "failed", without_secrets(str(error)) or type(error).__name__
             with contextlib.suppress(RwmlError):  # a full disk: the error that brought us here says so
@@ -215,11 +210,13 @@ class Run:
                 )
         if name != "report":  # the report shows any file, with the state of its stage
             self._refuse_unfinished(name, reads)
+        hashes = Hashes()
+        self._check(reads, hashes)
         same = {
             "rwml": rwml.__version__,
             "sections": list(sections),
             "config_hash": self._config_hash(sections),
-            "inputs": self._hashes(reads),
+            "inputs": self._hashes(reads, hashes),
         }
         old = self._record(name)
         resumed = old.get("state") in ("running", "failed") and all(old.get(k) == v for k, v in same.items())
@@ -227,6 +224,7 @@ class Run:
         record: dict[str, Any] = same | {
             "state": "running",
             "outputs": {},
+            "files": {},
             "seed": self.recipe.seed,
             "counts": {},
             "seconds": old["seconds"] if resumed else 0.0,
@@ -255,7 +253,7 @@ class Run:
 
     def _clear(self, name: str, record: dict[str, Any]) -> None:
         # Marked stale before anything goes: killed in the middle, the next start clears the rest.
-        self._manifest["stages"][name] = record | {"state": "stale"}
+        self._manifest["stages"][name] = record | {"state": "stale", "outputs": {}}
         self._save()
         for output in OUTPUTS[name]:
             remove(self.folder / output)
@@ -286,86 +284,29 @@ class Run:
         path = Path(path)
         return path if path.is_absolute() or path.is_relative_to(self.folder) else self.folder / path
 
-    def _hashes(self, paths: Sequence[str | Path]) -> dict[str, str]:
-        hashes = {}
+    def _hashes(self, paths: Sequence[str | Path], known: Hashes | None = None) -> dict[str, str]:
+        known, hashes = known or Hashes(), {}
         for path in map(self._inside, paths):
             name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
-            hashes[name.as_posix()] = folder_hash(path) if path.is_dir() else file_hash(path)
+            hashes[name.as_posix()] = known.of(path)
         return hashes
 
+    def _check(self, paths: Sequence[str | Path], hashes: Hashes) -> None:
+        check_recorded(self.folder, self._manifest["stages"], map(self._inside, paths), hashes)
+
+    def _keep_recipe(self) -> None:
+        """Write recipe.json. The manifest knows its hash, and while it is written that of the one before as well."""
+        data = self.recipe.model_dump(mode="json")
+        before, now = self._manifest.get("recipes", []), hashlib.sha256(json_bytes(data)).hexdigest()
+        self._manifest["recipes"] = sorted({*before, now})
+        self._save()
+        write_json(self.folder / "recipe.json", data)
+        if before != [now]:
+            self._manifest["recipes"] = [now]
+            self._save()
+
     def _save(self) -> None:
-        write_json(self.folder / "manifest.json", self._manifest)
-
-
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a run folder; an empty manifest if the folder has none.
-
-    A manifest of an older format is converted to today's. Raises RwmlError if a newer rwml wrote it.
-    """
-    path = Path(folder) / "manifest.json"
-    if not path.exists():
-        return {"format": FORMAT, "rwml": rwml.__version__, "stages": {}}
-    manifest = read_json(path)
-    written, ours = str(manifest.get("rwml", "?")), rwml.__version__
-    if manifest.get("format", FORMAT + 1) > FORMAT or _numbers(written) > _numbers(ours):
-        raise RwmlError(
-            f"the run folder '{folder}' was written by a newer rwml ({written}; this one is {ours})",
-            "its files may mean something else than they do here",
-            f"upgrade rwml to {written} or later, or set `out` to another folder",
-        )
-    stages = dict(manifest["stages"])
-    if manifest["format"] < FORMAT:
-        _renew_hashes(stages, Path(folder) / "recipe.json")
-    return {"format": FORMAT, "rwml": ours, "stages": stages}
-
-
-def _renew_hashes(stages: dict[str, dict[str, Any]], recipe_json: Path) -> None:
-    """Give stages of format 1 today's hash of the settings that they ran under, in place.
-
-    Those settings are in the `recipe.json` of the folder. A stage that ran under other settings, or under a recipe that
-    the present sections cannot read, keeps its old hash. That hash matches no present recipe, so the stage runs again.
-    """
-    if not recipe_json.is_file():
-        return
-    data = read_json(recipe_json)
-    try:
-        recipe = parse_recipe(data, str(recipe_json))
-    except RwmlError:
-        return
-    for record in stages.values():
-        if record["config_hash"] == raw_settings_hash(data, record["sections"]):
-            record["config_hash"] = settings_hash(recipe, record["sections"])
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:3])
-
-
-def lock(folder: Path) -> None:
-    """Keep a folder for this process until it ends; RwmlError where another process has it."""
-    path = folder.resolve() / ".lock"
-    if path in _LOCKS:
-        return
-    with write_guard(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+")
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        handle.seek(0)
-        holder = handle.read().strip() or "unknown"
-        handle.close()
-        raise RwmlError(
-            f"another process (id {holder}) is working in '{folder}'",
-            "two writers would mix their files",
-            "wait for it or end it, or set `out` to another folder",
-        ) from None
-    except OSError:
-        pass  # a file system without locks
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
-    _LOCKS[path] = handle
+        write_manifest(self.folder, self._manifest)
 
 
 def adopt(run: Run, name: str, folders: Sequence[Path]) -> Path | None:
@@ -385,8 +326,5 @@ def adopt(run: Run, name: str, folders: Sequence[Path]) -> Path | None:
 
 
 def _whole(folder: Path, outputs: dict[str, str]) -> bool:
-    for name, expected in outputs.items():
-        path = folder / name
-        if not path.exists() or (folder_hash(path) if path.is_dir() else file_hash(path)) != expected:
-            return False
-    return True
+    hashes = Hashes()
+    return all((folder / name).exists() and hashes.of(folder / name) == expected for name, expected in outputs.items())

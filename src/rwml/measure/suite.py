@@ -12,7 +12,7 @@ from typing import Any
 
 import rwml
 from rwml.core.errors import RwmlError
-from rwml.core.files import folder_hash, read_json, write_json
+from rwml.core.files import folder_hash, read_sealed, write_sealed
 from rwml.core.progress import note
 from rwml.core.recipe.sections import MEASURES, HeldOutWorld, MeasureConfig
 from rwml.core.records import read_records, write_records
@@ -257,8 +257,8 @@ class KeptMeasures:
         """One of `MEASURES`, as it was kept or measured now."""
         path = self.path(name)
         if not path.exists():
-            write_json(path, self.context.measure(name, self._lm))
-        return dict(read_json(path))
+            write_sealed(path, self.context.measure(name, self._lm))
+        return read_sealed(path)
 
     @cached_property
     def _lm(self) -> LanguageModel:

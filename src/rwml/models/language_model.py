@@ -108,12 +108,17 @@ def save_language_model(lm: LanguageModel, folder: Path) -> None:
 
     A LoRA adapter is merged into the written weights. The folder then loads without its base model.
     """
+    with atomic_folder(folder) as target:
+        write_language_model(lm, target)
+
+
+def write_language_model(lm: LanguageModel, folder: Path) -> None:
+    """The files of `save_language_model`, into an unfinished folder that holds more."""
     model = lm.model
     if hasattr(model, "merge_and_unload"):
         model = copy.deepcopy(model).merge_and_unload()
-    with atomic_folder(folder) as target:
-        model.save_pretrained(target, safe_serialization=True)
-        lm.tokenizer.save_pretrained(target)
+    model.save_pretrained(folder, safe_serialization=True)
+    lm.tokenizer.save_pretrained(folder)
 
 
 def _folder(path: str | Path) -> str:

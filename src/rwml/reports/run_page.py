@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rwml.core.errors import RwmlError
-from rwml.core.files import Json
+from rwml.core.files import Json, damaged
 from rwml.core.progress import duration
 from rwml.core.recipe.recipe import TrainPolicyConfig, recipe_toml
 from rwml.core.records import read_json, read_records
@@ -183,9 +183,9 @@ def _read(path: Path, cls: type[T]) -> list[T]:
 def _read_figures(path: Path) -> Json | None:
     figures = _read_json(path)
     if figures is not None:
-        if figures["schema_version"] != SCHEMA_VERSION:
+        if figures.get("schema_version") != SCHEMA_VERSION:
             raise RwmlError(
-                f"'{path}' has schema {figures['schema_version']}, this rwml reads {SCHEMA_VERSION}",
+                f"'{path}' has schema {figures.get('schema_version')}, this rwml reads {SCHEMA_VERSION}",
                 "its figures may mean something else, or be missing",
                 "run `rwml evaluate` again",
             )
@@ -195,4 +195,7 @@ def _read_figures(path: Path) -> Json | None:
 
 
 def _read_json(path: Path) -> Json | None:
-    return dict(read_json(path)) if path.is_file() else None
+    found = read_json(path) if path.is_file() else None
+    if found is not None and not isinstance(found, dict):
+        raise damaged(path, "it is not a JSON object", "run the stage that writes it again")
+    return found

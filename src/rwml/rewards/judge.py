@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rwml.core.errors import RwmlError
-from rwml.core.files import write_guard
+from rwml.core.files import appending
 from rwml.core.progress import note
 from rwml.core.prompts import THINK
 from rwml.core.recipe.reward_names import register
@@ -122,21 +123,28 @@ def read_score(text: str, *, graded: bool) -> float | None:
 class Judgements:
     """Judgements by the hash of their question, in memory or in one file of JSON lines that several may append to.
 
-    A judgement whose request failed is written with its error and counts as unknown: the question is asked again.
+    A judgement whose request failed is written with its error and counts as unknown: the question is asked again. So
+    does a line that does not fit its checksum; `damaged` counts those.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._known: dict[str, Judgement] = {}
+        self.damaged = 0
         for line in path.read_bytes().splitlines() if path is not None and path.exists() else ():
             try:
                 record = json.loads(line)
+                if record.pop("crc32", _crc32(record)) != _crc32(record):
+                    raise ValueError("a byte of it has changed")
                 judgement = Judgement(float(record["score"]), str(record["text"]), str(record["error"]))
                 key = str(record["key"])
-            except (ValueError, KeyError, TypeError, RecursionError, OverflowError):  # a line that a kill cut off
-                continue
-            if 0 <= judgement.score <= 1:
+                if not 0 <= judgement.score <= 1:
+                    raise ValueError("a score lies within 0 and 1")
                 self._learn(key, judgement)
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
+                self.damaged += bool(line)  # a kill cuts off one line; the question is asked again
+        if self.damaged:
+            note(f"{path}: {self.damaged} damaged lines are not read; their questions are asked again")
 
     def __len__(self) -> int:
         return len(self._known)
@@ -151,17 +159,20 @@ class Judgements:
             self._learn(key, judgement)
         if self.path is None:
             return
-        lines = "".join(json.dumps({"key": key} | asdict(judgement)) + "\n" for key, judgement in judged.items())
-        with write_guard(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                # This ends a line that a kill cut off: it cannot spoil the next one.
-                file.write(b"\n" + lines.encode())
+        records = [{"key": key} | asdict(judgement) for key, judgement in judged.items()]
+        lines = "".join(json.dumps(record | {"crc32": _crc32(record)}) + "\n" for record in records)
+        with appending(self.path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # This ends a line that a kill cut off: it cannot spoil the next one.
+            file.write(b"\n" + lines.encode())
 
     def _learn(self, key: str, judgement: Judgement) -> None:
         if judgement.answered:
             self._known[key] = judgement
+
+
+def _crc32(record: Mapping[str, object]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 class Judge:

@@ -7,6 +7,7 @@ RUN/s<seed>/evaluation/. A comparison that was cut off continues from its last f
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import threading
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.files import appending
 from rwml.core.guard.trust import allow, given_words
 from rwml.core.progress import duration, note
 from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe, parse_recipe
 from rwml.core.recipe.words_needed import check_words
-from rwml.core.run import CHAIN, Run, adopt, lock
+from rwml.core.run import CHAIN, Run, adopt
+from rwml.core.run_folder.claim import lock, own
 from rwml.measure.compare.arm_examiner import ArmExaminer
 from rwml.measure.compare.open_arms import open_arm, paid_stages
 from rwml.measure.compare.paper_table import PAPER
@@ -51,6 +54,7 @@ def run(
     """
     check_words(recipe)
     _check(recipe, seeds)
+    own(recipe.folder)
     last = stage_named(until) if until else "report"
     chosen = [arm.name for arm in recipe.compare.chosen(arms)]
     failures = _run_seeds(recipe, seeds or recipe.compare.seeds, chosen, last, jobs)
@@ -109,8 +113,10 @@ def _check(recipe: Recipe, seeds: Sequence[int]) -> None:
 
 
 def _alone(recipe: Recipe) -> bool:
-    """Whether no other process works on a seed of this comparison; until this one ends, none can begin to."""
+    """Whether no other process works in the folder or on a seed of this comparison; until this one ends, none can
+    begin to."""
     try:
+        lock(recipe.folder)
         for seed in recipe.compare.seeds:
             lock(recipe.folder / f"s{seed}")
     except RwmlError as error:
@@ -250,6 +256,7 @@ def _start_worker(parent: int, threads: int, stop: Event, words: dict[str, list[
 def _work(dumped: dict[str, Any], seed: int, arms: list[str], last: str) -> list[RwmlError]:
     recipe = parse_recipe(dumped)
     path = _log(recipe, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", buffering=1) as handle, contextlib.redirect_stderr(handle):
-        return _tried(recipe, seed, arms, last)
+    own(recipe.folder)
+    with appending(path) as handle, io.TextIOWrapper(handle, "utf-8", line_buffering=True) as text:
+        with contextlib.redirect_stderr(text):
+            return _tried(recipe, seed, arms, last)

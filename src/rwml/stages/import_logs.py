@@ -14,6 +14,8 @@ from rwml.core.errors import RwmlError
 from rwml.core.files import atomic_file, atomic_folder, remove, sweep, write_json
 from rwml.core.progress import note, progress
 from rwml.core.records import Parts, write_records
+from rwml.core.run_folder.claim import claim
+from rwml.core.run_folder.manifest import IMPORT, WRITTEN
 from rwml.core.types import Episode, Transition
 from rwml.exchange.importer import Imported, check_paths, import_files
 from rwml.worlds.chat_world import ChatLogs
@@ -31,19 +33,20 @@ def run(
     policy; without them a small model can read the rest.
 
     An earlier import in `out` is replaced, and nothing else in it is touched. `import.json` comes last: without it,
-    the import was cut off, and is simply run again. RwmlError if no file holds a conversation to learn from.
+    the import was cut off, and is simply run again. RwmlError if no file holds a conversation to learn from, if `out`
+    holds a run or files that no import made, and if another process works in it.
     """
     paths, out = check_paths(files), Path(out)
     if not 0 <= hold_out < 1:
         raise RwmlError(f"hold-out is {hold_out}", "it is a share of the tasks", "give a number of 0 or more, below 1")
     if out.exists() and not out.is_dir():
         raise RwmlError(f"'{out}' is a file", "the import is a folder", "name a folder that is to be made")
+    claim(out, IMPORT)
+    sweep(out, WRITTEN[IMPORT])
     with progress("import", total=sum(p.stat().st_size for p in paths if p.is_file()), unit="bytes") as bar:
         imported = import_files(paths, bar.advance, hold_out, briefing=briefing)
     for text in imported.notes:
         note(f"note: {text}")
-    if out.is_dir():
-        sweep(out)
     remove(out / "import.json")
     rows = _write_records(imported, out)
     with atomic_file(out / "rejected.jsonl") as handle:

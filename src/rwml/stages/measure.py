@@ -11,7 +11,8 @@ from rwml.core.files import Json, sweep, write_json
 from rwml.core.progress import progress
 from rwml.core.recipe.recipe import Recipe, recipe_of_run
 from rwml.core.recipe.words_needed import check_words
-from rwml.core.run import TRAINED, Run, lock
+from rwml.core.run import TRAINED, Run
+from rwml.core.run_folder.claim import claim
 from rwml.loading import load_measuring_reward, training_tau_d
 from rwml.measure.compare.setups import measure_setup
 from rwml.measure.retention import retention_change
@@ -36,9 +37,10 @@ def run(folder: str | Path, overrides: tuple[str, ...] = ()) -> Json:
     """
     recipe = _recipe(Path(folder), overrides)
     check_words(recipe)
-    lock(recipe.folder)
+    claim(recipe.folder)
     sweep(recipe.folder / "measures")
     opened = Run.peek(recipe)
+    opened.check("filter.json", *(place for stage, place in TRAINED.values() if opened.is_done(stage)))
     tau_d = recipe.evaluate.tau_d or training_tau_d(opened)
     checkpoints: dict[str, Path | None] = {START: None}
     for arm, (stage, place) in TRAINED.items():

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import rwml
 from rwml.core.errors import RwmlError, nearest
+from rwml.core.files import damaged
 from rwml.core.progress import duration, note
 from rwml.core.recipe.recipe import Recipe, load_recipe, recipe_of_run
 from rwml.core.records import read_json
 from rwml.core.run import CHAIN, Run, read_manifest
+from rwml.core.run_folder.recorded import Hashes, check_recorded
 from rwml.stages import VERBS, Verb
 
 
 def find_recipe(name: str) -> Path:
     """A recipe by path, or by the bare name of one that ships with rwml; RwmlError names the nearest one."""
-    path = Path(name)
+    path = _path(name)
     if path.is_file() or len(path.parts) > 1:
         return path
     shipped = shipped_recipes()
@@ -30,7 +32,7 @@ def find_recipe(name: str) -> Path:
 def recipe_named(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe that a verb is given, under `key.sub=value` overrides: a TOML file, the name of one that ships with
     rwml, or a run folder, which keeps its recipe; RwmlError for anything else."""
-    if (Path(name) / "recipe.json").is_file():
+    if (_path(name) / "recipe.json").is_file():
         return recipe_of_run(Path(name)).overridden(overrides)
     if (Path(name) / "compare.json").is_file():
         raise RwmlError(
@@ -41,9 +43,23 @@ def recipe_named(name: str, overrides: tuple[str, ...] = ()) -> Recipe:
     return load_recipe(find_recipe(name), overrides)
 
 
+def _path(name: str) -> Path:
+    """A name as a path; RwmlError if the system takes no such path."""
+    path = Path(name)
+    try:
+        (path / "recipe.json").exists()
+    except OSError as error:
+        raise RwmlError(
+            f"'{name[:60]}...' cannot be a path: {error.strerror}",
+            "a recipe is a file, a run is a folder, or it is a name",
+            "give the path of a recipe or of a run folder",
+        ) from None
+    return path
+
+
 def folder_named(name: str) -> Path:
     """The run folder that a verb is given: itself, or that of a recipe (see `recipe_named`)."""
-    path = Path(name)
+    path = _path(name)
     if path.is_dir() or (len(path.parts) > 1 and not path.is_file()):
         return path
     return recipe_named(name).folder
@@ -103,16 +119,22 @@ def summary_line(folder: Path, label: str, seconds: float | None = None) -> str:
 
     seconds: time of the whole run; None = the sum over its stages.
     """
-    figures = read_json(folder / "eval.json")["summary"]
-    parts = []
-    for key in ("world_model", "success"):
-        if figures[key] is None:
-            parts.append(f"{key} not measured")
-            continue
-        before, after, (low, high) = (figures[key][name] for name in ("before", "after", "interval"))
-        parts.append(f"{key} {_share(before)} -> {_share(after)} [{_share(low)}, {_share(high)}]")
+    stages = read_manifest(folder)["stages"]
+    check_recorded(folder, stages, [folder / "eval.json"], Hashes())
+    figures, parts = read_json(folder / "eval.json"), []
+    try:
+        for key in ("world_model", "success"):
+            measured = figures["summary"][key]
+            if measured is None:
+                parts.append(f"{key} not measured")
+                continue
+            before, after, (low, high) = (measured[name] for name in ("before", "after", "interval"))
+            parts.append(f"{key} {_share(before)} -> {_share(after)} [{_share(low)}, {_share(high)}]")
+    except (LookupError, TypeError, ValueError):
+        fix = "run the stage that writes it again: `rwml evaluate RECIPE --force`"
+        raise damaged(folder / "eval.json", "it holds no summary of an evaluation", fix) from None
     if seconds is None:
-        seconds = sum(stage["seconds"] for stage in read_manifest(folder)["stages"].values())
+        seconds = sum(stage["seconds"] for stage in stages.values())
     page = folder / "report.html"
     return f"{label}: {'; '.join(parts)}; {seconds / 60:.1f} min; {page if page.is_file() else folder}"
 

@@ -20,6 +20,7 @@ from rwml.core.recipe.reward_names import DEFAULT_REWARD, REWARDS, asks_judge, u
 from rwml.core.recipe.words_needed import check_words
 from rwml.core.records import read_records
 from rwml.core.run import Run
+from rwml.core.run_folder.claim import claim
 from rwml.core.seeds import generator_for, random_for, seed_of
 from rwml.core.types import Transition
 from rwml.exchange.episode_folder import imported_episodes
@@ -59,9 +60,12 @@ FALSE_POSITIVE_SHARES = (0.0, 0.01, 0.05, 0.1)
 
 
 def run(recipe: Recipe) -> dict[str, Any]:
-    """Measure, write the three files, and return the figures (docs/reference/reward-lab.md defines them)."""
+    """Measure, write the three files, and return the figures (docs/reference/reward-lab.md defines them). RwmlError if
+    another process works in the folder."""
     check_words(recipe)
     began, config = time.monotonic(), recipe.reward_lab
+    claim(recipe.folder)
+    Run.peek(recipe).check("transitions.parquet", "filter.json")
     world = load_world(recipe)
     rows, source = lab_rows(recipe, world)
     embedder = cache(lambda: load_embedder(recipe.embedding, recipe.folder / "cache"))
@@ -199,7 +203,6 @@ def _audited(recipe: Recipe, embedder: Callable[[], Embedder]) -> tuple[list[Aud
 
 def _write(recipe: Recipe, figures: dict[str, Any], pairs: Sequence[Pair], distances_N: Any) -> None:
     folder, distances = recipe.folder, by_kind(pairs, distances_N)
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "reward_lab.json", figures)
     right = together(distances, REWORDED)
     curves = {kind: roc_curve(right, distances[kind]) for kind in WRONG_KINDS if len(right) and kind in distances}

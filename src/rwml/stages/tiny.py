@@ -13,12 +13,14 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from rwml.core.files import write_json
+from rwml.core.files import atomic_folder, write_json
 from rwml.core.progress import note, progress
 from rwml.core.prompts import action_text, next_state_text
 from rwml.core.recipe.recipe import read_settings
+from rwml.core.run_folder.claim import claim
+from rwml.core.run_folder.manifest import MODEL
 from rwml.core.seeds import random_for
-from rwml.models.language_model import LanguageModel, save_language_model
+from rwml.models.language_model import LanguageModel, write_language_model
 from rwml.models.tiny import TinyShape, new_language_model
 from rwml.trees.forward import LossFn, PassOptions, tree_backward
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
@@ -203,7 +205,10 @@ def texts_for_tokenizer(config: TinyConfig, episodes: int = 600) -> Iterator[str
 
 
 def make(config: TinyConfig, out: Path) -> dict[str, float]:
-    """Make tokenizer and weights, and write them as a checkpoint with `tiny.json` (config, time, last figures)."""
+    """Make tokenizer and weights, and write them as a checkpoint with `tiny.json` (config, time, last figures).
+
+    RwmlError, before anything is made, if `out` holds something else than such a checkpoint."""
+    claim(out, MODEL)
     started = time.perf_counter()
     lm = new_language_model(texts_for_tokenizer(config), TinyShape(), config.seed)
     last: dict[str, float] = {}
@@ -211,9 +216,10 @@ def make(config: TinyConfig, out: Path) -> dict[str, float]:
         for last in fit(lm, config):
             bar.advance(1, cross_entropy=last["cross_entropy"])
     lm.model.to(torch.bfloat16)
-    save_language_model(lm, out)
     figures = last | {"minutes": (time.perf_counter() - started) / 60}
-    write_json(out / "tiny.json", {"config": config.model_dump(), "figures": figures})
+    with atomic_folder(out) as folder:
+        write_language_model(lm, folder)
+        write_json(folder / "tiny.json", {"config": config.model_dump(), "figures": figures})
     return figures
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rwml.core.errors import NotFiniteError
-from rwml.core.files import atomic_folder, read_json, remove, write_json
+from rwml.core.files import atomic_folder, damaged, file_hash, read_sealed, remove, write_sealed
 from rwml.core.progress import progress
 from rwml.core.recipe.sections import GrpoConfig, OptimizerConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
@@ -219,7 +219,8 @@ class Trainer:
         with atomic_folder(folder) as target:
             save_file({k: v.contiguous() for k, v in self._trained().items()}, target / "weights.safetensors")
             save_file(self._optimizer_tensors(), target / "optimizer.safetensors")
-            write_json(target / "state.json", {"step": step, "stage": self.log.stage})
+            files = {path.name: file_hash(path) for path in sorted(target.iterdir())}
+            write_sealed(target / "state.json", {"step": step, "stage": self.log.stage, "files": files})
         for other in self.log.folder.glob("checkpoint-[0-9]*"):  # a kill may have left more than one
             if other != folder:
                 remove(other)
@@ -231,6 +232,7 @@ class Trainer:
         folder = latest_checkpoint(self.log.folder)
         if folder is None:
             return 0
+        step = _whole(folder)
         weights = load_file(folder / "weights.safetensors")
         with torch.no_grad():
             for name, parameter in self._trained().items():
@@ -242,7 +244,7 @@ class Trainer:
                     key: tensors[f"{name}.{key}"].to(parameter.device if key != "step" else "cpu")
                     for key in ("step", "exp_avg", "exp_avg_sq")
                 }
-        return int(read_json(folder / "state.json")["step"])
+        return step
 
     def _stopped(self, error: NotFiniteError, step: int, total_steps: int) -> NotFiniteError:
         """The error of a training that cannot continue, with the step and the last good checkpoint."""
@@ -264,3 +266,17 @@ class Trainer:
             for name, parameter in self._trained().items()
             for key, value in self.optimizer.state.get(parameter, {}).items()
         }
+
+
+def _whole(folder: Path) -> int:
+    """The step of a checkpoint; RwmlError if a file of it is not as it was written."""
+    fix = f"remove '{folder}' and give the same command again: the training begins from its start, or put back a copy"
+    state = read_sealed(folder / "state.json", fix)
+    files, step = state.get("files", dict.fromkeys(("weights.safetensors", "optimizer.safetensors"))), state.get("step")
+    if not isinstance(step, int):
+        raise damaged(folder / "state.json", f"its step is {step!r}", fix)
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file() or file_hash(path) != (expected or file_hash(path)):
+            raise damaged(path, "it is gone" if not path.is_file() else "it is not what the training wrote", fix)
+    return step

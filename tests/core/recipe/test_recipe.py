@@ -190,3 +190,51 @@ def test_the_rate_of_sft_before_rwml_is_its_own() -> None:
     config = TrainWmConfig(learning_rate=1e-4, warmup_steps=4, sft_steps=3, sft_learning_rate=2e-3)
     assert [config.rate_at(step) for step in range(5)] == pytest.approx([5e-4, 1e-3, 1.5e-3, 1e-4, 1e-4])
     assert TrainWmConfig(learning_rate=1e-4, sft_steps=3).rate_at(0) == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("out", "name", "folder"),
+    [
+        ("runs/{name}", "a b", "runs/a b"),
+        ("{name}/{name}", "x", "x/x"),
+        ("a{{0}}/{name}", "x", "a{0}/x"),
+        ("~/runs/{name}", "x", "/home/me/runs/x"),
+        ("~", "x", "/home/me"),
+        ("here/~/{name}", "x", "here/~/x"),
+        ("/abs/{name}", "{0}", "/abs/{0}"),
+        ("../{name}", "{name.__class__}", "../{name.__class__}"),
+        (".", "x", "."),
+    ],
+)
+def test_out_says_where_the_run_folder_lies(
+    out: str, name: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    recipe = parse_recipe({"name": name, "out": out})
+    assert recipe.folder == Path(folder)
+    assert parse_recipe(recipe.model_dump(mode="json")).folder == recipe.folder
+
+
+@pytest.mark.parametrize("out", ["runs/{x}", "{0}", "runs/{", "}", "{name.__class__}", "{name!r}", "{name:>9}", "{}"])
+def test_out_fills_in_the_name_and_nothing_else(out: str) -> None:
+    with pytest.raises(RwmlError, match=r"that is not a part of \{name\}") as caught:
+        parse_recipe({"name": "x", "out": out})
+    assert "write it twice" in caught.value.fix
+
+
+@pytest.mark.parametrize("out", ["a\0b", "a\nb", "a\x1b]0;b", "~nobody-of-that-name/x"])
+def test_an_out_that_is_no_path_is_refused(out: str) -> None:
+    with pytest.raises(RwmlError, match="out ") as caught:
+        parse_recipe({"name": "x", "out": out})
+    assert caught.value.fix.startswith("write the ")
+
+
+NAMES = ["../x", "/x", "a/b", "a\\b", "..", ".", ".git", "~", "~me", "a\0b", "a\nb", "\x1b[2J", "x" * 201, "é" * 101]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_has_no_parts(name: str) -> None:
+    with pytest.raises(RwmlError, match="cannot be the name of a folder") as caught:
+        parse_recipe({"name": name})
+    assert "would lie elsewhere than `out` says" in caught.value.why
+    assert "set `out`" in caught.value.fix

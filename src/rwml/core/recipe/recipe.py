@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rwml.core.errors import RwmlError, nearest
-from rwml.core.files import read_json
+from rwml.core.files import damaged, file_hash, read_json, read_sealed
 from rwml.core.guard.trust import refuse_secrets
 from rwml.core.recipe.compare import ArmConfig, CompareConfig
 from rwml.core.recipe.older import MOVED, in_todays_words
@@ -42,6 +43,9 @@ ARM_SECTIONS = ("collect", "transitions", "filter", "train_wm", "train_policy", 
 
 RESERVED = ("evaluation", "baselines", "measures")
 
+_IN_OUT = re.compile(r"\{\{|\}\}|\{name\}|[{}]")
+_MOST_BYTES = 200  # of a name; a file system takes 255, and what is written beside it has a longer one
+
 
 class Recipe(Section):
     """A whole run."""
@@ -66,8 +70,13 @@ class Recipe(Section):
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
-        return Path(self.out.format(name=self.name))
+        """The run folder: `out` with `~` for the home folder and the name for `{name}`; `{{` and `}}` are one brace."""
+        meant = {"{name}": self.name, "{{": "{", "}}": "}"}
+        out = self.out
+        if out.startswith("~"):
+            first, slash, rest = out.partition("/")
+            out = str(_home(first)).replace("{", "{{").replace("}", "}}") + slash + rest
+        return Path(_IN_OUT.sub(lambda match: meant[match[0]], out))
 
     def with_settings(self, settings: Mapping[str, Any], source: str = "settings") -> Recipe:
         """The same recipe, without its comparison, under other settings: {"section.key": value}."""
@@ -89,6 +98,12 @@ class Recipe(Section):
         return ("judge",) if may_ask_judge(self.train_wm.reward) else ()
 
     @model_validator(mode="after")
+    def _the_folder_is_where_out_says(self) -> Recipe:
+        _check_name(self.name)
+        _check_out(self.out)
+        return self
+
+    @model_validator(mode="after")
     def _the_judge_is_known(self) -> Recipe:
         check_judge(self.train_wm.reward, self.judge.base_url, self.judge.model)
         return self
@@ -102,6 +117,55 @@ class Recipe(Section):
                 'set base_url = "http://HOST:PORT/v1" and model = "NAME" in the section [judge]',
             )
         return self
+
+
+def _check_name(name: str) -> None:
+    """RwmlError for a name that is not the name of one file: with it the run would lie elsewhere than `out` says."""
+    fault = ""
+    if "/" in name or "\\" in name:
+        fault = "it has parts, as a path has"
+    elif name.startswith((".", "~")):
+        fault = f"it begins with '{name[0]}'"
+    elif not name.isprintable():
+        fault = "it holds characters that cannot be shown"
+    elif len(name.encode()) > _MOST_BYTES:
+        fault = f"it has {len(name.encode())} bytes, and {_MOST_BYTES} are the most"
+    if fault:
+        raise RwmlError(
+            f"name = {name[:100]!r} cannot be the name of a folder: {fault}",
+            "the run folder is called so, and would lie elsewhere than `out` says, or could not be made",
+            "give a plain name, such as my_run; set `out` to say where the run folder lies",
+        )
+
+
+def _check_out(out: str) -> None:
+    """RwmlError for an `out` that cannot be a path, or with a brace that is not of {name}."""
+    strange = [mark for mark in _IN_OUT.findall(out) if mark in ("{", "}")]
+    if strange:
+        raise RwmlError(
+            f"out = {out[:200]!r} has a '{strange[0]}' that is not a part of {{name}}",
+            "only {name} is filled in, and the run folder would have another name than you meant",
+            "remove it, or write it twice: {{ and }} mean one brace each",
+        )
+    if not out.isprintable():
+        raise RwmlError(
+            f"out = {out[:200]!r} holds characters that cannot be shown",
+            "no folder can be called so, or nobody could name it again",
+            "write the path of a folder",
+        )
+    if out.startswith("~"):
+        _home(out.partition("/")[0])
+
+
+def _home(user: str) -> Path:
+    try:
+        return Path(user).expanduser()
+    except RuntimeError:
+        raise RwmlError(
+            f"out begins with '{user}', and there is no such home folder",
+            "nothing says where the run folder lies",
+            "write the whole path",
+        ) from None
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -158,6 +222,14 @@ def recipe_of_run(folder: Path) -> Recipe:
             f"'{folder}' is not a run folder: it holds no recipe.json",
             "a run keeps the recipe that it was made under",
             "give the folder that `rwml run` wrote",
+        )
+    manifest = folder / "manifest.json"
+    known = read_sealed(manifest).get("recipes") if manifest.is_file() else None
+    if known and file_hash(path) not in known:
+        raise damaged(
+            path,
+            "it is not the recipe that manifest.json knows",
+            "put back a copy of it, or give the recipe's TOML file instead of the folder; give changes as key=value",
         )
     recipe = parse_recipe(read_json(path), str(path))
     if recipe.folder.resolve() == folder.resolve():

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import rwml
-from rwml.core.files import Json, folder_hash, read_json
+from rwml.core.files import Json, folder_hash, read_sealed
 from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.declared import settings_hash
 from rwml.core.recipe.recipe import Recipe
@@ -120,7 +120,7 @@ class ArmEvaluations:
     def noted(self, name: str) -> Json:
         """What was written down of an arm's examination; empty if it did not begin."""
         path = self.folder / name / "examined.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return read_sealed(path) if path.exists() else {}
 
     def kept_measures(self, arm: ArmConfig, run: Run) -> KeptMeasures:
         """The measures of the arm's final checkpoint; arms of one checkpoint share them."""
@@ -133,6 +133,7 @@ class ArmEvaluations:
             return ""
         path = run.folder / arm.final
         if path not in self._hashes:
+            run.check(path)
             self._hashes[path] = folder_hash(path)
         return self._hashes[path]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from rwml.core.files import Json, link, read_json, remove, sweep, write_json
+from rwml.core.files import Json, link, read_sealed, remove, sweep, write_sealed
 from rwml.core.progress import note, progress
 from rwml.core.recipe.compare import ArmConfig
 from rwml.core.recipe.recipe import Recipe
@@ -32,12 +32,11 @@ class ArmExaminer(ArmEvaluations):
     def items(self) -> HeldOut:
         """The held-out questions and games; those cut under another recipe, and all answers to them, are removed."""
         note_path = self.folder / "questions.json"
-        if not note_path.exists() or read_json(note_path) != self.questions():
+        if not note_path.exists() or read_sealed(note_path) != self.questions():
             for path in self.folder.glob("*"):
                 if path.name != MEASURES_IN:  # whose names say what they were made under
                     remove(path)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(note_path, self.questions())
+            write_sealed(note_path, self.questions())
         return held_out(self.setup, self.folder, draw=self.whole.seed)
 
     def examine(self, arm: ArmConfig, run: Run) -> None:
@@ -53,7 +52,7 @@ class ArmExaminer(ArmEvaluations):
             link(self.folder / same, folder)
             note(f"evaluate: the same checkpoint as in {same}")
             return
-        write_json(folder / "examined.json", {"key": key, "done": False})
+        write_sealed(folder / "examined.json", {"key": key, "done": False})
         total = sum(items.sizes) * len(self.recipe.evaluate.seeds)
         path = run.folder / arm.final if arm.final else None
         with progress(f"evaluate {arm.name}", total=total, unit="item") as bar:
@@ -61,7 +60,7 @@ class ArmExaminer(ArmEvaluations):
         done: Json = {"key": key, "done": True}
         if path:
             done["weight_change"] = measure_weight_change(self.recipe.model.path, path)
-        write_json(folder / "examined.json", done)
+        write_sealed(folder / "examined.json", done)
 
     def take_measures(self, arm: ArmConfig, run: Run) -> None:
         """Measure what of `compare.measures` was not measured of the arm's final checkpoint."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwml.core.errors import RwmlError
-from rwml.core.files import write_guard
+from rwml.core.files import make_parent, refuse_special, write_guard
 
 MAGIC = b"RWMLVEC1"
 KEY_BYTES = 16
@@ -51,7 +51,8 @@ class VectorStore:
             self._file: io.FileIO | io.BytesIO = io.BytesIO()
         else:
             with write_guard(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_parent(path)
+                refuse_special(path)
                 path.touch()
                 self._file = io.FileIO(path, "r+")
         with self._locked():
