@@ -245,7 +245,7 @@ def test_the_command_shows_the_tables(tmp_path: Path) -> None:
 
 def test_the_lab_is_one_writer_and_reads_what_was_recorded(filtered: Recipe, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(filtered.folder, copy, ignore=shutil.ignore_patterns(".lock"))
+    shutil.copytree(filtered.folder, copy, ignore=shutil.ignore_patterns(".lock", "reward_lab.*"))
     moved = filtered.model_copy(update={"out": str(copy)})
     code = (
         "import sys; from rwml.core.run_folder.claim import claim; from pathlib import Path; "
