@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,11 @@ def test_the_judge_is_made_when_a_transition_needs_it(rows: list[Transition]) ->
         reward.of("tool")
     with pytest.raises(RwmlError, match="the reward 'judge' needs judge, which"):
         KindReward("judge", no_embedder, 0.2).of("tool")
+
+
+@pytest.mark.parametrize("loop", ['{"a":', "{", '{"score": [', "[" * 10 + "{"])
+def test_the_score_behind_an_answer_that_loops_is_read_in_a_moment(loop: str) -> None:
+    begun = time.process_time()
+    assert read_score(loop * 200_000, graded=True) is None
+    assert read_score(loop * 200_000 + '\n{"score": 0.25}', graded=True) == 0.25
+    assert time.process_time() - begun < 5

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from rwml.core.records import atomic_file
 from rwml.reports import escapes
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SMOOTHING = 9
 """Steps in the centred moving average that is drawn over the raw values."""

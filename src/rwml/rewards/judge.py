@@ -60,6 +60,9 @@ QUESTION = """\
 {real}
 </real_answer>"""
 
+READ = 1 << 16
+"""Signs of a judge's answer that are searched for a score: every brace in them may begin a try of its own."""
+
 Message = Mapping[str, str]
 
 
@@ -95,9 +98,9 @@ def judge_messages(row: Transition, prediction: str, *, graded: bool) -> list[Me
 def read_score(text: str, *, graded: bool) -> float | None:
     """The score in the last JSON object that has a score, after any thinking; None for no score or one not allowed.
 
-    graded: any value from 0 to 1 is allowed, else 0 and 1 only.
+    graded: any value from 0 to 1 is allowed, else 0 and 1 only. Of a longer text the last `READ` signs are read.
     """
-    text, decoder = THINK.sub("", text, count=1), json.JSONDecoder()
+    text, decoder = THINK.sub("", text, count=1)[-READ:], json.JSONDecoder()
     score: object = None
     start = text.find("{")
     while start >= 0:
