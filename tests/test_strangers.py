@@ -16,6 +16,7 @@ from rwml.cli import app, main
 from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import parse_recipe, recipe_toml
 from rwml.core.run import CHAIN
+from rwml.core.run_folder.manifest import RUN, new_manifest, write_manifest
 
 MODULE = """
 from pathlib import Path
@@ -78,6 +79,7 @@ def written(folder: Path, data: dict[str, object]) -> tuple[Path, Path]:
     recipe = parse_recipe({"name": "r", "out": str(folder / "out"), **data})
     theirs = folder / "theirs"
     theirs.mkdir()
+    write_manifest(theirs, new_manifest(RUN))
     dumped = recipe.model_dump(mode="json") | {"out": str(theirs)}
     (theirs / "recipe.json").write_text(json.dumps(dumped))
     (folder / "r.toml").write_text(recipe_toml({key: value for key, value in dumped.items() if key != "compare"}))

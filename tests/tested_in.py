@@ -24,6 +24,8 @@ _ENGINE = "worlds/alfworld/engine/test_game.py: a game by other rules leaves the
 TESTED_IN = {
     "library_trainer.py": "test_library.py: a part of the same door",
     "core/recipe/reward_names.py": "core/recipe/test_recipe.py: its names are read from recipes",
+    "core/guard/arguments.py": "test_library.py: what the door refuses",
+    "core/recipe/run_place.py": "core/recipe/test_recipe.py: names and places are read from recipes",
     "core/recipe/sections.py": "core/recipe/test_recipe.py: its sections are read from recipes",
     "exchange/chat_logs.py": "exchange/test_importer.py: a log is right when its episode is",
     "exchange/episode_folder.py": "stages/test_import_logs.py: it reads what an import wrote",
@@ -41,6 +43,7 @@ TESTED_IN = {
     "stages/collect.py": _STAGE,
     "stages/transitions.py": _STAGE,
     "stages/worlds.py": "test_cli.py: it is what three commands do",
+    "train/checkpoints.py": "train/test_trainer.py: a training continues from them",
     "trees/attention.py": "trees/test_forward.py: it is right when the trees' figures are",
     "worlds/alfworld/engine/facts.py": "worlds/alfworld/engine/test_goal.py: facts between patterns, by brute force",
     "worlds/alfworld/engine/rules.py": _ENGINE,

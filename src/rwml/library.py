@@ -5,7 +5,6 @@ What `import rwml` offers is defined here or named in `rwml/__init__.py`; docs/r
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from rwml.core.errors import RwmlError, nearest
 from rwml.core.files import Json
+from rwml.core.guard.arguments import at_least, of_kind
 from rwml.core.guard.trust import Server, allow
 from rwml.core.recipe.recipe import Recipe
 from rwml.core.recipe.words_needed import check_words
@@ -102,7 +102,7 @@ class WorldModel:
         at_least("max_new_tokens", max_new_tokens, 0)
         at_least("temperature", temperature, 0)
         at_least("history_steps", 1 if history_steps is None else history_steps, 1)
-        _refuse_other("world", world, World, 'rwml.make("alfworld")')
+        of_kind("world", world, World, 'rwml.make("alfworld")')
         self.world, self.history_steps, self.temperature = world, history_steps, temperature
         tiny = isinstance(model, LanguageModel) and model.source == TINY
         self.style = prompts or ("brief" if tiny else "full")
@@ -194,9 +194,9 @@ def play(
     """
     at_least("max_steps", max_steps, 1)
     at_least("rollouts", rollouts, 1)
-    _refuse_other("tasks", tasks, Sequence, "a list such as world.tasks('train')[:4]")
+    of_kind("tasks", tasks, Sequence, "a list such as world.tasks('train')[:4]")
     for task in tasks:
-        _refuse_other("a task", task, Task, "a list such as world.tasks('train')[:4]")
+        of_kind("a task", task, Task, "a list such as world.tasks('train')[:4]")
     seats = seats_for(tasks, rollouts, seed_of(seed, "play"))
     chosen = _policy(world, policy, max_steps)
     return Episodes(play_seats(world, seats, chosen, generator_for(seed, "play", "model")), world)
@@ -303,17 +303,6 @@ def allow_named(named: object) -> None:
     """A caller who writes `module:Name`, alone or in a table, allows it to run: a name in a call is no stranger's."""
     names = named.values() if isinstance(named, Mapping) else [named]
     allow(code=[name for name in names if isinstance(name, str) and is_code(name)])
-
-
-def at_least(name: str, value: float, least: int) -> None:
-    """RwmlError for a smaller value, and for NaN and infinity."""
-    if not (math.isfinite(value) and value >= least):
-        raise RwmlError(f"{name} = {value}", "it would mean nothing", f"give {least} or more")
-
-
-def _refuse_other(name: str, value: object, kind: type, example: str) -> None:
-    if not isinstance(value, kind):
-        raise RwmlError(f"{name} is {value!r}", f"it has to be a {kind.__name__}", f"give {example}")
 
 
 def _policy(world: World, policy: str | Model | Policy | Sequence[str], max_steps: int) -> Policy:

@@ -12,6 +12,7 @@ import pytest
 from rwml.core import records as store
 from rwml.core.errors import RwmlError
 from rwml.core.records import MetricsLog, Parts, read_records, write_records
+from rwml.core.run_folder.sealed_parquet import SEAL_KEY
 from rwml.core.types import Episode, History, PredictedState, Step, StopReason, Task, Transition
 
 TASK = Task("pick/1", "alfworld", "train", "pick")
@@ -143,6 +144,8 @@ def test_a_place_outside_the_episode_is_refused(tmp_path: Path) -> None:
     table = pyarrow.parquet.read_table(tmp_path / "t.parquet")
     at = table.column_names.index("history_stop")
     wrong = table.set_column(at, table.field(at), pyarrow.array([5]))
+    unsealed = {key: value for key, value in table.schema.metadata.items() if key != SEAL_KEY}
+    wrong = wrong.replace_schema_metadata(unsealed)
     pyarrow.parquet.write_table(wrong, tmp_path / "t.parquet")
     with pytest.raises(RwmlError, match="the history 0:5 of 2 texts"):
         read_records(tmp_path / "t.parquet", Transition)

@@ -19,7 +19,7 @@ import torch
 from rwml import loading
 from rwml.core.errors import RwmlError
 from rwml.core.guard.trust import allow
-from rwml.core.recipe.recipe import Recipe
+from rwml.core.recipe.recipe import Recipe, recipe_toml
 from rwml.core.records import Parts, read_episodes, read_json, read_records, write_json, write_records
 from rwml.core.run import CHAIN, OUTPUTS, Run
 from rwml.core.seeds import share_of
@@ -288,7 +288,7 @@ def test_a_misspelt_name_is_refused_before_a_file_is_touched(
 def test_a_second_run_on_the_command_line_does_nothing(done: Run, tmp_path: Path) -> None:
     shutil.copytree(done.folder, tmp_path / "again", ignore=shutil.ignore_patterns(".lock"))
     recipe = tmp_path / "mini.toml"
-    recipe.write_text(_toml(done.recipe.model_dump(mode="json") | {"out": str(tmp_path / "again")}))
+    recipe.write_text(recipe_toml(done.recipe.model_dump(mode="json") | {"out": str(tmp_path / "again")}))
     before = files(tmp_path / "again")
     command = [sys.executable, "-m", "rwml.cli", "run", str(recipe)]
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
@@ -297,12 +297,6 @@ def test_a_second_run_on_the_command_line_does_nothing(done: Run, tmp_path: Path
     assert again.stdout.startswith("mini: world_model ")
     assert again.stdout.endswith(f"; {tmp_path / 'again' / 'report.html'}\n")
     assert files(tmp_path / "again") == before
-
-
-def _toml(recipe: dict[str, Any]) -> str:
-    from rwml.core.recipe.recipe import recipe_toml
-
-    return recipe_toml(recipe)
 
 
 def test_a_change_of_train_wm_runs_from_there_on_only(

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from rwml.core.errors import NotFiniteError
-from rwml.core.files import atomic_folder, damaged, file_hash, read_sealed, remove, write_sealed
 from rwml.core.progress import progress
 from rwml.core.recipe.sections import GrpoConfig, OptimizerConfig
 from rwml.core.records import MetricsLog, latest_checkpoint
 from rwml.core.seeds import generator_for
 from rwml.models.language_model import LanguageModel
+from rwml.train.checkpoints import load_checkpoint, optimizer_tensors, save_checkpoint
 from rwml.trees.finite import overflows, require_answers, require_finite, require_sound, stopped, warn_of_rate
 from rwml.trees.forward import LossFn, PassOptions, tree_backward, tree_logprobs
 from rwml.trees.objectives import LossFields, finish_metrics, merge_metrics, token_losses
@@ -106,7 +106,7 @@ class Trainer:
 
     def fit(self, make_batch: MakeBatch, total_steps: int, description: str) -> None:
         """Run the steps that are not done yet; `make_batch(step, generator)` samples, scores and builds trees."""
-        log, first = self.log, self._resume()
+        log, first = self.log, load_checkpoint(self.log.folder, self._trained(), self.optimizer)
         log.metrics.rewind(log.stage, first)
         highest = max(map(self.config.rate_at, range(first, total_steps)), default=0.0)
         warn_of_rate(highest, log.stage, self._rate_key)
@@ -135,7 +135,7 @@ class Trainer:
             of_more = more.metrics | self._update(more.trees, step, 1, more.temperature)
             figures |= {f"{name}_{key}": value for key, value in of_more.items()}
         if saves:
-            require_sound(self._trained(), self._optimizer_tensors())
+            require_sound(self._trained(), optimizer_tensors(self._trained(), self.optimizer))
             require_answers(self.lm.model, batch.trees, self._how(1.0))
         return figures | {"sample_s": sampled - started, "update_s": time.perf_counter() - sampled}
 
@@ -212,39 +212,7 @@ class Trainer:
         return reference.requires_grad_(False)
 
     def _checkpoint(self, step: int) -> None:
-        """Write weights and optimiser state in one step; earlier ones are removed only after it."""
-        from safetensors.torch import save_file
-
-        folder = self.log.folder / f"checkpoint-{step:06d}"
-        with atomic_folder(folder) as target:
-            save_file({k: v.contiguous() for k, v in self._trained().items()}, target / "weights.safetensors")
-            save_file(self._optimizer_tensors(), target / "optimizer.safetensors")
-            files = {path.name: file_hash(path) for path in sorted(target.iterdir())}
-            write_sealed(target / "state.json", {"step": step, "stage": self.log.stage, "files": files})
-        for other in self.log.folder.glob("checkpoint-[0-9]*"):  # a kill may have left more than one
-            if other != folder:
-                remove(other)
-
-    def _resume(self) -> int:
-        """Load the newest checkpoint, if any, and return the number of finished steps."""
-        from safetensors.torch import load_file
-
-        folder = latest_checkpoint(self.log.folder)
-        if folder is None:
-            return 0
-        step = _whole(folder)
-        weights = load_file(folder / "weights.safetensors")
-        with torch.no_grad():
-            for name, parameter in self._trained().items():
-                parameter.copy_(weights[name])
-        tensors = load_file(folder / "optimizer.safetensors")
-        for name, parameter in self._trained().items():
-            if f"{name}.step" in tensors:
-                self.optimizer.state[parameter] = {
-                    key: tensors[f"{name}.{key}"].to(parameter.device if key != "step" else "cpu")
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
-        return step
+        save_checkpoint(self.log.folder, step, self.log.stage, self._trained(), self.optimizer)
 
     def _stopped(self, error: NotFiniteError, step: int, total_steps: int) -> NotFiniteError:
         """The error of a training that cannot continue, with the step and the last good checkpoint."""
@@ -259,24 +227,3 @@ class Trainer:
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.lm.model.named_parameters() if p.requires_grad}
-
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        return {
-            f"{name}.{key}": value.contiguous()
-            for name, parameter in self._trained().items()
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-        }
-
-
-def _whole(folder: Path) -> int:
-    """The step of a checkpoint; RwmlError if a file of it is not as it was written."""
-    fix = f"remove '{folder}' and give the same command again: the training begins from its start, or put back a copy"
-    state = read_sealed(folder / "state.json", fix)
-    files, step = state.get("files", dict.fromkeys(("weights.safetensors", "optimizer.safetensors"))), state.get("step")
-    if not isinstance(step, int):
-        raise damaged(folder / "state.json", f"its step is {step!r}", fix)
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file() or file_hash(path) != (expected or file_hash(path)):
-            raise damaged(path, "it is gone" if not path.is_file() else "it is not what the training wrote", fix)
-    return step

@@ -222,14 +222,14 @@ def test_out_fills_in_the_name_and_nothing_else(out: str) -> None:
     assert "write it twice" in caught.value.fix
 
 
-@pytest.mark.parametrize("out", ["a\0b", "a\nb", "a\x1b]0;b", "~nobody-of-that-name/x"])
+@pytest.mark.parametrize("out", ["a\nb", "a\x1b]0;b", "~nobody-of-that-name/x"])
 def test_an_out_that_is_no_path_is_refused(out: str) -> None:
     with pytest.raises(RwmlError, match="out ") as caught:
         parse_recipe({"name": "x", "out": out})
     assert caught.value.fix.startswith("write the ")
 
 
-NAMES = ["../x", "/x", "a/b", "a\\b", "..", ".", ".git", "~", "~me", "a\0b", "a\nb", "\x1b[2J", "x" * 201, "é" * 101]
+NAMES = ["../x", "/x", "a/b", "a\\b", "..", ".", ".git", "~", "~me", "a\nb", "\x1b[2J", "x" * 201, "é" * 101]
 
 
 @pytest.mark.parametrize("name", NAMES)

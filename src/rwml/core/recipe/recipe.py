@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from rwml.core.guard.trust import refuse_secrets
 from rwml.core.recipe.compare import ArmConfig, CompareConfig
 from rwml.core.recipe.older import MOVED, in_todays_words
 from rwml.core.recipe.reward_names import check_judge, may_ask_judge, unset_judge_keys
+from rwml.core.recipe.run_place import IN_OUT, check_name, check_out, home
 from rwml.core.recipe.sections import (
     CollectConfig,
     EmbeddingConfig,
@@ -43,8 +43,6 @@ ARM_SECTIONS = ("collect", "transitions", "filter", "train_wm", "train_policy", 
 
 RESERVED = ("evaluation", "baselines", "measures")
 
-_IN_OUT = re.compile(r"\{\{|\}\}|\{name\}|[{}]")
-_MOST_BYTES = 200  # of a name; a file system takes 255, and what is written beside it has a longer one
 
 
 class Recipe(Section):
@@ -75,8 +73,8 @@ class Recipe(Section):
         out = self.out
         if out.startswith("~"):
             first, slash, rest = out.partition("/")
-            out = str(_home(first)).replace("{", "{{").replace("}", "}}") + slash + rest
-        return Path(_IN_OUT.sub(lambda match: meant[match[0]], out))
+            out = str(home(first)).replace("{", "{{").replace("}", "}}") + slash + rest
+        return Path(IN_OUT.sub(lambda match: meant[match[0]], out))
 
     def with_settings(self, settings: Mapping[str, Any], source: str = "settings") -> Recipe:
         """The same recipe, without its comparison, under other settings: {"section.key": value}."""
@@ -99,8 +97,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _the_folder_is_where_out_says(self) -> Recipe:
-        _check_name(self.name)
-        _check_out(self.out)
+        check_name(self.name)
+        check_out(self.out)
         return self
 
     @model_validator(mode="after")
@@ -117,55 +115,6 @@ class Recipe(Section):
                 'set base_url = "http://HOST:PORT/v1" and model = "NAME" in the section [judge]',
             )
         return self
-
-
-def _check_name(name: str) -> None:
-    """RwmlError for a name that is not the name of one file: with it the run would lie elsewhere than `out` says."""
-    fault = ""
-    if "/" in name or "\\" in name:
-        fault = "it has parts, as a path has"
-    elif name.startswith((".", "~")):
-        fault = f"it begins with '{name[0]}'"
-    elif not name.isprintable():
-        fault = "it holds characters that cannot be shown"
-    elif len(name.encode()) > _MOST_BYTES:
-        fault = f"it has {len(name.encode())} bytes, and {_MOST_BYTES} are the most"
-    if fault:
-        raise RwmlError(
-            f"name = {name[:100]!r} cannot be the name of a folder: {fault}",
-            "the run folder is called so, and would lie elsewhere than `out` says, or could not be made",
-            "give a plain name, such as my_run; set `out` to say where the run folder lies",
-        )
-
-
-def _check_out(out: str) -> None:
-    """RwmlError for an `out` that cannot be a path, or with a brace that is not of {name}."""
-    strange = [mark for mark in _IN_OUT.findall(out) if mark in ("{", "}")]
-    if strange:
-        raise RwmlError(
-            f"out = {out[:200]!r} has a '{strange[0]}' that is not a part of {{name}}",
-            "only {name} is filled in, and the run folder would have another name than you meant",
-            "remove it, or write it twice: {{ and }} mean one brace each",
-        )
-    if not out.isprintable():
-        raise RwmlError(
-            f"out = {out[:200]!r} holds characters that cannot be shown",
-            "no folder can be called so, or nobody could name it again",
-            "write the path of a folder",
-        )
-    if out.startswith("~"):
-        _home(out.partition("/")[0])
-
-
-def _home(user: str) -> Path:
-    try:
-        return Path(user).expanduser()
-    except RuntimeError:
-        raise RwmlError(
-            f"out begins with '{user}', and there is no such home folder",
-            "nothing says where the run folder lies",
-            "write the whole path",
-        ) from None
 
 
 def load_recipe(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
