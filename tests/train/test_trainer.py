@@ -22,6 +22,7 @@ from rwml.models.language_model import LanguageModel, save_language_model
 from rwml.models.sampling.local import local_sampler
 from rwml.models.sampling.sampler import SamplingParams
 from rwml.models.tiny import TinyShape, new_language_model
+from rwml.train.checkpoints import load_checkpoint
 from rwml.train.trainer import Batch, PolicyLoss, Trainer, TrainingLog
 from rwml.trees.tree import Tree, TreeBuilder
 
@@ -396,4 +397,4 @@ def test_a_damaged_checkpoint_is_named(start: Path, tmp_path: Path, name: str, d
 def test_a_checkpoint_of_an_older_rwml_is_read(start: Path, tmp_path: Path) -> None:
     trainer_of(load(start), tmp_path)._checkpoint(2)
     write_json(tmp_path / "stage" / "checkpoint-000002" / "state.json", {"step": 2, "stage": "train_wm"})
-    assert trainer_of(load(start), tmp_path)._resume() == 2
+    assert trainer_of(load(start), tmp_path)load_checkpoint(.log.folder, ._trained(), .optimizer) == 2
