@@ -397,4 +397,5 @@ def test_a_damaged_checkpoint_is_named(start: Path, tmp_path: Path, name: str, d
 def test_a_checkpoint_of_an_older_rwml_is_read(start: Path, tmp_path: Path) -> None:
     trainer_of(load(start), tmp_path)._checkpoint(2)
     write_json(tmp_path / "stage" / "checkpoint-000002" / "state.json", {"step": 2, "stage": "train_wm"})
-    assert trainer_of(load(start), tmp_path)load_checkpoint(.log.folder, ._trained(), .optimizer) == 2
+    trainer = trainer_of(load(start), tmp_path)
+    assert load_checkpoint(trainer.log.folder, trainer._trained(), trainer.optimizer) == 2
