@@ -14,6 +14,7 @@ from rwml.core.errors import RwmlError
 from rwml.core.recipe.recipe import load_recipe
 from rwml.core.records import write_json
 from rwml.core.run import Run
+from rwml.core.run_folder.manifest import RUN, new_manifest, write_manifest
 from rwml.stages import VERBS
 from rwml.stages.pipeline import folder_named, recipe_named, run_all, summary_line
 from rwml.stages.worlds import find_task, parse_options, play
@@ -208,6 +209,7 @@ def test_run_skips_what_is_done_and_stops_where_until_says(tmp_path: Path, capsy
 def test_a_run_folder_is_as_good_as_its_recipe(tmp_path: Path) -> None:
     recipe = load_recipe(_recipe(tmp_path, "[collect]\nnum_tasks = 7\n"))
     write_json(recipe.folder / "recipe.json", recipe.model_dump(mode="json"))
+    write_manifest(recipe.folder, new_manifest(RUN))
     moved = (tmp_path / "run").rename(tmp_path / "moved")
     renewed = recipe_named(str(moved), ("collect.split=valid_seen",))
     assert (renewed.collect.num_tasks, renewed.collect.split, renewed.folder) == (7, "valid_seen", moved.resolve())

@@ -269,7 +269,7 @@ def test_nothing_held_out_is_refused(copied: Callable[..., Run], tmp_path: Path)
         ({"world": {"options": {"sise": "tiny"}}}, "size"),
         ({"model": {"sampler": "loca"}}, "local"),
         ({"model": {"device": "cuda:9"}}, "cpu"),
-        ({"train_wm": {"reward": "no_such_module:Reward"}}, "PYTHONPATH"),
+        ({"train_wm": {"reward": "no_such_module:Reward"}}, "--allow-code"),
         ({"evaluate": {"baselines": ["copy_lst"]}}, "copy_last"),
     ],
 )

@@ -384,8 +384,7 @@ def test_a_damaged_checkpoint_is_named(start: Path, tmp_path: Path, name: str, d
     path.write_bytes({"flipped": bytes(data), "empty": b"", "gone": b"", "cut": path.read_bytes()[:-9]}[damage])
     if damage == "gone":
         path.unlink()
-    lm = load(start)
-    before = weights(lm)
+    before = weights(lm := load(start))
     with pytest.raises(RwmlError) as caught:
         trainer_of(lm, tmp_path).fit(fixed(lm), 3, "fit")
     assert f"'{path}'" in caught.value.what
@@ -397,5 +396,5 @@ def test_a_damaged_checkpoint_is_named(start: Path, tmp_path: Path, name: str, d
 def test_a_checkpoint_of_an_older_rwml_is_read(start: Path, tmp_path: Path) -> None:
     trainer_of(load(start), tmp_path)._checkpoint(2)
     write_json(tmp_path / "stage" / "checkpoint-000002" / "state.json", {"step": 2, "stage": "train_wm"})
-    trainer = trainer_of(load(start), tmp_path)
-    assert load_checkpoint(trainer.log.folder, trainer._trained(), trainer.optimizer) == 2
+    new = trainer_of(load(start), tmp_path)
+    assert load_checkpoint(new.log.folder, new._trained(), new.optimizer) == 2

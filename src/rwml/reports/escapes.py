@@ -10,7 +10,7 @@ import re
 _FORMULA = re.compile(r"[=+\-@\t\r\n]")
 # A mark can begin emphasis before a letter or sign alone; an underscore, within a word, never.
 _MARKUP = re.compile(r"[\\`\[\]|$#!]|\*(?=\S)|~(?=\S)|(?<![^\W_])_(?=\S)|_(?![^\W_])(?=\S)")
-_LINE_START = re.compile(r"^(\d*)(?:([-+=])|([.)])(?=\s|$))")
+_LINE_START = re.compile(r"^(\d*)(?:([-+](?=[\s-]|$)|=)|([.)])(?=\s|$))")
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
