@@ -14,7 +14,7 @@ from rwml.core.seeds import share_of
 from rwml.core.text import sound
 from rwml.core.types import Episode, StopReason
 from rwml.exchange import chat_logs, tau2_logs
-from rwml.exchange.log_files import Item, Log, read_items, shown
+from rwml.exchange.log_files import Item, Log, path_text, read_items
 from rwml.exchange.message_parts import UnreadableError
 from rwml.exchange.repeated_logs import Beginnings, chain, statements
 
@@ -125,7 +125,7 @@ class _Importer:
 
     def read(self, path: Path, advance: Callable[[int], None]) -> None:
         """One file: its items one by one."""
-        counts, done = FileCounts(shown(path)), 0
+        counts, done = FileCounts(path_text(path)), 0
         size = path.stat().st_size if path.is_file() else 0
         for item in read_items(path):
             counts.items += 1

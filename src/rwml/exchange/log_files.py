@@ -100,7 +100,7 @@ def read_items(path: Path) -> Iterator[Item]:
         source = Source(path)
     except (OSError, UnreadableError) as error:
         problem = error if isinstance(error, UnreadableError) else UnreadableError("no log file", str(error))
-        yield Item(shown(path), "file", path.stat().st_size, problem=problem)
+        yield Item(path_text(path), "file", path.stat().st_size, problem=problem)
         return
     with source:
         before = 0
@@ -110,7 +110,7 @@ def read_items(path: Path) -> Iterator[Item]:
             before = place
 
 
-def shown(path: Path) -> str:
+def path_text(path: Path) -> str:
     """A path as text; bytes of a name that are not UTF-8 are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 
@@ -121,13 +121,13 @@ def _rows(path: Path) -> Iterator[Item]:
     try:
         for made, row in enumerate(foreign_rows(path), 1):
             value = _without_nulls(row)
-            yield Item(shown(path), f"row {made}", 0, value)
+            yield Item(path_text(path), f"row {made}", 0, value)
     except (ValueError, RecursionError) as error:
         problem = UnreadableError("parquet that cannot be read", str(error).split("\n", 1)[0][:200])
-        yield Item(shown(path), f"rows after {made}" if made else "file", 0, problem=problem)
+        yield Item(path_text(path), f"rows after {made}" if made else "file", 0, problem=problem)
         return
     if not made:
-        yield Item(shown(path), "file", 0, problem=UnreadableError("empty file"))
+        yield Item(path_text(path), "file", 0, problem=UnreadableError("empty file"))
 
 
 def _without_nulls(value: Any) -> Any:
@@ -149,7 +149,7 @@ def _text_items(path: Path, source: Source) -> Iterator[Item]:
     encoding, errors = _encoding(head)
     if encoding == "utf-8-sig" and head.count(b"\0") > len(head) // 20:
         problem = UnreadableError("no log file", "it holds bytes that are not text")
-        yield Item(shown(path), "file", source.size, problem=problem)
+        yield Item(path_text(path), "file", source.size, problem=problem)
         return
     with io.TextIOWrapper(buffer, encoding, errors, newline="\n") as handle:
         lines = ((number, line) for number, line in enumerate(handle, 1) if line.strip(_BLANK))
@@ -162,7 +162,7 @@ def _text_items(path: Path, source: Source) -> Iterator[Item]:
             yield from _values(path, f"line {number}", first, line)
             yield from _lines(path, lines)
     if source.problem:
-        yield Item(shown(path), "end of the file", 0, problem=source.problem)
+        yield Item(path_text(path), "end of the file", 0, problem=source.problem)
 
 
 def _encoding(head: bytes) -> tuple[str, str]:
@@ -207,7 +207,7 @@ def _lines(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Item]:
         except UnreadableError as problem:
             rest, _ = yield from _glued(path, number, line)
             if rest.strip(_BLANK) or rest == line:
-                yield Item(shown(path), f"line {number}", _bytes(rest), text=rest, problem=problem)
+                yield Item(path_text(path), f"line {number}", _bytes(rest), text=rest, problem=problem)
 
 
 def _glued(path: Path, number: int, text: str) -> Generator[Item, None, tuple[str, int]]:
@@ -227,7 +227,7 @@ def _glued(path: Path, number: int, text: str) -> Generator[Item, None, tuple[st
         try:
             yield from _values(path, f"line {number}", parse_json(piece), piece)
         except UnreadableError as problem:
-            yield Item(shown(path), f"line {number}", _bytes(piece), text=piece, problem=problem)
+            yield Item(path_text(path), f"line {number}", _bytes(piece), text=piece, problem=problem)
         number += text.count("\n", begin, stop)
         end = stop
 
@@ -275,19 +275,19 @@ def _cut_off(path: Path, text: str, problem: UnreadableError) -> Iterator[Item]:
             values.append(value)
             repaired = repaired or mended
         except UnreadableError as fault:
-            yield Item(shown(path), "element", _bytes(text[begin:stop]), text=text[begin:stop], problem=fault)
+            yield Item(path_text(path), "element", _bytes(text[begin:stop]), text=text[begin:stop], problem=fault)
     if not spans:
-        yield Item(shown(path), "document", _bytes(text), text=text, problem=problem)
+        yield Item(path_text(path), "document", _bytes(text), text=text, problem=problem)
         return
     broken = UnreadableError("the file breaks off", problem.detail)
     if values and head is None and is_message(values[0]):
-        yield Item(shown(path), "document", _bytes(text), values, text[end:], None, repaired, broken)
+        yield Item(path_text(path), "document", _bytes(text), values, text[end:], None, repaired, broken)
         return
     if values:
         whole = values if head is None else head | {"simulations": values}
         yield from _values(path, "document", (whole, repaired), text[:end])
     if problem.reason != _TOO_DEEP or text[end:].strip(_BLANK + "]},"):
-        yield Item(shown(path), "end of the document", _bytes(text[end:]), text=text[end:], problem=broken)
+        yield Item(path_text(path), "end of the document", _bytes(text[end:]), text=text[end:], problem=broken)
 
 
 def _inside(text: str) -> tuple[dict[str, Any] | None, int]:
@@ -320,9 +320,9 @@ def _values(path: Path, name: str, parsed: tuple[Any, bool], text: str) -> Itera
     elif isinstance(value, list) and value and not is_message(value[0]):
         size = _bytes(text) // len(value)
         for number, inner in enumerate(value):
-            yield Item(shown(path), f"{name}, element {number}", size, inner, repaired=repaired)
+            yield Item(path_text(path), f"{name}, element {number}", size, inner, repaired=repaired)
     else:
-        yield Item(shown(path), name, _bytes(text), value, text, repaired=repaired)
+        yield Item(path_text(path), name, _bytes(text), value, text, repaired=repaired)
 
 
 def _simulations(path: Path, document: dict[str, Any], text: str, *, repaired: bool) -> Iterator[Item]:
@@ -335,11 +335,11 @@ def _simulations(path: Path, document: dict[str, Any], text: str, *, repaired: b
     listed = document.get("simulations") or []
     if not isinstance(listed, list):
         wrong = UnreadableError("simulations is not a list", type(listed).__name__)
-        yield Item(shown(path), "document", size, text=text, problem=wrong)
+        yield Item(path_text(path), "document", size, text=text, problem=wrong)
         return
     for number, value in enumerate(listed):
         name = f"simulation {value.get('id', number) if isinstance(value, dict) else number}"
-        yield Item(shown(path), name, size // len(listed), value, "", results, repaired)
+        yield Item(path_text(path), name, size // len(listed), value, "", results, repaired)
     if listed:
         return
     files = sorted(file for file in (path.parent / "simulations").glob("*.json") if file.is_file())
@@ -347,17 +347,17 @@ def _simulations(path: Path, document: dict[str, Any], text: str, *, repaired: b
         inner = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
         try:
             value, mended = parse_json(inner)
-            yield Item(shown(file), f"simulation {file.stem}", 0, value, inner, results, mended)
+            yield Item(path_text(file), f"simulation {file.stem}", 0, value, inner, results, mended)
         except UnreadableError as problem:
-            yield Item(shown(file), f"simulation {file.stem}", 0, text=inner, problem=problem)
+            yield Item(path_text(file), f"simulation {file.stem}", 0, text=inner, problem=problem)
     index = document.get("simulation_index")
     indexed = [str(entry.get("id")) for entry in index if isinstance(entry, dict)] if isinstance(index, list) else []
     for name in sorted(set(indexed) - {file.stem for file in files}):
         missing = UnreadableError("a simulation file is missing", f"simulations/{name}.json")
-        yield Item(shown(path), f"simulation {name}", 0, text=name, problem=missing)
+        yield Item(path_text(path), f"simulation {name}", 0, text=name, problem=missing)
     if not files and not indexed:
         empty = UnreadableError("no simulations in the file")
-        yield Item(shown(path), "document", size, text=text, problem=empty)
+        yield Item(path_text(path), "document", size, text=text, problem=empty)
 
 
 def _bytes(text: str) -> int:

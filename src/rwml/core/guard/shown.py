@@ -7,11 +7,13 @@ import json
 import re
 from urllib.parse import quote
 
+from rwml.core.text import printable
+
 PLACEHOLDERS = ("", "empty", "none", "null", "dummy", "unused", "no-key", "placeholder")
 """What people write as the key of a server that asks for none; it is no secret."""
 SHORTEST_SECRET = 6
 _SECRETS: dict[str, str] = {}
-_ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SPACES = re.compile(r"[\t\n\r\x0b\x0c]")
 
 
 def is_placeholder(value: str) -> bool:
@@ -48,9 +50,5 @@ def shown(text: str, limit: int | None = None) -> str:
     Secrets go first: a cut through one of them would leave a part of it. White space becomes a blank, and every other
     control character its escape (`\\x1b`).
     """
-    clean = _ESCAPED.sub(_escape, without_secrets(text if limit is None else text[: 64 * limit]))
+    clean = printable(_SPACES.sub(" ", without_secrets(text if limit is None else text[: 64 * limit])))
     return clean if limit is None else clean[:limit]
-
-
-def _escape(match: re.Match[str]) -> str:
-    return " " if match[0] in "\t\n\r\x0b\x0c" else match[0].encode("unicode_escape").decode()

@@ -34,7 +34,7 @@ from rwml.core.recipe.sections import (
     TransitionsConfig,
     WorldConfig,
 )
-from rwml.core.recipe.toml_values import MAX_DEPTH, check_values, read_toml, shown
+from rwml.core.recipe.toml_values import MAX_DEPTH, check_values, read_toml, short_repr
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -211,7 +211,7 @@ def _validate(model: type[M], data: dict[str, Any], source: str) -> M:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise RwmlError(
-            f"{source}: {key} = {shown(first.get('input'))} is not valid: {first['msg']}",
+            f"{source}: {key} = {short_repr(first.get('input'))} is not valid: {first['msg']}",
             "a run with a wrong value is a wrong run",
             f"set {key} to an allowed value, in the file or with {key}=VALUE on the command line",
         ) from None
@@ -225,7 +225,7 @@ def key_and_value(text: str, kind: str, example: str) -> tuple[str, Any]:
     key, separator, written = text.partition("=")
     if not separator or not key.strip():
         raise RwmlError(f"{kind} '{text}' is not of the form key=value", "it would change nothing", f"write {example}")
-    key, source, value = key.strip(), f"{kind} {shown(text)}", written
+    key, source, value = key.strip(), f"{kind} {short_repr(text)}", written
     with suppress(tomllib.TOMLDecodeError):
         read = read_toml(f"x = {written}", source)
         value = read["x"] if read.keys() == {"x"} else written
@@ -235,7 +235,7 @@ def key_and_value(text: str, kind: str, example: str) -> tuple[str, Any]:
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, value = key_and_value(override, "override", "e.g. train_wm.epochs=1")
-    _set(data, key, value, f"override {shown(override)}")
+    _set(data, key, value, f"override {short_repr(override)}")
 
 
 def _set(data: dict[str, Any], key: str, value: Any, source: str) -> None:

@@ -46,7 +46,7 @@ def check_values(data: Mapping[str, Any], source: str) -> None:
             )
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value as a message shows it: on one line, without its end where it is long."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
@@ -61,10 +61,10 @@ def _walk(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
             yield place, value, depth
         if isinstance(value, Mapping):
             for key, inner in value.items():
-                name = key if isinstance(key, str) and len(key) <= SHOWN and key.isprintable() else shown(key)
+                name = key if isinstance(key, str) and len(key) <= SHOWN and key.isprintable() else short_repr(key)
                 left.append((f"{place}.{name}" if place else name, inner, depth + 1))
                 if isinstance(key, str) and _fault(key):
-                    yield f"the key {shown(key)}", key, depth + 1
+                    yield f"the key {short_repr(key)}", key, depth + 1
         elif isinstance(value, (list, tuple)):
             left += [(f"{place}[{index}]", inner, depth + 1) for index, inner in enumerate(value)]
 
@@ -78,5 +78,5 @@ def _fault(value: Any) -> str:
     if isinstance(value, (datetime.date, datetime.time)):
         return f"= {value} is a date or time; write it in quotes if it is meant as text"
     if isinstance(value, str) and ("\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
-        return f"= {shown(value)} holds a character that no file name and no text file can hold"
+        return f"= {short_repr(value)} holds a character that no file name and no text file can hold"
     return ""
