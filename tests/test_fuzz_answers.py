@@ -7,6 +7,8 @@ import pytest
 import fuzz_answers
 from fuzz_answers import answer_faults
 
+pytestmark = pytest.mark.slow  # thousands of texts
+
 
 def test_no_text_ends_in_an_exception_or_takes_long() -> None:
     calls, faults = answer_faults(60, seed=3)

@@ -18,6 +18,8 @@ from rwml.core.recipe.recipe import parse_recipe, recipe_toml
 from rwml.core.run import CHAIN
 from rwml.core.run_folder.manifest import RUN, new_manifest, write_manifest
 
+pytestmark = pytest.mark.slow  # seconds in all
+
 MODULE = """
 from pathlib import Path
 Path(__file__).with_name("it_ran").touch()

@@ -35,6 +35,7 @@ def test_versions_are_those_of_the_loaded_libraries(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak")
+@pytest.mark.slow
 def test_the_peak_is_of_this_stage_or_of_its_largest_child() -> None:
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)
     at_first, holding, forgotten, with_child = map(int, done.stdout.split())

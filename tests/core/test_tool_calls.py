@@ -300,6 +300,7 @@ SLOW = {  # each takes hours where the time grows with the square of the length
 
 
 @pytest.mark.parametrize("case", SLOW)
+@pytest.mark.slow
 def test_the_time_grows_with_the_length_alone(case: str) -> None:
     text = SLOW[case]
     read = {"parameters": one(), "thoughts": text[len("</think>") :]}.get(case)

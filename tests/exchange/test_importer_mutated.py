@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mutated_logs import DOCUMENTS, mutated
+
+pytestmark = pytest.mark.slow  # hundreds of files
 
 
 def test_mutated_logs_of_every_form(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from rwml.core.types import Episode, StopReason
 from rwml.exchange.importer import Imported, check_paths, import_files
 from rwml.exchange.tau2_logs import official_split
 
+pytestmark = pytest.mark.slow  # seconds in all
+
 # Counted in the raw JSON by a script of its own: tool messages that answer the agent, those of them with an error,
 # and messages of the user with text, less the one that opens each dialogue.
 BY_FILE = {

@@ -163,6 +163,7 @@ SOME = (
 )
 
 
+@pytest.mark.slow
 def test_an_answer_of_any_sort_is_right_or_an_error_and_loses_no_other() -> None:
     assert violations([name for name in MODES if name in SOME]) == []
 

@@ -40,6 +40,7 @@ def test_the_question_by_hand(expert: list[Episode]) -> None:
     assert "[another possible action]" not in alone
 
 
+@pytest.mark.slow
 def test_other_actions_are_shown_with_what_they_really_lead_to(
     lm: LanguageModel,
     world: World,
@@ -73,6 +74,7 @@ def test_other_actions_are_shown_with_what_they_really_lead_to(
     assert {r.alternatives for r in reflections} == {2}
 
 
+@pytest.mark.slow
 def test_what_becomes_of_each_answer(
     lm: LanguageModel,
     world: World,

@@ -28,6 +28,8 @@ from rwml.worlds.base import StepResult
 from rwml.worlds.checker import check_world
 from rwml.worlds.transitions import transitions_of
 
+pytestmark = pytest.mark.slow  # seconds in all
+
 
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)

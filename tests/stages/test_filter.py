@@ -55,6 +55,7 @@ def recipe_of(mini: Mini, imported: Path, folder: Path, max_context_tokens: int)
     )
 
 
+@pytest.mark.slow
 def test_rows_beyond_the_context_are_dropped_with_their_reason_and_the_files_hold_each_text_once(
     mini: Mini, imported: Path, tmp_path: Path
 ) -> None:

@@ -333,6 +333,7 @@ def test_math_attention_equals_the_cpu_kernel() -> None:
         torch.testing.assert_close(by_hand, by_kernel, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flex_blocks_and_forward() -> None:
     tree = tree_of([a for seed in range(4) for a in trajectory(np.random.default_rng(seed))])
     mask = tree_attention.block_mask(tree.end, torch.device("cpu"))
@@ -387,6 +388,7 @@ def test_nothing_to_learn_is_no_work() -> None:
     assert tree_logprobs(model, builder.build()).tolist() == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_a_backward_pass_leaves_no_graph_behind() -> None:
     tree = tree_of(trajectory(np.random.default_rng(31)))
     tree_backward(make_model("qwen3"), tree, fields_loss(LossFields.of(tree)), PassOptions("walk", budget_tokens=8))

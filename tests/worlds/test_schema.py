@@ -181,6 +181,7 @@ def _shuffled(value: Any, chance: random.Random) -> Any:
     return value
 
 
+@pytest.mark.slow
 def test_every_real_response(tau2_simulations: Path) -> None:
     texts = _responses(tau2_simulations)
     pairs = [(text, mask_response(text)) for text in texts]
@@ -210,6 +211,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("name", LARGE)
+@pytest.mark.slow
 def test_large_responses_are_masked_in_a_moment(name: str) -> None:
     text, most = LARGE[name]
     begun = time.process_time()

@@ -136,6 +136,7 @@ def test_a_recipe_with_a_del_sign_is_written_as_toml_that_reads_back(tmp_path: P
     assert _read(tmp_path, recipe_toml(recipe.model_dump(mode="json"))) == recipe
 
 
+@pytest.mark.slow
 def test_mutated_recipes_and_overrides_are_read_or_refused(tmp_path: Path) -> None:
     texts = [path.read_text(encoding="utf-8") for path in shipped_recipes().values()]
     assert recipe_faults(texts, 150, tmp_path, seed=5) == []

@@ -15,6 +15,8 @@ from rwml.models.embedding.minilm import installed_folder
 from rwml.models.embedding.parts import MAX_PARTS, part_distance, windows
 from rwml.worlds.schema import mask_response
 
+pytestmark = pytest.mark.slow  # seconds in all
+
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
