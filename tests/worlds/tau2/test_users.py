@@ -139,10 +139,10 @@ def test_the_users_own_tools_work_and_the_agent_sees_none_of_it(serve: Server) -
 def test_a_user_that_fails_is_a_failed_episode_with_its_cause(serve: Server, script: list[Any], cause: str) -> None:
     url, _ = serve(script)
     world = _world(url, "telecom")
-    game = Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model")
+    game = Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model", 10)
     game.start()
     assert game.stop is None
-    game.play("What is wrong?", "What is wrong?", False, 10)
+    game.play("What is wrong?", "What is wrong?")
     episode = game.finish().episode
     assert episode.stop is StopReason.ERROR
     assert cause in episode.error
@@ -151,7 +151,7 @@ def test_a_user_that_fails_is_a_failed_episode_with_its_cause(serve: Server, scr
 
 def test_a_user_that_cannot_be_reached_fails_at_the_start() -> None:
     world = _world("http://127.0.0.1:9/v1")
-    game = Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model")
+    game = Game(seats_for(world.tasks("train")[:1], 1, 0)[0], world.env(), "model", 10)
     game.start()
     assert game.stop is StopReason.ERROR
     assert "InternalServerError" in game.error or "Connection" in game.error
